@@ -1,0 +1,1 @@
+"""Room of `fastapi`: the HTTP door of the control process."""

@@ -1,0 +1,1 @@
+"""Build the control process: the only place where plugs meet sockets."""

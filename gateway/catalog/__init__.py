@@ -1,0 +1,1 @@
+"""What is: state folded from the journal, with signed snapshots."""

@@ -1,0 +1,1 @@
+"""Room of `cryptography` and `joserfc`: envelopes, vault, signatures, tokens, page opening."""

@@ -1,0 +1,1 @@
+"""Bytes out: leases in data workers, segments, the control link."""

@@ -1,0 +1,1 @@
+"""What the words mean: values and rules without I/O, clock or randomness."""

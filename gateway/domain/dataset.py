@@ -1,0 +1,144 @@
+"""Tenants, datasets, versions, columns, splits: their names and what is fixed about them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from gateway.errors import InvalidInput
+
+# \Z and not $: `$` would accept a trailing newline.
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
+_TAG = re.compile(r"[a-z][a-z0-9_-]{0,31}(?:\.[a-z0-9][a-z0-9_-]{0,31}){0,3}\Z")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}\Z")
+COLUMN_NAME_CHARS_MAX = 1024
+# A column nobody has classified yet carries this tag by definition, not by record.
+UNCLASSIFIED_TAG = "restricted"
+
+
+def parse_name(text: str, *, what: str) -> str:
+    """Return `text` when it can name a tenant, dataset or identity; else InvalidInput."""
+    if not isinstance(text, str) or not _NAME.match(text):
+        raise InvalidInput(
+            f"`{str(text)[:80]}` cannot name a {what}",
+            advice="use 1 to 63 of a-z, 0-9, `-`, `_`; start and end with a letter or digit",
+        )
+    return text
+
+
+def parse_tag(text: str) -> str:
+    """Return `text` when it is a dotted tag such as `pii.email`; else InvalidInput."""
+    if not isinstance(text, str) or not _TAG.match(text):
+        raise InvalidInput(
+            f"`{str(text)[:80]}` is not a tag", advice="use dotted names such as `pii.email`"
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DatasetRef:
+    """`tenant/name` or `tenant/name@version` (version None = the newest, pinned by a Grant)."""
+
+    tenant: str
+    name: str
+    version: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> DatasetRef:
+        """Read `tenant/name[@version]`; raises InvalidInput."""
+        if not isinstance(text, str):
+            raise InvalidInput("a dataset reference is text", advice="write `tenant/name`")
+        path, at, version = text.partition("@")
+        tenant, slash, name = path.partition("/")
+        if not slash or (at and not _VERSION.match(version)):
+            raise InvalidInput(
+                f"`{text[:160]}` is not a dataset reference",
+                advice="write `tenant/name` or `tenant/name@3`",
+            )
+        return cls(
+            parse_name(tenant, what="tenant"),
+            parse_name(name, what="dataset"),
+            int(version) if at else None,
+        )
+
+    def __str__(self) -> str:
+        at = f"@{self.version}" if self.version is not None else ""
+        return f"{self.tenant}/{self.name}{at}"
+
+    @property
+    def unversioned(self) -> DatasetRef:
+        """The dataset itself."""
+        return DatasetRef(self.tenant, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One top-level column of a version. Tags bind to `field_id`, which a rename keeps."""
+
+    field_id: int  # 1-based, unique within the dataset over all its versions
+    name: str
+    type: str  # the Arrow type as text: `int64`, `fixed_size_list<int32>[1024]`
+    nullable: bool = True
+    tags: tuple[str, ...] = ()  # sorted; () = unclassified, hence `restricted`
+
+    @property
+    def effective_tags(self) -> tuple[str, ...]:
+        """The tags rules see: unclassified columns are `restricted`."""
+        return self.tags or (UNCLASSIFIED_TAG,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """A named, disjoint part of a version (a group of shards)."""
+
+    name: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetVersion:
+    """What the journal fixed about one registered version (immutable)."""
+
+    ref: DatasetRef  # with version
+    dataset_id: str  # uuid hex, never reused
+    columns: tuple[Column, ...]  # as registered: without tags
+    splits: tuple[Split, ...]
+    rows: int
+    bytes: int  # sealed bytes of the shards
+    shards: int
+    profile: str  # `train` | `archive`
+    manifest_digest: str  # SHA-256 hex of the canonical Manifest
+    sheet_generation: int  # of the KeySheet in the vault; an older one is refused
+    registered_at: str  # ISO 8601 UTC
+    registered_by: str  # subject id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """What is, of a dataset: the fold of its events."""
+
+    tenant: str
+    name: str
+    dataset_id: str
+    tags: dict[int, tuple[str, ...]] = field(default_factory=dict)  # field_id -> sorted tags
+    versions: tuple[DatasetVersion, ...] = ()  # ascending, never empty once visible
+    suspended: bool = False
+    card: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> DatasetVersion:
+        """The highest version."""
+        return self.versions[-1]
+
+    def columns_of(self, version: DatasetVersion) -> tuple[Column, ...]:
+        """The version's columns with the dataset's present tags."""
+        return tuple(
+            Column(
+                field_id=c.field_id,
+                name=c.name,
+                type=c.type,
+                nullable=c.nullable,
+                tags=self.tags.get(c.field_id, ()),
+            )
+            for c in version.columns
+        )

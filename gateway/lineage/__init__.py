@@ -1,0 +1,1 @@
+"""Room of `duckdb`: what happened, projected from the journal for auditors."""

@@ -1,0 +1,72 @@
+"""The sockets that plugs fit into; a port enters here with its second real implementation.
+
+Plugs live in `connectors` (or anywhere) and are found by entry point and URI scheme
+(discovery.py). tests/contracts holds one suite per port, run over every plug.
+Clock, randomness and the decision function are plain callables, not ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class Kms(Protocol):
+    """Keeps root keys, one per tenant and generation; they never leave it."""
+
+    def create_root(self, tenant: str) -> int:
+        """Make the tenant's next root generation and return its number (1, 2, …)."""
+        ...
+
+    def wrap_key(self, key: bytes, *, tenant: str, generation: int, aad: bytes) -> bytes:
+        """Wrap a 32-byte KEK; `aad` is bound. Raises KeyUnavailable."""
+        ...
+
+    def unwrap_key(self, wrapped: bytes, *, tenant: str, generation: int, aad: bytes) -> bytes:
+        """Undo `wrap_key`. Raises KeyUnavailable, or IntegrityError when `aad` differs."""
+        ...
+
+    def destroy_root(self, tenant: str, generation: int) -> None:
+        """Destroy one generation for ever; what it wrapped is unreadable from now on."""
+        ...
+
+    def generations(self, tenant: str) -> tuple[int, ...]:
+        """Generations that exist and can be used, ascending."""
+        ...
+
+    @property
+    def custody(self) -> str:
+        """Where the root keys are, in words for `gateway doctor`."""
+        ...
+
+
+class ObjectStore(Protocol):
+    """Opaque sealed bytes under random object ids. Everything stored is ciphertext or signed."""
+
+    def put_new(self, key: str, source: str) -> None:
+        """Store the file at path `source` under a new key, durably; Conflict if it exists."""
+        ...
+
+    def put_bytes_new(self, key: str, data: bytes) -> None:
+        """Store small bytes under a new key, durably; Conflict if it exists."""
+        ...
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """Read a range; NotFound if the object is missing."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Bytes of the object; NotFound if it is missing."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Keys that start with `prefix`, in order."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; harmless when it is not there."""
+        ...
+
+    def local_path(self, key: str) -> str | None:
+        """A path that a data worker can map; None when the object is not on this host."""
+        ...

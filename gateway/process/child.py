@@ -1,0 +1,33 @@
+"""What every child runs first: close the doors, then do the work (see spawn.py)."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import socket
+import sys
+
+from gateway.process import confine
+from gateway.process.channel import Channel, ChannelClosed
+from gateway.process.spawn import Confinement
+
+
+def main() -> int:
+    """Confine this process, then hand it to its module's `main(channel, options)`."""
+    spec = json.loads(sys.argv[1])
+    limits = spec["confinement"]
+    limits["read_paths"] = tuple(limits["read_paths"])
+    limits["write_paths"] = tuple(limits["write_paths"])
+    confine.hide_memory()
+    confine.apply(Confinement(**limits))
+    channel = Channel(socket.socket(fileno=spec["descriptors"].pop("channel")))
+    module = importlib.import_module(spec["module"])
+    try:
+        module.main(channel, {**spec["options"], "descriptors": spec["descriptors"]})
+    except ChannelClosed:
+        return 0  # the parent is gone, and so is the reason to live
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

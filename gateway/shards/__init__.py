@@ -1,0 +1,1 @@
+"""Room of Parquet: sealing, reading, filtering and masking, in confined children."""

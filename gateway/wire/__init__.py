@@ -1,0 +1,1 @@
+"""HTTP messages as frozen dataclasses, shared by the API and the client."""
