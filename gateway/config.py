@@ -139,5 +139,6 @@ def home_environment() -> dict[str, str]:
 def training_environment() -> dict[str, str]:
     """Rank, world and run as the launchers set them (torchrun, Slurm, MLflow, W&B, Ray)."""
     wanted = ("RANK", "WORLD_SIZE", "GATEWAY_RUN_ID", "MLFLOW_RUN_ID", "WANDB_RUN_ID",
-              "RAY_JOB_ID", "SLURM_JOB_ID", "SLURM_PROCID", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID")  # fmt: skip
+              "RAY_JOB_ID",
+              "SLURM_JOB_ID", "SLURM_PROCID", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID")  # fmt: skip
     return {key: os.environ[key] for key in wanted if os.environ.get(key)}
