@@ -1,0 +1,274 @@
+"""The parent of all processes: binds the sockets, starts the children, keeps them alive.
+
+    parent ── control ×1     the API, the judge, the journal, the keys
+           ├─ data worker ×N  one socketpair to control, one listening socket, the status page
+           └─ lineage ×1      one socketpair to control
+
+The parent holds no key and decides nothing. A dead worker or lineage process is replaced and
+its new socket handed to control; a dead control ends everything that depended on it (the
+others see the end of their channel) and the tree is started anew, a bounded number of times.
+If the parent itself is killed, control sees the end of its channel and the rest follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.config import Settings
+from gateway.errors import ConfigError, Unavailable
+from gateway.process import status_page
+from gateway.process.channel import Channel, ChannelClosed
+from gateway.process.directory import DirectoryLock, ServerFile
+from gateway.process.spawn import Confinement, Launch, start
+
+RESTARTS_MAX = 3
+RESTART_WINDOW_SECONDS = 60.0
+READY_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 10.0
+_POLL_SECONDS = 0.1
+_TRUSTED = Confinement(network=True, sandboxed=False, open_files_max=16384)
+
+CONTROL, WORKER, LINEAGE = "gateway.api.control", "gateway.delivery.worker", "gateway.lineage.main"
+Announce = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """The sockets the parent bound; they outlive a restart of the tree."""
+
+    api: socket.socket
+    admin: socket.socket
+    data: tuple[socket.socket, ...]
+
+
+@dataclass(slots=True)
+class _Member:
+    """One running child of the tree."""
+
+    role: str
+    process: subprocess.Popen[bytes]
+
+
+@dataclass(slots=True)
+class _Tree:
+    """One life of the tree: from the start of control to its end."""
+
+    settings: Settings
+    listeners: Listeners
+    page: int = field(default_factory=status_page.create)
+    members: dict[str, _Member] = field(default_factory=dict)
+    channel: Channel = field(init=False)  # to control: "ready", "stop", and its end
+    handover: socket.socket = field(init=False)  # replaced links travel here as descriptors
+
+    def start(self) -> None:
+        """Start control with every link, then those at the other ends."""
+        links = {role: socket.socketpair() for role in self._roles()}
+        ours, theirs = socket.socketpair()
+        handover, control_handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel, self.handover = Channel(ours), handover
+        launch = Launch(
+            module=CONTROL,
+            confinement=_TRUSTED,
+            options=self._options(),
+            descriptors={
+                "api": self.listeners.api.fileno(),
+                "admin": self.listeners.admin.fileno(),
+                "page": self.page,
+                "handover": control_handover.fileno(),
+                **{role: pair[0].fileno() for role, pair in links.items()},
+            },
+        )
+        self.members["control"] = _Member("control", start(launch, channel=theirs))
+        theirs.close()
+        control_handover.close()
+        for role, (near, far) in links.items():
+            self._start_member(role, far)
+            near.close()
+
+    def _roles(self) -> list[str]:
+        return [*(f"worker-{n}" for n in range(len(self.listeners.data))), "lineage"]
+
+    def _options(self) -> dict[str, Any]:
+        return {"settings": as_options(self.settings), "data_urls": self._data_urls()}
+
+    def _data_urls(self) -> list[str]:
+        scheme = "https" if self.settings.tls_cert else "http"
+        return [f"{scheme}://{_authority(s)}" for s in self.listeners.data]
+
+    def _start_member(self, role: str, channel: socket.socket) -> None:
+        descriptors: dict[str, int] = {"page": self.page}
+        module, confinement = LINEAGE, _TRUSTED
+        if role != "lineage":
+            module = WORKER
+            descriptors["listen"] = self.listeners.data[int(role.partition("-")[2])].fileno()
+        launch = Launch(
+            module=module,
+            confinement=confinement,
+            options={**self._options(), "role": role},
+            descriptors=descriptors,
+        )
+        self.members[role] = _Member(role, start(launch, channel=channel))
+        channel.close()
+
+    def wait_ready(self) -> None:
+        """Wait until control says it serves."""
+        self.channel.socket.settimeout(READY_SECONDS_MAX)
+        try:
+            message = self.channel.receive()
+        except (ChannelClosed, TimeoutError) as cause:
+            raise Unavailable("the control process did not start", advice="see its log") from cause
+        if message.kind == "refused":
+            raise ConfigError(message.body["message"], advice=message.body.get("advice"))
+        self.channel.socket.settimeout(None)
+
+    def replace_dead(self) -> bool:
+        """Replace dead workers and lineage; False when control itself is dead."""
+        if self.members["control"].process.poll() is not None:
+            return False
+        for role, member in list(self.members.items()):
+            if role != "control" and member.process.poll() is not None:
+                near, far = socket.socketpair()
+                self._start_member(role, far)
+                with contextlib.suppress(OSError):
+                    socket.send_fds(self.handover, [role.encode()], [near.fileno()])
+                near.close()
+        return True
+
+    def stop(self) -> None:
+        """Ask control to finish, then end everybody."""
+        with contextlib.suppress(ChannelClosed):
+            self.channel.send("stop")
+        deadline = time.monotonic() + STOP_SECONDS_MAX
+        for member in self.members.values():
+            try:
+                member.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                member.process.kill()
+                member.process.wait()
+        self.channel.close()
+        self.handover.close()
+        os.close(self.page)
+
+
+def as_options(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON values (paths as text)."""
+    values = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+
+def from_options(options: dict[str, Any]) -> Settings:
+    """Undo `as_options`."""
+    fields = Settings.__dataclass_fields__
+    values: dict[str, Any] = {
+        name: Path(value) if value is not None and "Path" in str(fields[name].type) else value
+        for name, value in options.items()
+    }
+    return Settings(**values)
+
+
+def _authority(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError:
+        try:
+            sock.bind((host, 0))  # occupied: another one, and it is printed
+        except OSError as cause:
+            raise ConfigError(f"cannot listen on `{host}`: {cause.strerror}") from cause
+    sock.listen(512)
+    return sock
+
+
+def bind(settings: Settings) -> Listeners:
+    """Bind every socket of the tree; an occupied port is replaced by a free one."""
+    workers = settings.data_workers or max(1, (os.cpu_count() or 2) - 1)
+    return Listeners(
+        api=_bind(settings.bind, settings.port),
+        admin=_bind("127.0.0.1", settings.admin_port),
+        data=tuple(_bind(settings.bind, 0) for _ in range(workers)),
+    )
+
+
+def serve(settings: Settings, announce: Announce) -> int:
+    """Run the tree until SIGTERM or SIGINT.
+
+    Args:
+        settings: checked by bootstrap before (safe bind, key files).
+        announce: called with `{"url", "admin_url", "data_urls", "pid", …}` once it serves, and
+            with `{"restarted": reason}` when the tree was started anew.
+
+    Returns:
+        The exit code: 0 after a signal, 1 when control kept dying.
+
+    Raises:
+        ConfigError: another tree uses the directory, or control refuses the state.
+    """
+    with DirectoryLock(settings.state_dir), contextlib.ExitStack() as stack:
+        stopping = _StopSignal()
+        listeners = bind(settings)
+        lives: list[float] = []
+        while True:
+            lives = [t for t in lives if time.monotonic() - t < RESTART_WINDOW_SECONDS]
+            if len(lives) > RESTARTS_MAX:
+                return 1
+            lives.append(time.monotonic())
+            tree = _Tree(settings, listeners)
+            tree.start()
+            try:
+                tree.wait_ready()
+                stack.enter_context(_publish(settings, listeners, tree, announce))
+                while not stopping.is_set and tree.replace_dead():
+                    time.sleep(_POLL_SECONDS)
+            except Unavailable:
+                announce({"restarted": "control did not start"})
+            finally:
+                tree.stop()
+            if stopping.is_set:
+                return 0
+            announce({"restarted": "control died"})
+
+
+def _publish(
+    settings: Settings, listeners: Listeners, tree: _Tree, announce: Announce
+) -> ServerFile:
+    scheme = "https" if settings.tls_cert else "http"
+    facts = {
+        "url": f"{scheme}://{_authority(listeners.api)}",
+        "admin_url": f"http://{_authority(listeners.admin)}",
+        "data_urls": tree._data_urls(),  # noqa: SLF001 - one module, one picture
+        "pid": os.getpid(),
+        "processes": {role: m.process.pid for role, m in tree.members.items()},
+        "state_dir": str(settings.state_dir),
+    }
+    file = ServerFile(settings.runtime_dir, json.dumps(facts))
+    announce(facts)
+    return file
+
+
+class _StopSignal:
+    """Set by SIGTERM or SIGINT."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, *_: object) -> None:
+        self.is_set = True

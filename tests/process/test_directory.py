@@ -1,0 +1,52 @@
+"""One tree per state directory; a directory of another format is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import ConfigError, Unavailable
+from gateway.process.directory import (
+    FORMAT,
+    FORMAT_FILE,
+    DirectoryLock,
+    ServerFile,
+    read_server_file,
+)
+
+
+def test_a_directory_that_was_never_initialised_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match="not a gateway's state directory"),
+        DirectoryLock(tmp_path),
+    ):
+        pass
+
+
+def test_a_directory_of_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FORMAT_FILE).write_text("dataset-gateway-state v9")
+    with pytest.raises(ConfigError, match="has format"), DirectoryLock(tmp_path):
+        pass
+
+
+def test_two_process_trees_on_one_directory_are_refused(tmp_path: Path) -> None:
+    (tmp_path / FORMAT_FILE).write_text(FORMAT + "\n")
+    with (
+        DirectoryLock(tmp_path),
+        pytest.raises(ConfigError, match="another process uses"),
+        DirectoryLock(tmp_path),
+    ):
+        pass
+    with DirectoryLock(tmp_path):
+        pass
+
+
+def test_the_server_file_of_a_dead_process_counts_as_none(tmp_path: Path) -> None:
+    with (
+        ServerFile(tmp_path, '{"pid": 999999999, "url": "http://127.0.0.1:1"}'),
+        pytest.raises(Unavailable, match="no gateway is running"),
+    ):
+        read_server_file(tmp_path)
+    with pytest.raises(Unavailable):
+        read_server_file(tmp_path)
