@@ -1,1 +1,39 @@
-"""HTTP messages as frozen dataclasses, shared by the API and the client."""
+"""The shapes of all that travels between client and gateway: `import gateway.wire as W`.
+
+Frozen dataclasses of plain JSON values; `codec` reads and writes them. Names load on first
+use, so that a trainer's import pays only for what it touches.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway.wire.access import *  # noqa: F403
+    from gateway.wire.datasets import *  # noqa: F403
+    from gateway.wire.lineage import *  # noqa: F403
+    from gateway.wire.operations import *  # noqa: F403
+    from gateway.wire.policy import *  # noqa: F403
+    from gateway.wire.tenants import *  # noqa: F403
+    from gateway.wire.tokens import *  # noqa: F403
+
+_NAMES = {
+    "access": """AccessAsk Candidate DecisionView Explanation GrantView LimitsView PlanColumn
+        PlanView ReasonView Revocation RevocationRequest RunFinish RunView""",
+    "datasets": """ColumnTags ColumnView DatasetDetail DatasetSummary PartReceipt Registration
+        RegistrationRequest SourceFile SplitView VersionView""",
+    "lineage": """Answer AskRequest CheckpointView Proof QueryRequest Question QuestionParameter
+        Trace TraceEdge TraceNode""",
+    "operations": "CheckResult Operation Readiness",
+    "policy": "BundleView PolicyFiles PolicyProblem SuiteResult Trial",
+    "tenants": "IdentityRequest IdentityView TenantRequest TenantView",
+    "tokens": "AuthorizationDetail KeySet TokenResponse WhoAmI",
+}
+_HOME = {name: home for home, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"gateway.wire has no `{name}`")
+    return getattr(import_module(f"gateway.wire.{_HOME[name]}"), name)

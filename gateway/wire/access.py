@@ -1,0 +1,167 @@
+"""What is asked of the judge, what he answers, and what stands afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessAsk:
+    """One AccessRequest, the same for `access check`, `access request` and `token request`."""
+
+    dataset: str  # tenant/name[@version]
+    action: str = "stream"
+    purpose: str | None = None
+    columns: tuple[str, ...] | None = None  # None = all that may be had
+    split: str | None = None
+    shards: tuple[int, ...] | None = None
+    max_rows: int | None = None
+    max_bytes: int | None = None
+    max_epochs: int | None = None
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonView:
+    """Why; `rule` only for those who may see it."""
+
+    code: str
+    text: str
+    rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanColumn:
+    """A column that is released, and its mask (None = as it is)."""
+
+    name: str
+    mask: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsView:
+    """How much; None = no limit of this kind."""
+
+    max_rows: int | None = None
+    max_bytes: int | None = None
+    max_epochs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanView:
+    """Exactly what will be released."""
+
+    dataset: str  # with version
+    columns: tuple[PlanColumn, ...]
+    row_filter: str | None = None  # the condition as text; None = every row
+    split: str | None = None
+    limits: LimitsView = LimitsView()
+    obligations: dict[str, Any] = field(default_factory=dict)
+    expires_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionView:
+    """The answer to an AccessAsk."""
+
+    decision: str  # dec_…
+    effect: str  # allow | deny
+    reasons: tuple[ReasonView, ...]
+    advice: str | None = None
+    plan: PlanView | None = None
+    policy_epoch: int = 0
+    bundle: str = ""
+    subject: str | None = None
+    action: str | None = None
+    dataset: str | None = None
+    purpose: str | None = None
+    at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A rule that was considered, as far as the reader may see it."""
+
+    rule: str
+    kind: str  # allow | deny | restrict
+    outcome: str  # TRUE | FALSE | UNKNOWN
+    conditions: dict[str, Any] = field(default_factory=dict)  # tree with an outcome at each node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a decision came out as it did."""
+
+    decision: DecisionView
+    sentences: tuple[str, ...]
+    candidates: tuple[Candidate, ...] = ()
+    nearest: dict[str, Any] | None = None  # what would have to change for an allow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantView:
+    """A recorded permission."""
+
+    id: str  # grant_…
+    decision: str
+    dataset: str  # with version
+    subject: str
+    purpose: str
+    action: str
+    columns: tuple[PlanColumn, ...]
+    row_filter: str | None
+    split: str | None
+    run: str | None
+    limits: LimitsView
+    rows_charged: int
+    bytes_charged: int
+    granted_at: str
+    expires_at: str
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationRequest:
+    """Which grants end: one by id, or all that fit every selector given."""
+
+    grant: str | None = None
+    dataset: str | None = None
+    subject: str | None = None
+    run: str | None = None
+    tenant: str | None = None  # the recipient's
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """What a revocation did."""
+
+    grants: int
+    streams_stopped: int
+    slowest_ms: int  # from the durable record to the last byte of the slowest stream
+    grant_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A training job, as far as the gateway saw it."""
+
+    run: str
+    subject: str
+    datasets: tuple[str, ...]
+    grants: tuple[str, ...]
+    purposes: tuple[str, ...]
+    rows: int  # acknowledged
+    first_at: str
+    last_at: str
+    model: str | None = None
+    artifact_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinish:
+    """`run finish`: which model came out."""
+
+    model: str
+    artifact_sha256: str | None = None

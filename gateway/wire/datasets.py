@@ -1,0 +1,127 @@
+"""What is said about datasets, and how one is registered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnView:
+    """One column of a version with its present tags."""
+
+    field_id: int
+    name: str
+    type: str
+    nullable: bool
+    tags: tuple[str, ...]  # effective: an unclassified column shows `restricted`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitView:
+    """A named part of a version."""
+
+    name: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionView:
+    """One immutable version."""
+
+    version: int
+    rows: int
+    bytes: int  # sealed bytes
+    shards: int
+    profile: str
+    splits: tuple[SplitView, ...]
+    manifest_digest: str
+    registered_at: str
+    registered_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSummary:
+    """One line of a list of datasets."""
+
+    dataset: str  # tenant/name
+    version: int  # the newest
+    rows: int
+    columns: int
+    tags: tuple[str, ...]  # all tags of its columns
+    suspended: bool
+    registered_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetDetail:
+    """A dataset at one version."""
+
+    dataset: str  # tenant/name
+    dataset_id: str
+    version: int
+    columns: tuple[ColumnView, ...]
+    splits: tuple[SplitView, ...]
+    rows: int
+    bytes: int
+    shards: int
+    profile: str
+    manifest_digest: str
+    registered_at: str
+    registered_by: str
+    suspended: bool
+    versions: tuple[int, ...]
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnTags:
+    """`dataset classify`: the new tags of the named columns; others keep theirs."""
+
+    tags: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A file that will be uploaded in parts."""
+
+    name: str  # for messages only; the format is found from the content
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationRequest:
+    """`dataset register`: which files become the next version, and how."""
+
+    dataset: str  # tenant/name
+    files: tuple[SourceFile, ...]
+    profile: str = "train"  # or `archive`
+    splits: dict[str, float] = field(default_factory=dict)  # name -> fraction; sum 1
+    split_by: str | None = None  # equal values of this column stay in one split
+    split_column: str | None = None  # this column already names the split
+    person_column: str | None = None  # identifies the person a row is about
+    card: dict[str, Any] = field(default_factory=dict)
+    append: bool = False  # the new version keeps the old one's shards
+    allow_schema_change: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartReceipt:
+    """A part that was stored sealed and durable."""
+
+    file: int  # index into the request's `files`
+    n: int  # 0-based
+    bytes: int
+    sha256: str  # hex, of the part as sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """An upload under way; parts may be sent again or in any order until commit."""
+
+    id: str
+    dataset: str
+    part_bytes_max: int  # each part of a file has this size, the last one what is left
+    parts_received: tuple[PartReceipt, ...]
+    state: str  # open | committing | committed | aborted
+    expires_at: str

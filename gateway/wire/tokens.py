@@ -1,0 +1,98 @@
+"""Tokens and the caller's own identity (RFC 6749, 8693, 9396)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.errors import InvalidInput
+from gateway.wire import codec
+from gateway.wire.access import AccessAsk
+
+DETAIL_TYPE = "dataset_access"
+GRANT_JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+GRANT_TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
+TOKEN_TYPE_ACCESS = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizationDetail:
+    """One RFC 9396 detail: a new ask, or the id of a Grant that stands."""
+
+    type: str
+    dataset: str | None = None
+    actions: tuple[str, ...] = ("stream",)
+    purpose: str | None = None
+    columns: tuple[str, ...] | None = None
+    split: str | None = None
+    shards: tuple[int, ...] | None = None
+    max_rows: int | None = None
+    max_bytes: int | None = None
+    max_epochs: int | None = None
+    run: str | None = None
+    grant: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.type != DETAIL_TYPE:
+            raise InvalidInput(f"`{self.type[:40]}` is not a type of authorization details")
+        if (self.dataset is None) == (self.grant is None):
+            raise InvalidInput("authorization details name either a `dataset` or a `grant`")
+        if len(self.actions) != 1:
+            raise InvalidInput("authorization details name exactly one action")
+
+    def ask(self) -> AccessAsk:
+        """The AccessRequest in it; only when a dataset is named."""
+        return AccessAsk(
+            dataset=self.dataset or "",
+            action=self.actions[0],
+            purpose=self.purpose,
+            columns=self.columns,
+            split=self.split,
+            shards=self.shards,
+            max_rows=self.max_rows,
+            max_bytes=self.max_bytes,
+            max_epochs=self.max_epochs,
+            run=self.run,
+        )
+
+
+def parse_details(text: str) -> AuthorizationDetail:
+    """Read the form field `authorization_details`; exactly one detail, else InvalidInput."""
+    value = codec.loads(text)
+    if not isinstance(value, list) or len(value) != 1:
+        raise InvalidInput("`authorization_details` must be a list with one object")
+    return codec.decode(AuthorizationDetail, value[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenResponse:
+    """The reply of the token endpoint."""
+
+    access_token: str
+    expires_in: int  # seconds
+    token_type: str = "DPoP"  # noqa: S105
+    issued_token_type: str = TOKEN_TYPE_ACCESS
+    scope: str | None = None
+    authorization_details: tuple[dict[str, Any], ...] = ()  # what was granted
+    decision: str | None = None
+    grant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhoAmI:
+    """What the gateway knows about the caller."""
+
+    subject: str
+    tenant: str
+    type: str
+    roles: tuple[str, ...]
+    expires_at: str  # of the token used
+    server_time: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySet:
+    """The gateway's public signing keys as JWKs, and its issuer name."""
+
+    issuer: str
+    keys: tuple[dict[str, Any], ...]
