@@ -1,29 +1,55 @@
 # Each target does its own set-up; nothing needs to be installed before but Python 3.11+.
-PYTHON ?= python3
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
 
-$(VENV)/.dev: pyproject.toml requirements/dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (set PYTHON=)"; exit 78; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+demo: $(VENV)/.demo ## the main job end to end, on real data (no password, no Docker)
+	$(BIN)/gateway demo $(ARGS)
 
 check: $(VENV)/.dev ## lint, types, contracts, house rules (seconds)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house.py
 
 test: check ## all tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+bench: $(VENV)/.dev ## measured ratios; rewrites the table of docs/explain/performance.md
+	$(BIN)/python tests/bench/report.py $(ARGS)
+
+lock: ## rewrite requirements/*.txt (needs uv); no host is ever recorded
+	$(LOCK) --extra demo --group dev -o requirements/dev.txt
+	$(LOCK) -c requirements/dev.txt -o requirements/client.txt
+	$(LOCK) -c requirements/dev.txt --extra cli -o requirements/cli.txt
+	$(LOCK) -c requirements/dev.txt --extra server -o requirements/server.txt
+	$(LOCK) -c requirements/dev.txt --extra demo --group build -o requirements/demo.txt
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header $(UPGRADE) pyproject.toml
+
+# One environment for every target: the locks agree with each other, dev holds all of demo.
+# uv installs the same locked, hashed files as pip, only faster; pip is the way when uv is not there.
+$(VENV)/.dev: requirements/dev.txt
+$(VENV)/.demo: requirements/demo.txt
+$(VENV)/.dev $(VENV)/.demo: pyproject.toml Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=)"; exit 78; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@set -e; file=requirements/$(patsubst .%,%,$(notdir $@)).txt; echo "installing $$file into $(VENV)"; \
+	(uv --version && uv pip install --quiet --python $(BIN)/python --require-hashes -r $$file) >/dev/null 2>&1 || \
+	$(PIP) install --quiet --require-hashes -r $$file; \
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,37 @@ def test_nothing_here_names_a_machine_or_a_registry() -> None:
         text = path.read_text()
         for needle in forbidden:
             assert needle not in text, f"{name(path)} contains `{needle}`"
+
+
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=name)
+def test_a_lock_names_no_host_and_hashes_everything(lock: Path) -> None:
+    for line in lock.read_text().splitlines():
+        assert not line.startswith("-"), f"{name(lock)}: option in `{line}`"
+        assert "://" not in line, f"{name(lock)}: address in `{line}`"
+        assert " @ " not in line, f"{name(lock)}: address in `{line}`"
+    requirements = lock.read_text().replace("\\\n", " ").splitlines()
+    assert all("==" in line and "--hash=sha256:" in line for line in requirements)
+
+
+def test_the_locks_agree_with_each_other() -> None:
+    pins = {lock.stem: {x for x in lock.read_text().split() if "==" in x} for lock in LOCKS}
+    assert set(pins) == {"client", "cli", "server", "demo", "dev"}
+    for small in ("client", "cli", "server", "demo"):
+        assert pins[small] <= pins["dev"], f"{small} pins another version than dev"
+
+
+@pytest.mark.parametrize("extra", ["client", "cli", "server", "demo", "dev"])
+def test_the_locks_hold_every_declared_dependency(extra: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    declared = [*project["project"]["dependencies"], *extras.get(extra, [])]
+    if extra == "dev":
+        declared += [d for d in project["dependency-groups"]["dev"] if isinstance(d, str)]
+        declared += [d for group in extras.values() for d in group]
+    names = {re.split(r"[^\w.-]", d)[0].lower() for d in declared} - {"dataset-gateway"}
+    lock = (ROOT / "requirements" / f"{extra}.txt").read_text()
+    locked = set(re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
+    assert names <= locked, f"run `make lock`: {sorted(names - locked)} not in {extra}.txt"
