@@ -204,11 +204,11 @@ def verify_consistency(
     old, new = roots
     if not 1 <= first <= second:
         raise IntegrityError(f"no tree of {second} leaves extends one of {first}")
-    _need_hashes(old, new, *proof)
     if first == second:
         if proof or old != new:
             raise IntegrityError("two trees of the same size differ")
         return
+    _need_hashes(old, new, *proof)
     path = list(proof) if first & (first - 1) else [old, *proof]
     if not proof:
         raise IntegrityError("the consistency proof is empty")

@@ -1,0 +1,121 @@
+"""The closed kinds of values that may stand in clear in a journal event, with their checks.
+
+Clear facts are names, ids, codes, counts and digests: never free text, never a person's data,
+never a float (docs/formats/event-v0.md §3). A fact that no check here allows cannot be
+recorded in clear; it belongs into the sealed details.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.domain.ids import is_id
+from gateway.errors import InvalidInput
+
+INTEGER_MAX = 2**53 - 1  # what every JSON reader keeps exactly
+TEXT_CHARS_MAX = 1024
+_NAME = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
+Holds = Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One kind of value: what to call it, and whether a value is one."""
+
+    what: str
+    holds: Holds
+    is_optional: bool = False  # the key may be absent
+
+    def __or__(self, other: None) -> Fact:
+        """`FACT | None`: the value may be null, and the key absent."""
+        inner = self.holds
+        return Fact(f"{self.what} or null", lambda v: v is None or inner(v), is_optional=True)
+
+
+Schema = Mapping[str, Fact]
+
+
+def check_facts(schema: Schema, facts: Mapping[str, Any], *, where: str) -> None:
+    """Raise InvalidInput unless `facts` has exactly the facts of `schema`, each of its kind."""
+    if not isinstance(facts, Mapping):
+        raise InvalidInput(f"the facts of {where} are not a mapping")
+    known = 0
+    for name, fact in schema.items():
+        if name not in facts:
+            if fact.is_optional:
+                continue
+            raise InvalidInput(f"{where} lacks the fact `{name}`")
+        known += 1
+        if not fact.holds(facts[name]):
+            raise InvalidInput(f"{where}: `{name}` is not {fact.what}")
+    if known != len(facts):
+        extra = min(str(name) for name in facts if name not in schema)
+        raise InvalidInput(f"{where} has no fact `{extra[:80]}`")
+
+
+def _pattern(what: str, pattern: str) -> Fact:
+    match = re.compile(pattern + r"\Z").match
+    return Fact(what, lambda v: type(v) is str and match(v) is not None)
+
+
+def _of_prefix(prefix: str) -> Fact:
+    return Fact(f"an id `{prefix}…`", lambda v: is_id(v, prefix))
+
+
+def is_text(value: Any) -> bool:
+    """Whether `value` is text of at most TEXT_CHARS_MAX characters that has UTF-8 bytes."""
+    if type(value) is not str or len(value) > TEXT_CHARS_MAX:
+        return False
+    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def is_count(value: Any) -> bool:
+    """Whether `value` is an integer from 0 to INTEGER_MAX (and no bool)."""
+    return type(value) is int and 0 <= value <= INTEGER_MAX
+
+
+def list_of(fact: Fact, *, at_most: int = 1 << 16) -> Fact:
+    """A list of one kind of value."""
+    holds = fact.holds
+    return Fact(
+        f"a list, each {fact.what}",
+        lambda v: type(v) in (list, tuple) and len(v) <= at_most and all(map(holds, v)),
+    )
+
+
+def map_of(key: Fact, value: Fact) -> Fact:
+    """An object whose keys and values are each of one kind."""
+    of_key, of_value = key.holds, value.holds
+    return Fact(
+        f"an object from {key.what} to {value.what}",
+        lambda v: type(v) is dict and all(map(of_key, v)) and all(map(of_value, v.values())),
+    )
+
+
+def record_of(**members: Fact) -> Fact:
+    """An object with exactly these members."""
+    names = set(members)
+    checks = [(name, fact.holds) for name, fact in members.items()]
+    return Fact(
+        f"an object of {', '.join(members)}",
+        lambda v: type(v) is dict and set(v) == names and all(h(v[n]) for n, h in checks),
+    )
+
+
+TEXT = Fact("text", is_text)  # only for names that others chose: columns and their types
+COUNT = Fact("a count", is_count)
+INTEGER = Fact("an integer", lambda v: type(v) is int and -INTEGER_MAX <= v <= INTEGER_MAX)
+FLAG = Fact("true or false", lambda v: type(v) is bool)
+NAME = _pattern("a name", _NAME)
+DATASET = _pattern("a dataset `tenant/name`", f"{_NAME}/{_NAME}")
+IDENTITY = _pattern("an identity `tenant/name`", f"{_NAME}/{_NAME}")
+CODE = _pattern("a code", r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
+WORD = _pattern("a word without spaces", r"[!-~]{1,256}")
+SHA256 = _pattern("a SHA-256 in hex", r"[0-9a-f]{64}")
+HEX = _pattern("lower-case hex", r"(?:[0-9a-f]{2}){1,64}")
+FIELD_KEY = _pattern("a field id", r"[1-9][0-9]{0,8}")
+TAG = _pattern("a tag", r"[a-z][a-z0-9_-]{0,31}(?:\.[a-z0-9][a-z0-9_-]{0,31}){0,3}")
+DECISION, GRANT, LEASE = _of_prefix("dec_"), _of_prefix("grant_"), _of_prefix("lease_")
