@@ -1,0 +1,120 @@
+"""A uvicorn protocol class that refuses what uvicorn lets pass.
+
+Without it a client that sends its head one byte at a time holds a connection for ever, two
+`Host` headers are read as one, and a head may have any size. The limits are those of
+docs/reference/limits.md; each refusal closes the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_SECONDS_MAX = 5.0
+HEAD_BYTES_MAX = 32 << 10
+HEADERS_MAX = 100
+
+
+class HeadRefused(Exception):
+    """The head of a request is not acceptable."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """HttpToolsProtocol with a deadline and strict limits for the head of each request.
+
+    It puts itself into `scope["extensions"]["gateway.connection"]["protocol"]`, so that the
+    data app can wait until its bytes are with the kernel, or drop the connection at once.
+    """
+
+    head_seconds_max: ClassVar[float] = HEAD_SECONDS_MAX
+    _deadline: asyncio.TimerHandle | None = None
+    _in_head: bool = True
+    _head_bytes: int = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: a connection that says nothing is closed too."""
+        super().connection_made(transport)
+        self._start_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the clock."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; refuse a head that grows beyond its limit before it is complete."""
+        if self._in_head:
+            self._start_clock()
+            self._head_bytes += len(data)
+        super().data_received(data)
+        # The last read may also hold the start of a body: the exact sum is checked below.
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse(b"431 Request Header Fields Too Large")
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._start_clock()
+        super().on_message_begin()
+        self.scope["extensions"] = {"gateway.connection": {"protocol": self}}
+
+    def on_headers_complete(self) -> None:
+        """A head is complete: check it whole, before any application sees it."""
+        self._stop_clock()
+        self._in_head = False
+        self._check_head()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole; what follows is a new head."""
+        super().on_message_complete()
+        self._in_head, self._head_bytes = True, 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether bytes can still reach the client."""
+        return not self.transport.is_closing()
+
+    def write_through(self) -> None:
+        """From now on a write is over only when the kernel has all of it."""
+        self.transport.set_write_buffer_limits(high=0)
+
+    async def handed_over(self) -> None:
+        """Wait until the kernel has every byte written so far (or the client is gone)."""
+        await self.flow.drain()
+
+    def abort(self) -> None:
+        """Drop the connection and every byte that the kernel does not have yet."""
+        self.transport.abort()
+
+    def _check_head(self) -> None:
+        names = [name for name, _ in self.headers]
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if len(names) > HEADERS_MAX or size > HEAD_BYTES_MAX:
+            raise HeadRefused("too many header fields")
+        if names.count(b"host") != 1:
+            raise HeadRefused("a request names its host once")
+        if names.count(b"authorization") > 1:
+            raise HeadRefused("a request has at most one authorization")
+
+    def _start_clock(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.head_seconds_max, self._too_late)
+
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        if self._in_head and not self.transport.is_closing():
+            self._refuse(b"408 Request Timeout")
+
+    def _refuse(self, status: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(
+                b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.close()
