@@ -13,6 +13,7 @@
     │   └── PreconditionFailed 412 the If-Match hash is not the current one
     ├── TooLarge              413  over a documented size limit
     ├── InvalidInput          422  the request or the file cannot be understood
+    │   ├── MethodNotAllowed  405  another verb is wanted here
     │   ├── PolicyError            a rule, with file, line and column
     │   └── SourceRefused          an uploaded file
     ├── LimitExceeded         429  a budget or rate is used up
@@ -165,6 +166,14 @@ class InvalidInput(GatewayError):
     status = 422
     exit_code = 2
     advice_default = "correct the named field"
+
+
+class MethodNotAllowed(InvalidInput):
+    """This path does not take this method."""
+
+    code = "method-not-allowed"
+    status = 405
+    advice_default = "use one of the methods in the Allow header"
 
 
 class PolicyError(InvalidInput):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gateway.wire.access import *  # noqa: F403
     from gateway.wire.datasets import *  # noqa: F403
+    from gateway.wire.evaluation import *  # noqa: F403
     from gateway.wire.lineage import *  # noqa: F403
     from gateway.wire.operations import *  # noqa: F403
     from gateway.wire.policy import *  # noqa: F403
@@ -23,8 +24,10 @@ _NAMES = {
         PlanView ReasonView Revocation RevocationRequest RunFinish RunView""",
     "datasets": """ColumnTags ColumnView DatasetDetail DatasetSummary PartReceipt Registration
         RegistrationRequest SourceFile SplitView VersionView""",
+    "evaluation": """EvaluationAction EvaluationContext EvaluationRequest EvaluationResource
+        EvaluationResponse EvaluationSubject""",
     "lineage": """Answer AskRequest CheckpointView Proof QueryRequest Question QuestionParameter
-        Trace TraceEdge TraceNode""",
+        Trace TraceEdge TraceNode Graph GraphEdge GraphNode VerificationRequest""",
     "operations": "CheckResult Operation Readiness",
     "policy": "BundleView PolicyFiles PolicyProblem SuiteResult Trial",
     "tenants": "IdentityRequest IdentityView TenantRequest TenantView",

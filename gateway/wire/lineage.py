@@ -96,3 +96,72 @@ class Proof:
     second: int  # tree size
     hashes: tuple[str, ...]  # hex
     leaf: str | None = None  # hex hash of the leaf, for inclusion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationRequest:
+    """Verify the whole log; with `since`, also that it continues this older LogCheckpoint."""
+
+    since: str | None = None  # a signed note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphEdge:
+    """An edge in Marquez' shape."""
+
+    origin: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphNode:
+    """A node in Marquez' shape."""
+
+    id: str
+    type: str
+    data: dict[str, Any]
+    inEdges: tuple[GraphEdge, ...] = ()  # noqa: N815 - Marquez' name
+    outEdges: tuple[GraphEdge, ...] = ()  # noqa: N815 - Marquez' name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """A Trace in the shape that Marquez clients read."""
+
+    graph: tuple[GraphNode, ...]
+
+    @classmethod
+    def of(cls, trace: Trace) -> Graph:
+        """Turn edges around into the nodes' lists."""
+        edges = [GraphEdge(origin=e.source, destination=e.target) for e in trace.edges]
+        return cls(
+            graph=tuple(
+                GraphNode(
+                    id=node.id,
+                    type=node.kind.upper(),
+                    data={"name": node.name, **node.facts},
+                    inEdges=tuple(e for e in edges if e.destination == node.id),
+                    outEdges=tuple(e for e in edges if e.origin == node.id),
+                )
+                for node in trace.nodes
+            )
+        )
+
+    def trace(self) -> Trace:
+        """The Trace again; the kind of an edge is not part of Marquez' shape."""
+        return Trace(
+            nodes=tuple(
+                TraceNode(
+                    id=node.id,
+                    kind=node.type.lower(),
+                    name=str(node.data.get("name", node.id)),
+                    facts={key: fact for key, fact in node.data.items() if key != "name"},
+                )
+                for node in self.graph
+            ),
+            edges=tuple(
+                TraceEdge(source=edge.origin, target=edge.destination, kind="derived")
+                for node in self.graph
+                for edge in node.outEdges
+            ),
+        )

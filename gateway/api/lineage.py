@@ -1,0 +1,91 @@
+"""Acts on lineage: named questions, sandboxed SQL, the graph, proofs of the log."""
+
+from __future__ import annotations
+
+import gateway.wire as W
+from gateway.api.acts import Act, Asked
+from gateway.api.datasets import operation_location
+from gateway.api.facade import Gateway
+from gateway.errors import InvalidInput
+
+_HERE = "/v1/lineage"
+DEPTH_MAX, DEPTH_DEFAULT = 20, 5
+
+
+async def _graph(gateway: Gateway, asked: Asked) -> W.Graph:
+    depth = asked.number("depth", DEPTH_DEFAULT)
+    node = asked.query.get("nodeId")
+    if not node or not 1 <= depth <= DEPTH_MAX:
+        raise InvalidInput(f"give a `nodeId`, and a `depth` of 1 to {DEPTH_MAX}", field="nodeId")
+    return W.Graph.of(await gateway.trace(asked.caller, node, depth))
+
+
+ACTS = (
+    Act(
+        method="GET",
+        path=_HERE + "/questions",
+        summary="List the named questions",
+        call=lambda g, a: g.questions(a.caller),
+        reply=W.Question,
+        is_page=True,
+    ),
+    Act(
+        method="POST",
+        path=_HERE + "/questions/{name}",
+        summary="Ask a named question; the question itself is recorded first",
+        call=lambda g, a: g.ask(a.caller, a.path["name"], a.value(W.AskRequest).parameters),
+        body=W.AskRequest,
+        reply=W.Answer,
+        is_repeatable=False,
+    ),
+    Act(
+        method="POST",
+        path=_HERE + "/query",
+        summary="Run SQL in a sandbox that holds only your tenants' rows",
+        call=lambda g, a: g.query(a.caller, a.value(W.QueryRequest).sql),
+        body=W.QueryRequest,
+        reply=W.Answer,
+        is_repeatable=False,
+    ),
+    Act(
+        method="GET",
+        path=_HERE + "/checkpoint",
+        summary="The newest durable LogCheckpoint",
+        call=lambda g, a: g.checkpoint(a.caller),
+        reply=W.CheckpointView,
+    ),
+    Act(
+        method="GET",
+        path=_HERE + "/proofs/inclusion",
+        summary="Prove that an event stands in the log",
+        call=lambda g, a: g.inclusion(a.caller, a.number("index"), a.number("size")),
+        query={"index": "of the event", "size": "of the tree"},
+        reply=W.Proof,
+    ),
+    Act(
+        method="GET",
+        path=_HERE + "/proofs/consistency",
+        summary="Prove that the log only grew between two sizes",
+        call=lambda g, a: g.consistency(a.caller, a.number("first"), a.number("second")),
+        query={"first": "the smaller size", "second": "the larger size"},
+        reply=W.Proof,
+    ),
+    Act(
+        method="POST",
+        path=_HERE + "/verification",
+        summary="Verify the whole log; answers with an Operation",
+        call=lambda g, a: g.verify(a.caller, a.value(W.VerificationRequest).since),
+        body=W.VerificationRequest,
+        reply=W.Operation,
+        status=202,
+        headers=operation_location,
+    ),
+    Act(
+        method="GET",
+        path="/api/v1/lineage",
+        summary="The lineage graph around a node, in Marquez' shape",
+        call=_graph,
+        query={"nodeId": "a reference: `clinic/icu@3`, `run:…`, `model:…`", "depth": "1 to 20"},
+        reply=W.Graph,
+    ),
+)

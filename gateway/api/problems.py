@@ -1,0 +1,101 @@
+"""Errors at the door: RFC 9457 documents that say what to do and never what broke inside."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from gateway.errors import AccessDenied, GatewayError, InvalidInput, NotAuthenticated, NotFound
+
+TYPE_BASE = "/docs/reference/errors.md#"
+# Whether a thing is absent or hidden must not be seen: every 404 has this one body.
+UNSEEN = NotFound("there is no such thing, or none that you may see")
+_INTERNAL = "the gateway could not do this; nothing was released"
+_RESERVED = {"type", "title", "status", "detail", "advice", "decision", "request_id", "error"}
+
+
+def problem_of(error: GatewayError, request_id: str) -> dict[str, Any]:
+    """Return the problem document of `error`.
+
+    A 404 is always the same but for the request id; a 500 never says more than its class.
+    """
+    if isinstance(error, NotFound):
+        error = UNSEEN
+    hidden = error.status == 500  # noqa: PLR2004 - the one status whose cause stays inside
+    document: dict[str, Any] = {
+        "type": TYPE_BASE + error.code,
+        "title": title_of(type(error)),
+        "status": error.status,
+        "detail": _INTERNAL if hidden else error.message,
+        "advice": error.advice_default if hidden else error.advice,
+        "request_id": request_id,
+    }
+    if error.decision:
+        document["decision"] = error.decision
+    if not hidden:
+        document |= {k: v for k, v in error.facts.items() if k not in _RESERVED and v is not None}
+    return document
+
+
+def title_of(kind: type[GatewayError]) -> str:
+    """The first sentence of the class, as a title."""
+    return (kind.__doc__ or kind.code).strip().splitlines()[0].rstrip(".")
+
+
+def problem_response(error: GatewayError, request_id: str) -> Response:
+    """Return the HTTP answer for `error`."""
+    document = problem_of(error, request_id)
+    return Response(
+        dump(document),
+        status_code=error.status,
+        media_type="application/problem+json",
+        headers=headers_of(error),
+    )
+
+
+def oauth_response(error: GatewayError, request_id: str) -> Response:
+    """Return the answer of an OAuth endpoint: RFC 6749 §5.2 members beside the problem's."""
+    document = problem_of(error, request_id)
+    code, status = _oauth(error)
+    document |= {"error": code, "error_description": document["detail"], "status": status}
+    return Response(
+        dump(document),
+        status_code=status,
+        media_type="application/json",
+        headers=headers_of(error) if status in (401, error.status) else {},
+    )
+
+
+def _oauth(error: GatewayError) -> tuple[str, int]:
+    if isinstance(error, NotAuthenticated):
+        return "invalid_client", 401
+    if isinstance(error, AccessDenied):
+        return "access_denied", 400
+    if isinstance(error, NotFound):
+        return "invalid_target", 400
+    if isinstance(error, InvalidInput):
+        return str(error.facts.get("oauth", "invalid_request")), 400
+    return ("server_error" if error.status == 500 else "temporarily_unavailable"), error.status  # noqa: PLR2004
+
+
+def headers_of(error: GatewayError) -> dict[str, str]:
+    """The headers that belong to an error: how to authenticate, when to come back."""
+    headers = {}
+    if isinstance(error, NotAuthenticated):
+        headers["WWW-Authenticate"] = 'DPoP algs="EdDSA Ed25519"'
+        if nonce := error.facts.get("nonce"):
+            headers["DPoP-Nonce"] = str(nonce)
+    if error.status in (429, 503):
+        headers["Retry-After"] = str(int(error.facts.get("retry_after_seconds", 1)))
+    return headers
+
+
+def dump(value: Any) -> bytes:
+    """JSON bytes; what is not JSON becomes its text rather than a second error."""
+    try:
+        return orjson.dumps(value, default=str)
+    except orjson.JSONEncodeError:  # lone surrogates, integers over 64 bits
+        return json.dumps(value, default=str).encode()
