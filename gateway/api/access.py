@@ -10,7 +10,6 @@ from gateway.api.acts import Act, Asked
 from gateway.api.facade import Gateway
 from gateway.domain.dataset import parse_name
 from gateway.errors import AccessDenied, InvalidInput
-from gateway.wire.times import unix
 
 _POLICY = "/v1/policies/{tenant}"
 _SELECTORS = ("grant", "dataset", "subject", "run", "tenant")
@@ -21,8 +20,7 @@ async def _evaluate(gateway: Gateway, asked: Asked) -> W.EvaluationResponse:
     subject = asked.caller.subject
     if request.subject and (request.subject.id, request.subject.type) != (subject.id, subject.type):
         raise AccessDenied("only the caller's own access can be asked for", advice="leave it out")
-    at = request.context.at
-    view = await gateway.check(asked.caller, request.ask(), None if at is None else unix(at))
+    view = await gateway.check(asked.caller, request.ask(), request.context.at)
     return W.EvaluationResponse(decision=view.effect == "allow", context=view)
 
 
@@ -115,14 +113,6 @@ ACTS = (
         path="/v1/runs/{id}",
         summary="Show a training run",
         call=lambda g, a: g.run(a.caller, a.path["id"]),
-        reply=W.RunView,
-    ),
-    Act(
-        method="PATCH",
-        path="/v1/runs/{id}",
-        summary="Finish a run: say which model came out of it",
-        call=lambda g, a: g.finish_run(a.caller, a.path["id"], a.value(W.RunFinish)),
-        body=W.RunFinish,
         reply=W.RunView,
     ),
     Act(

@@ -53,6 +53,10 @@ class Asked:
             raise InvalidInput(f"`{name}` must be a number", field=name)
         return int(text)
 
+    def optional(self, name: str) -> int | None:
+        """A number that may be left out; raises InvalidInput."""
+        return self.number(name) if name in self.query else None
+
     @property
     def ref(self) -> str:
         """`tenant/name[@version]` of the path; raises InvalidInput."""
@@ -77,14 +81,13 @@ class Act:
     status: int = 200
     is_public: bool = False  # served without authentication
     is_binary: bool = False  # the body is read by the call, as a stream
-    is_repeatable: bool = True  # takes an Idempotency-Key (POSTs only)
     headers: Callable[[Any], Mapping[str, str]] = lambda _: {}  # from the reply
     error_response: Callable[[GatewayError, str], Response] | None = None
 
     @property
     def takes_idempotency_key(self) -> bool:
         """Whether a retry may carry an Idempotency-Key."""
-        return self.method == "POST" and self.path.startswith("/v1/") and self.is_repeatable
+        return self.method == "POST" and self.path.startswith("/v1/")
 
 
 def strict_query(act: Act, request: Request) -> dict[str, str]:

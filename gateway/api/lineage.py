@@ -36,7 +36,6 @@ ACTS = (
         call=lambda g, a: g.ask(a.caller, a.path["name"], a.value(W.AskRequest).parameters),
         body=W.AskRequest,
         reply=W.Answer,
-        is_repeatable=False,
     ),
     Act(
         method="POST",
@@ -45,7 +44,6 @@ ACTS = (
         call=lambda g, a: g.query(a.caller, a.value(W.QueryRequest).sql),
         body=W.QueryRequest,
         reply=W.Answer,
-        is_repeatable=False,
     ),
     Act(
         method="GET",
@@ -58,16 +56,16 @@ ACTS = (
         method="GET",
         path=_HERE + "/proofs/inclusion",
         summary="Prove that an event stands in the log",
-        call=lambda g, a: g.inclusion(a.caller, a.number("index"), a.number("size")),
-        query={"index": "of the event", "size": "of the tree"},
+        call=lambda g, a: g.inclusion(a.caller, a.number("index"), a.optional("size")),
+        query={"index": "of the event", "size": "of the tree (default: the newest)"},
         reply=W.Proof,
     ),
     Act(
         method="GET",
         path=_HERE + "/proofs/consistency",
         summary="Prove that the log only grew between two sizes",
-        call=lambda g, a: g.consistency(a.caller, a.number("first"), a.number("second")),
-        query={"first": "the smaller size", "second": "the larger size"},
+        call=lambda g, a: g.consistency(a.caller, a.number("first"), a.optional("second")),
+        query={"first": "the smaller size", "second": "the larger size (default: the newest)"},
         reply=W.Proof,
     ),
     Act(

@@ -138,7 +138,7 @@ def _query_parameters(act: Act) -> list[dict[str, Any]]:
         {
             "name": name,
             "in": "query",
-            "required": name in ("index", "size", "first", "second", "nodeId"),
+            "required": name in ("index", "first", "nodeId"),
             "description": text,
             "schema": {"type": "integer", "minimum": 0} if name in numbers else {"type": "string"},
         }

@@ -157,11 +157,3 @@ class RunView:
     last_at: str
     model: str | None = None
     artifact_sha256: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFinish:
-    """`run finish`: which model came out."""
-
-    model: str
-    artifact_sha256: str | None = None

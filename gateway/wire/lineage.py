@@ -102,7 +102,7 @@ class Proof:
 class VerificationRequest:
     """Verify the whole log; with `since`, also that it continues this older LogCheckpoint."""
 
-    since: str | None = None  # a signed note
+    since: int | None = None  # its size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

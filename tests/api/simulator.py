@@ -25,6 +25,7 @@ from gateway.errors import (
     PreconditionFailed,
 )
 from gateway.wire import tokens
+from gateway.wire.leases import LeaseRequest, LeaseView
 
 NOW = "2026-11-23T10:00:00Z"
 
@@ -340,7 +341,7 @@ class Simulator:
         found = await self.operation(caller, operation)
         return replace(found, state="cancelled")
 
-    async def check(self, caller: Any, ask: W.AccessAsk, at: float | None) -> W.DecisionView:
+    async def check(self, caller: Any, ask: W.AccessAsk, at: str | None) -> W.DecisionView:
         if ask.action not in ACTIONS:
             raise InvalidInput(f"`{ask.action[:40]}` is not an action")
         found = self._seen(caller, ask.dataset)
@@ -404,8 +405,17 @@ class Simulator:
     async def run(self, caller: Any, run: str) -> W.RunView:
         raise NotFound("no such run")
 
-    async def finish_run(self, caller: Any, run: str, request: W.RunFinish) -> W.RunView:
-        raise NotFound("no such run")
+    async def open_lease(self, caller: Any, request: LeaseRequest) -> LeaseView:
+        raise AccessDenied("the simulator streams nothing")
+
+    async def lease(self, caller: Any, lease: str) -> LeaseView:
+        raise NotFound("no such lease")
+
+    async def renew_lease(self, caller: Any, lease: str) -> LeaseView:
+        raise NotFound("no such lease")
+
+    async def close_lease(self, caller: Any, lease: str) -> None:
+        raise NotFound("no such lease")
 
     async def bundle(self, caller: Any, tenant: str) -> W.BundleView:
         empty = W.BundleView(tenant=tenant, hash="0" * 64, files={}, rules=0)
@@ -464,21 +474,19 @@ class Simulator:
     async def checkpoint(self, caller: Any) -> W.CheckpointView:
         return W.CheckpointView(note="n", size=1, root="00" * 32, witnessed="none")
 
-    async def inclusion(self, caller: Any, index: int, size: int) -> W.Proof:
+    async def inclusion(self, caller: Any, index: int, size: int | None) -> W.Proof:
+        size = size or 1
         if index >= size:
             raise InvalidInput("the index is not below the size")
         return W.Proof(kind="inclusion", first=index, second=size, hashes=())
 
-    async def consistency(self, caller: Any, first: int, second: int) -> W.Proof:
-        return W.Proof(kind="consistency", first=first, second=second, hashes=())
+    async def consistency(self, caller: Any, first: int, second: int | None) -> W.Proof:
+        return W.Proof(kind="consistency", first=first, second=second or 1, hashes=())
 
-    async def verify(self, caller: Any, since: str | None) -> W.Operation:
+    async def verify(self, caller: Any, since: int | None) -> W.Operation:
         made = W.Operation(id=self._id("op_"), kind="verify", state="done", progress=1.0)
         self.acts[made.id] = made
         return made
 
     async def ready(self) -> W.Readiness:
         return W.Readiness(ready=True, checks={"journal": W.CheckResult(ok=True, detail="")})
-
-    def metrics(self) -> bytes:
-        return b""

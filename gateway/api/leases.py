@@ -1,0 +1,41 @@
+"""Acts on leases: open a stream, renew it, hand it back. Its bytes come from the data port."""
+
+from __future__ import annotations
+
+from gateway.api.acts import Act
+from gateway.wire.leases import LeaseRequest, LeaseView
+
+_ONE = "/v1/leases/{id}"
+
+ACTS = (
+    Act(
+        method="POST",
+        path="/v1/leases",
+        summary="Open a stream under a dataset token",
+        call=lambda g, a: g.open_lease(a.caller, a.value(LeaseRequest)),
+        body=LeaseRequest,
+        reply=LeaseView,
+        status=201,
+        headers=lambda view: {"Location": f"/v1/leases/{view.lease}"},
+    ),
+    Act(
+        method="GET",
+        path=_ONE,
+        summary="Show a lease (without its key)",
+        call=lambda g, a: g.lease(a.caller, a.path["id"]),
+        reply=LeaseView,
+    ),
+    Act(
+        method="DELETE",
+        path=_ONE,
+        summary="Hand a lease back",
+        call=lambda g, a: g.close_lease(a.caller, a.path["id"]),
+    ),
+    Act(
+        method="POST",
+        path=_ONE + "/renewal",
+        summary="Judge again and prolong",
+        call=lambda g, a: g.renew_lease(a.caller, a.path["id"]),
+        reply=LeaseView,
+    ),
+)
