@@ -1,0 +1,94 @@
+"""A tenant's policy files, read and checked as one value; all or nothing.
+
+A bundle is the unit of publication: its digest names it, its files are stored under that
+digest, and a file that cannot be read refuses the whole bundle, so that a truncated deny rule
+never disappears quietly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.domain.access import digest_of
+from gateway.domain.dataset import parse_name
+from gateway.policy.documents import Fields, Place, read_document
+from gateway.policy.rules import Rule, read_rule
+from gateway.policy.schema import Schema, default_schema
+
+FORMAT = "gateway-policy/v0"
+SUITE_SUFFIX = "_test.yaml"
+FILES_MAX = 1_000
+BUNDLE_CHARS_MAX = 4 << 20
+_PATH = re.compile(r"(?:[a-z0-9][a-z0-9_.-]{0,62}/){0,3}[a-z0-9][a-z0-9_.-]{0,95}\.yaml\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyBundle:
+    """What one tenant publishes: files, and the rules read from them."""
+
+    tenant: str
+    files: Mapping[str, str]
+    rules: tuple[Rule, ...]
+    digest: str  # SHA-256 hex over tenant and files
+
+    @classmethod
+    def read(
+        cls, files: Mapping[str, str], tenant: str, schema: Schema | None = None
+    ) -> PolicyBundle:
+        """Read a bundle; files that end in `_test.yaml` are suites, not rules.
+
+        Raises:
+            PolicyError: with `file`, `line` and `column` of what is wrong.
+        """
+        parse_name(tenant, what="tenant")
+        known = schema or default_schema()
+        _check_files(files)
+        rules: list[Rule] = []
+        seen: dict[str, Place] = {}
+        for path in sorted(files):
+            if path.endswith(SUITE_SUFFIX):
+                continue
+            for rule in _read_file(path, files[path], tenant, known):
+                if rule.id in seen:
+                    first = seen[rule.id]
+                    raise rule.place.refuse(
+                        f"rule `{rule.id}` is also at {first.file}:{first.line}",
+                        "give every rule an id of its own",
+                    )
+                seen[rule.id] = rule.place
+                rules.append(rule)
+        return cls(
+            tenant=tenant,
+            files=dict(files),
+            rules=tuple(rules),
+            digest=bundle_digest(tenant, files),
+        )
+
+
+def bundle_digest(tenant: str, files: Mapping[str, str]) -> str:
+    """SHA-256 hex over the canonical JSON of format, tenant and files."""
+    return digest_of({"format": FORMAT, "tenant": tenant, "files": dict(files)})
+
+
+def _check_files(files: Mapping[str, str]) -> None:
+    if len(files) > FILES_MAX or sum(map(len, files.values())) > BUNDLE_CHARS_MAX:
+        raise Place("bundle").refuse(
+            f"more than {FILES_MAX} files or {BUNDLE_CHARS_MAX} characters", "merge or remove rules"
+        )
+    for path in files:
+        if not _PATH.match(path) or ".." in path:
+            raise Place(path[:80]).refuse(
+                "this cannot name a policy file", "use lower-case paths that end in `.yaml`"
+            )
+
+
+def _read_file(path: str, text: str, tenant: str, schema: Schema) -> list[Rule]:
+    top = Fields(read_document(text, path), "a policy file")
+    version = top.required("format")
+    if version.text != FORMAT:
+        raise version.place.refuse(f"`{version.text[:80]}` is not `{FORMAT}`")
+    rules = [read_rule(node, tenant, schema) for node in top.items("rules")]
+    top.finish()
+    return rules

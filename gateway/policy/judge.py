@@ -1,0 +1,311 @@
+"""The judge: one immutable snapshot of every tenant's rules, and the decision.
+
+    request, resource -> candidates (index by scope, action, principal)
+                      -> none: deny, before Casbin is asked
+                      -> Casbin's `enforce_ex` over the allow and deny candidates
+                      -> allowed: the Plan algebra over every rule that counts
+
+Never raises for what a request or a rule contains: an accident inside is a denial with the
+reason code `error`. A policy change is a new Judge put in the place of the old one; nothing
+in it changes after `build`, so any number of threads may share it. Pure: `now` and ids come in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from gateway.domain.access import (
+    ACTIONS,
+    DATA_ACTIONS,
+    AccessRequest,
+    Decision,
+    Effect,
+    Limits,
+    Reason,
+    Resource,
+    Subject,
+    digest_of,
+)
+from gateway.domain.dataset import parse_name
+from gateway.domain.purpose import PURPOSES
+from gateway.errors import InvalidInput
+from gateway.policy.bundle import PolicyBundle
+from gateway.policy.enforcer import Loop, model_text
+from gateway.policy.explain import Explanation, advise, explain_trial
+from gateway.policy.plans import Refusal, make_plan
+from gateway.policy.rules import Rule
+from gateway.policy.schema import Schema, default_schema
+from gateway.policy.trial import RequestFacts, Trial
+
+_log = logging.getLogger("gateway.policy")
+Key = tuple[str, str, str]  # scope key, action or `*`, principal
+Row = tuple[str, str, str, str, str]  # rule id, principal, scope key, action, effect
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One way to reach a rule."""
+
+    row: Row
+    rule: Rule
+
+
+class Judge:
+    """Decides; see the module. `digest` names the snapshot."""
+
+    def __init__(self, bundles: tuple[PolicyBundle, ...], schema: Schema) -> None:
+        """Use `build`."""
+        self._schema = schema
+        self._loop = Loop(_holds)
+        index: dict[Key, list[_Entry]] = {}
+        for bundle in bundles:
+            for rule in bundle.rules:
+                for key, entry in _entries(rule):
+                    index.setdefault(key, []).append(entry)
+        self._index = {key: tuple(entries) for key, entries in index.items()}
+        self.bundles = {bundle.tenant: bundle.digest for bundle in bundles}
+        self.digest = digest_of(
+            {
+                "model": hashlib.sha256(model_text().encode()).hexdigest(),
+                "schema": sorted(map(repr, (schema.attributes, schema.obligations))),
+                "bundles": self.bundles,
+            }
+        )
+
+    @classmethod
+    def build(cls, bundles: Iterable[PolicyBundle], schema: Schema | None = None) -> Judge:
+        """Index the rules of one bundle per tenant.
+
+        Raises:
+            InvalidInput: two bundles of one tenant.
+        """
+        chosen = tuple(sorted(bundles, key=lambda bundle: bundle.tenant))
+        if len({bundle.tenant for bundle in chosen}) != len(chosen):
+            raise InvalidInput("a tenant has one bundle, not two")
+        return cls(chosen, schema or default_schema())
+
+    def decide(
+        self,
+        request: AccessRequest,
+        resource: Resource,
+        *,
+        decision_id: str,
+        now: float,
+        policy_epoch: int,
+        catalog_index: int,
+    ) -> Decision:
+        """Answer one request about one resource.
+
+        Args:
+            request: what is asked; subject and tenant as the verified token says.
+            resource: what the catalogue knows at `catalog_index`, with a pinned version.
+            decision_id: `dec_…`.
+            now: Unix seconds.
+            policy_epoch: of the catalogue state judged by; copied into the Decision.
+            catalog_index: newest journal event that the resource reflects; copied.
+        """
+        try:
+            found = self._decide(request, resource, now)
+        except Exception as cause:  # noqa: BLE001 - invariant 1: any error denies
+            _log.error("a request could not be judged: %s", _where(cause))
+            found = _denied("error", "the request could not be judged")
+        return replace(
+            found,
+            id=decision_id,
+            policy_epoch=policy_epoch,
+            catalog_index=catalog_index,
+            bundle=self.digest,
+        )
+
+    def explain(self, request: AccessRequest, resource: Resource, now: float) -> Explanation:
+        """Every candidate with its condition tree, and the nearest allow.
+
+        For those who may read the rules: owner and auditor of the data, not the requester.
+        """
+        decision = self.decide(
+            request, resource, decision_id="", now=now, policy_epoch=0, catalog_index=0
+        )
+        try:
+            trial, _ = self._trial(request, resource, now)
+        except Exception:  # noqa: BLE001 - a request that cannot be judged has no candidates
+            facts = RequestFacts(self._schema, request, resource, now)
+            trial = Trial(request, facts, (), now)
+        return explain_trial(trial, decision)
+
+    def is_visible(self, subject: Subject, resource: Resource, now: float) -> bool:
+        """Whether an allow rule in force names this subject for the resource, for any action.
+
+        What is not visible answers 404 like what does not exist. A rule for everybody (`*`)
+        makes its dataset public knowledge.
+        """
+        if _wrong_subject(subject):
+            return False
+        scopes = _scopes(resource)
+        return any(
+            entry.rule.kind == "allow"
+            and (entry.rule.expires_at is None or now < entry.rule.expires_at)
+            for scope in scopes
+            for action in ACTIONS
+            for principal in subject.principals
+            for entry in self._index.get((scope, action, principal), ())
+        )
+
+    def _decide(self, request: AccessRequest, resource: Resource, now: float) -> Decision:
+        refused = _wrong_subject(request.subject) or _wrong_request(request, resource)
+        if refused:
+            return _denied(refused.code, refused.text)
+        trial, rows = self._trial(request, resource, now)
+        question = (trial, request.subject.principals, _scopes(resource), request.action)
+        allowed = bool(rows) and self._loop.allows(question, rows)
+        denies, allows = trial.hits("deny"), trial.hits("allow")
+        if not allowed or denies or not allows:
+            return _refused_by_rules(trial)
+        restricts = trial.hits("restrict")
+        hit = tuple(rule.id for rule in (*allows, *restricts))
+        reasons = tuple(Reason(code="rule-allows", text="a rule permits this") for _ in allows[:1])
+        if request.action not in DATA_ACTIONS:
+            return Decision(id="", effect=Effect.ALLOW, reasons=reasons, rules=hit)
+        limits = _limits(trial, now)
+        cut = make_plan(trial, resource, allows, restricts, self._schema, limits)
+        if isinstance(cut, Refusal):
+            return replace(_denied(cut.code, cut.text), rules=hit)
+        withheld = tuple(
+            Reason(code="column-withheld", text=f"column `{name}` is withheld")
+            for name in cut.withheld
+        )
+        return Decision(
+            id="", effect=Effect.ALLOW, reasons=reasons + withheld, plan=cut.plan, rules=hit
+        )
+
+    def _trial(
+        self, request: AccessRequest, resource: Resource, now: float
+    ) -> tuple[Trial, list[Row]]:
+        """The candidates, and Casbin's rows of those that allow or deny."""
+        rules: dict[str, Rule] = {}
+        rows: list[Row] = []
+        for scope in _scopes(resource):
+            for action in (request.action, "*"):
+                for principal in request.subject.principals:
+                    for entry in self._index.get((scope, action, principal), ()):
+                        if entry.rule.id not in rules:
+                            rules[entry.rule.id] = entry.rule
+                            if entry.rule.kind != "restrict":
+                                rows.append(entry.row)
+        facts = RequestFacts(self._schema, request, resource, now)
+        return Trial(request, facts, rules.values(), now), rows
+
+
+def _where(cause: Exception) -> str:
+    """Type and place only: messages may quote what was asked."""
+    trace = cause.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else "?"
+    return f"{type(cause).__name__} in {place}"
+
+
+def _holds(trial: Trial, rule_id: str) -> bool:
+    return trial.holds(rule_id)
+
+
+def _entries(rule: Rule) -> Iterator[tuple[Key, _Entry]]:
+    for principal in rule.principals:
+        for action in rule.actions:
+            row = (rule.id, principal, rule.key, action, rule.kind)
+            yield (rule.key, action, principal), _Entry(row, rule)
+
+
+def _scopes(resource: Resource) -> tuple[str, ...]:
+    """Index keys of everything a rule could have said to mean this resource."""
+    found: dict[str, None] = {}
+    if resource.dataset is not None:
+        found[f"dataset:{resource.dataset.unversioned}"] = None
+        for column in resource.columns:
+            for tag in column.effective_tags:
+                words = tag.split(".")
+                for depth in range(len(words), 0, -1):
+                    above = ".".join(words[:depth])
+                    found[f"tag:{resource.tenant}/{above}"] = None
+                    found[f"tag:*/{above}"] = None
+    found[f"tenant:{resource.tenant}"] = None
+    found["global"] = None
+    return tuple(found)
+
+
+def _wrong_subject(subject: Subject) -> Refusal | None:
+    """A tenant speaks for its own principals only, whatever its issuer wrote."""
+    try:
+        parse_name(subject.tenant, what="tenant")
+        for role in subject.roles:
+            parse_name(role, what="role")
+        tenant, _, user = subject.id.partition("/")
+        parse_name(user, what="subject")
+        if tenant == subject.tenant:
+            return None
+    except (InvalidInput, AttributeError):
+        pass
+    return Refusal("subject-invalid", "the subject is not one that rules can name")
+
+
+def _wrong_request(request: AccessRequest, resource: Resource) -> Refusal | None:
+    asked, found = request.dataset, resource.dataset
+    same = (asked is None) == (found is None) and (
+        asked is None or found is None or asked.unversioned == found.unversioned
+    )
+    owner = found.tenant if found else resource.tenant
+    if not same or request.tenant != resource.tenant or owner != resource.tenant:
+        return Refusal("error", "the request and the resource are not the same")
+    if request.action not in ACTIONS:
+        return Refusal("action-unknown", "no such action")
+    if request.purpose is not None and request.purpose not in PURPOSES:
+        return Refusal("purpose-unknown", "no such purpose")
+    return _wrong_data(request, resource) if request.action in DATA_ACTIONS else None
+
+
+def _wrong_data(request: AccessRequest, resource: Resource) -> Refusal | None:
+    if resource.dataset is None or resource.dataset.version is None:
+        return Refusal("error", "a data action needs a dataset with a pinned version")
+    if request.purpose is None:
+        return Refusal("purpose-missing", "a purpose is needed")
+    if resource.suspended:
+        return Refusal("dataset-suspended", "the owner has suspended this dataset")
+    if request.split is not None and request.split not in resource.splits:
+        return Refusal("split-unknown", "no such split")
+    return None
+
+
+def _refused_by_rules(trial: Trial) -> Decision:
+    denies = trial.hits("deny")
+    advice, purpose = advise(trial)
+    if denies:
+        named = next((rule.id for rule in denies if rule.explain), None)
+        reason = Reason(code="denied-by-rule", text="a rule denies this", rule=named)
+    elif purpose:
+        reason = Reason(code="purpose-not-permitted", text="this is not permitted for this purpose")
+    else:
+        reason = Reason(code="no-rule", text="no rule permits this")
+    return Decision(
+        id="",
+        effect=Effect.DENY,
+        reasons=(reason,),
+        rules=tuple(rule.id for rule in denies),
+        advice=advice,
+    )
+
+
+def _denied(code: str, text: str) -> Decision:
+    return Decision(id="", effect=Effect.DENY, reasons=(Reason(code=code, text=text),))
+
+
+def _limits(trial: Trial, now: float) -> Limits:
+    """The request's own, and the first moment at which a candidate could change by itself."""
+    moments = [int(edge) for r in trial.candidates() for edge in r.time_edges if edge > now]
+    for rule in (*trial.hits("allow"), *trial.hits("restrict")):
+        if rule.valid_seconds is not None:
+            moments.append(int(now) + rule.valid_seconds)
+        if rule.expires_at is not None and rule.kind == "allow":
+            moments.append(rule.expires_at)
+    return trial.request.limits.least(Limits(expires_at=min(moments, default=None)))

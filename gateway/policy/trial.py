@@ -1,0 +1,143 @@
+"""One request on trial: typed facts, and for every candidate rule TRUE, FALSE or UNKNOWN.
+
+An allow rule counts only when TRUE; deny and restrict rules count when TRUE or UNKNOWN. An
+error inside one rule is UNKNOWN for that rule and touches no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.domain.access import AccessRequest, Resource
+from gateway.domain.purpose import is_within
+from gateway.policy.conditions import Truth
+from gateway.policy.rules import Rule
+from gateway.policy.schema import PURPOSE, Schema
+
+
+class RequestFacts:
+    """The declared attributes of one request; anything else does not exist."""
+
+    __slots__ = ("_known", "_now", "_request", "_resource", "_schema")
+
+    def __init__(
+        self, schema: Schema, request: AccessRequest, resource: Resource, now: float
+    ) -> None:
+        """`now` is Unix seconds; it is `context.time`."""
+        self._schema = schema
+        self._request = request
+        self._resource = resource
+        self._now = now
+        self._known: dict[str, Any] = {}
+
+    def value(self, name: str) -> Any:
+        """The typed value, or None for UNKNOWN."""
+        if name not in self._known:
+            self._known[name] = self._schema.value(name, self._raw(name))
+        return self._known[name]
+
+    def values(self, names: Iterable[str]) -> dict[str, Any]:
+        """The known ones of these, plain."""
+        return {name: value for name in names if (value := self.value(name)) is not None}
+
+    def _raw(self, name: str) -> Any:
+        if name == PURPOSE:
+            return self._request.purpose
+        root, _, rest = name.partition(".")
+        fixed, open_ended = self._sources(root)
+        if rest in fixed:
+            return fixed[rest]
+        key = name if root == "workload" else rest
+        return open_ended.get(key)
+
+    def _sources(self, root: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """What the gateway knows by itself, which nothing can shadow, and the rest."""
+        request, resource = self._request, self._resource
+        if root == "subject":
+            own = request.subject
+            return {"id": own.id, "tenant": own.tenant, "type": own.type}, own.attributes
+        if root == "resource":
+            ref = resource.dataset
+            return {
+                "tenant": resource.tenant,
+                "name": ref.name if ref else None,
+                "version": ref.version if ref else None,
+            }, resource.attributes
+        if root == "workload":
+            return {"run": request.run}, request.context
+        return {"time": datetime.fromtimestamp(self._now, UTC).isoformat()}, request.context
+
+
+class Trial:
+    """Judges rules for one request and remembers what it found."""
+
+    __slots__ = ("_now", "_rules", "_truths", "facts", "request")
+
+    def __init__(
+        self, request: AccessRequest, facts: RequestFacts, rules: Iterable[Rule], now: float
+    ) -> None:
+        """`rules` are the candidates, `now` Unix seconds."""
+        self.request = request
+        self.facts = facts
+        self._now = now
+        self._rules = {rule.id: rule for rule in rules}
+        self._truths: dict[str, Truth] = {}
+
+    def truth(self, rule: Rule) -> Truth:
+        """TRUE, FALSE or UNKNOWN; never raises."""
+        if rule.id not in self._truths:
+            try:
+                self._truths[rule.id] = self._judge(rule)
+            except Exception:  # noqa: BLE001 - one broken rule is UNKNOWN and breaks no other
+                self._truths[rule.id] = None
+        return self._truths[rule.id]
+
+    def counts(self, rule: Rule) -> bool:
+        """Whether the rule takes part in the decision."""
+        truth = self.truth(rule)
+        return truth is True if rule.kind == "allow" else truth is not False
+
+    def holds(self, rule_id: str) -> bool:
+        """For Casbin's matcher; an id that is no candidate counts as nothing."""
+        rule = self._rules.get(rule_id)
+        return rule is not None and self.counts(rule)
+
+    def hits(self, kind: str) -> tuple[Rule, ...]:
+        """Every candidate of this kind that counts, by id."""
+        found = [r for r in self._rules.values() if r.kind == kind and self.counts(r)]
+        return tuple(sorted(found, key=lambda rule: rule.id))
+
+    def candidates(self) -> tuple[Rule, ...]:
+        """Every candidate, by id."""
+        return tuple(self._rules[name] for name in sorted(self._rules))
+
+    def is_in_force(self, rule: Rule) -> bool:
+        """Whether it has not expired."""
+        return rule.expires_at is None or self._now < rule.expires_at
+
+    def purpose_fits(self, rule: Rule) -> Truth:
+        """Whether the request's purpose is one of the rule's, or below one."""
+        if not rule.purposes:
+            return True
+        purpose = self.facts.value(PURPOSE)
+        if purpose is None:
+            return None
+        return any(is_within(purpose, allowed) for allowed in rule.purposes)
+
+    def split_fits(self, rule: Rule) -> bool:
+        """A request for the whole version asks for every split at once."""
+        if not rule.splits:
+            return True
+        if self.request.split is None:
+            return rule.kind != "allow"
+        return self.request.split in rule.splits
+
+    def _judge(self, rule: Rule) -> Truth:
+        if not self.is_in_force(rule) or not self.split_fits(rule):
+            return False
+        fits = self.purpose_fits(rule)
+        if fits is not True or rule.when is None:
+            return fits
+        return rule.when.judge(self.facts)

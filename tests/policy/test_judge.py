@@ -1,0 +1,372 @@
+"""The judge: refusals first, then what is permitted, then what a Plan contains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.domain.access import DATA_ACTIONS, Effect, Limits, Resource, Subject
+from gateway.domain.dataset import Column, DatasetRef
+from gateway.errors import AccessDenied, InvalidInput
+from gateway.policy import packs
+from gateway.policy.bundle import PolicyBundle
+from gateway.policy.judge import Judge
+from gateway.policy.schema import Schema, default_schema
+
+from .scene import (
+    COLUMNS,
+    ICU,
+    NOW,
+    REF,
+    TRAINER,
+    ask,
+    bundle,
+    codes,
+    deny,
+    judge,
+    masks,
+    names,
+    request,
+    restrict,
+    rule,
+)
+
+
+def test_an_empty_policy_set_denies_everything() -> None:
+    for judged in (Judge.build([]), judge()):
+        for action in ("discover", "stream", "operate", "publish"):
+            decision = ask(judged, action=action)
+            assert decision.effect is Effect.DENY
+            assert codes(decision) == ["no-rule"]
+
+
+def test_an_empty_policy_set_denies_even_a_request_of_empty_texts() -> None:
+    nobody = Subject(id="", tenant="", type="")
+    assert not ask(Judge.build([]), subject=nobody, action="", purpose="").is_allowed
+
+
+def test_a_decision_has_no_truth_value_and_a_denial_raises() -> None:
+    decision = ask(judge())
+    with pytest.raises(TypeError):
+        bool(decision)
+    with pytest.raises(AccessDenied) as caught:
+        decision.require()
+    assert caught.value.decision == "dec_test"
+    assert caught.value.facts["reasons"] == ["no-rule"]
+
+
+def test_a_data_action_without_purpose_is_denied() -> None:
+    for action in DATA_ACTIONS:
+        decision = ask(judge(rule(actions=[action])), action=action, purpose=None)
+        assert codes(decision) == ["purpose-missing"]
+
+
+def test_a_purpose_nobody_knows_is_denied() -> None:
+    assert codes(ask(judge(rule()), purpose="world-domination")) == ["purpose-unknown"]
+
+
+def test_a_grant_for_research_does_not_open_a_marketing_stream() -> None:
+    judged = judge(rule(purpose=["research"]))
+    assert not ask(judged, purpose="marketing").is_allowed
+    assert not ask(judged, purpose="any").is_allowed
+    assert ask(judged, purpose="disease-research").is_allowed
+
+
+def test_an_action_nobody_knows_is_denied() -> None:
+    assert codes(ask(judge(rule()), action="read")) == ["action-unknown"]
+
+
+def test_another_action_another_role_another_dataset_are_denied() -> None:
+    judged = judge(rule())
+    assert not ask(judged, action="export").is_allowed
+    assert not ask(judged, subject=replace(TRAINER, roles=("auditor",))).is_allowed
+    other = DatasetRef("clinic", "labs", 1)
+    decision = ask(judged, replace(ICU, dataset=other), dataset=other)
+    assert not decision.is_allowed
+
+
+def test_a_tenant_that_writes_anothers_principals_matches_nothing() -> None:
+    judged = judge(rule(), rule(id="clinic.icu.user", principals=["startup/user:ml", "startup/*"]))
+    for hostile in (
+        Subject(id="startup/ml", tenant="evil", type="job", roles=("trainer",)),
+        Subject(id="evil/ml", tenant="startup", type="job", roles=("trainer",)),
+        Subject(id="evil/x", tenant="evil", type="job", roles=("startup/role:trainer",)),
+        Subject(id="evil/startup/user:ml", tenant="evil", type="job"),
+        Subject(id="evil/x", tenant="evil", type="job", roles=("trainer\nstartup/role:trainer",)),
+        Subject(id="evil/*", tenant="evil", type="job"),
+        Subject(id="x", tenant="startup/role:trainer", type="job"),
+    ):
+        assert not ask(judged, subject=hostile).is_allowed, hostile
+
+
+def test_a_suspended_dataset_releases_nothing_but_can_be_described() -> None:
+    judged = judge(rule(), rule(id="clinic.icu.see", actions=["describe"], columns=None))
+    asleep = replace(ICU, suspended=True)
+    assert codes(ask(judged, asleep)) == ["dataset-suspended"]
+    assert ask(judged, asleep, action="describe").is_allowed
+
+
+def test_an_expired_rule_permits_nothing() -> None:
+    judged = judge(rule(expires="2027-01-14"))  # the day before NOW
+    assert ask(judged, now=1_799_971_199).is_allowed
+    assert not ask(judged, now=1_799_971_200).is_allowed
+
+
+def test_deny_wins_at_any_scope_and_in_any_order() -> None:
+    for extra in (
+        deny(),
+        deny(scope="tenant:clinic"),
+        deny(scope="tag:health", principals=["*"]),
+        deny(actions=["*"], principals=["startup/user:ml"]),
+    ):
+        for rules in ([rule(), extra], [extra, rule()]):
+            assert codes(ask(judge(*rules))) == ["denied-by-rule"]
+
+
+def test_unknown_counts_for_a_deny_and_never_for_an_allow() -> None:
+    when = "subject.clearance >= 3"
+    assert not ask(judge(rule(when=when, accepts=["recipient"]))).is_allowed
+    judged = judge(rule(), deny(when=when, accepts=["recipient"]))
+    assert codes(ask(judged)) == ["denied-by-rule"]
+    low = replace(TRAINER, attributes={"clearance": 1})
+    assert ask(judged, subject=low).is_allowed
+
+
+def test_a_split_that_is_not_allowed_is_not_released_by_asking_for_everything() -> None:
+    judged = judge(rule(splits=["train"]))
+    assert ask(judged, split="train").is_allowed
+    assert not ask(judged, split="test").is_allowed
+    assert not ask(judged, split=None).is_allowed
+    assert codes(ask(judged, split="nope")) == ["split-unknown"]
+
+
+def test_request_and_resource_must_be_the_same_thing() -> None:
+    judged = judge(rule())
+    other = replace(ICU, dataset=DatasetRef("clinic", "labs", 1))
+    assert codes(ask(judged, other)) == ["error"]
+    assert codes(ask(judged, replace(ICU, tenant="evil"))) == ["error"]
+    assert codes(ask(judged, replace(ICU, dataset=REF.unversioned))) == ["error"]
+
+
+def test_an_error_inside_is_a_denial_that_says_so() -> None:
+    broken = replace(ICU, columns=(None,))  # type: ignore[arg-type]
+    assert codes(ask(judge(rule()), broken)) == ["error"]
+
+
+def test_an_error_in_one_rule_touches_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def judge(self, _: object) -> bool:
+            raise RuntimeError("never seen")
+
+    good, bad = bundle(rule()), bundle(rule(id="clinic.icu.broken"))
+    rules = (*good.rules, replace(bad.rules[0], when=Broken()))  # type: ignore[arg-type]
+    assert ask(Judge.build([replace(good, rules=rules)])).is_allowed
+    denying = replace(rules[1], kind="deny", columns=())
+    judged = Judge.build([replace(good, rules=(rules[0], denying))])
+    assert codes(ask(judged)) == ["denied-by-rule"]
+
+
+def test_an_obligation_this_gateway_does_not_know_denies() -> None:
+    written = bundle(rule(obligations={"no_redistribution": True}))
+    assert ask(Judge.build([written])).is_allowed
+    poorer = Schema(attributes=default_schema().attributes, obligations={})
+    assert codes(ask(Judge.build([written], poorer))) == ["obligation-unknown"]
+
+
+def test_rules_that_disagree_about_an_obligation_deny() -> None:
+    judged = judge(
+        rule(obligations={"delete_after": "P30D"}), restrict(obligations={"delete_after": "P7D"})
+    )
+    assert codes(ask(judged)) == ["obligation-conflict"]
+
+
+def test_a_filter_that_cannot_be_applied_denies() -> None:
+    for where in ("gone = 1", "age = 'old'", "notes < 3"):
+        assert codes(ask(judge(rule(where=where)))) == ["filter-unusable"]
+    judged = judge(rule(where="site = :subject.region", accepts=["recipient"]))
+    assert codes(ask(judged)) == ["filter-unusable"]
+    decision = ask(judged, subject=replace(TRAINER, attributes={"region": "a' or true"}))
+    assert decision.plan is not None
+    assert decision.plan.row_filter == ("cmp", "==", "site", ("str", "a' or true"))
+
+
+def test_two_bundles_of_one_tenant_are_refused() -> None:
+    with pytest.raises(InvalidInput):
+        Judge.build([bundle(rule()), bundle()])
+
+
+def test_operators_get_no_data_and_owners_get_none_by_role_alone() -> None:
+    platform = PolicyBundle.read(packs.load("platform", "platform"), "platform")
+    clinic = PolicyBundle.read(packs.load("tenant", "clinic"), "clinic")
+    judged = Judge.build([platform, clinic])
+    operator = Subject(id="platform/op", tenant="platform", type="person", roles=("operator",))
+    owner = Subject(id="clinic/ada", tenant="clinic", type="person", roles=("owner",))
+    for action in DATA_ACTIONS:
+        assert not ask(judged, subject=operator, action=action).is_allowed
+        assert not ask(judged, subject=owner, action=action).is_allowed
+    assert not ask(judged, subject=operator, action="publish").is_allowed
+    assert ask(judged, subject=operator, action="revoke").is_allowed
+    assert ask(judged, subject=owner, action="publish").is_allowed
+    assert not ask(judged, subject=TRAINER, action="publish").is_allowed
+
+
+def test_what_no_rule_releases_is_withheld_and_named_only_when_asked_for() -> None:
+    judged = judge(rule())
+    assert names(ask(judged)) == ("age", "site")
+    decision = ask(judged, columns=("site", "email", "nonsense"))
+    assert names(decision) == ("site",)
+    assert codes(decision) == ["rule-allows", "column-withheld", "column-withheld"]
+    assert decision.reasons[1].text == "column `email` is withheld"
+    assert decision.reasons[2].text == "column `nonsense` is withheld"  # as if it existed
+    assert codes(ask(judged, columns=("email",))) == ["no-column-left"]
+
+
+def test_an_unclassified_column_is_released_by_name_only() -> None:
+    judged = judge(rule(columns=None, tags=["public", "pii", "health"]))
+    assert "notes" not in names(ask(judged))
+    assert names(ask(judge(rule(columns=["notes"])))) == ("notes",)
+
+
+def test_a_column_is_released_by_tags_only_if_all_its_tags_are() -> None:
+    judged = judge(rule(columns=None, tags=["public"]))
+    both = Column(field_id=9, name="both", type="int64", tags=("health.special", "public"))
+    assert names(ask(judged, replace(ICU, columns=(*COLUMNS, both)))) == ("site",)
+
+
+def test_alternative_allows_release_only_what_each_of_them_would() -> None:
+    judged = judge(
+        rule(columns=["age", "site", "income"], masks={"age": "x-bucket:4"}, where="site = 'a'"),
+        rule(
+            id="clinic.icu.two",
+            columns=["age", "income", "email"],
+            masks={"age": "x-bucket:10", "income": "replace-with-null"},
+            where="age > 17",
+            limits={"max_rows": 10},
+        ),
+    )
+    decision = ask(judged, limits=Limits(max_rows=100, max_bytes=5))
+    assert masks(decision) == {"age": "x-bucket:20", "income": "replace-with-null"}
+    assert decision.plan is not None
+    assert decision.plan.row_filter is not None
+    assert decision.plan.row_filter[0] == "and"
+    assert decision.plan.limits.to_dict() == {"max_rows": 10, "max_bytes": 5}
+    assert decision.rules == ("clinic.icu.research", "clinic.icu.two")
+
+
+def test_a_restrict_rule_grants_nothing_and_narrows_what_others_grant() -> None:
+    narrow = restrict(
+        scope="tenant:clinic", tag_masks={"pii.direct": "x-drop", "pii": "x-bucket:5"}
+    )
+    assert not ask(judge(narrow)).is_allowed
+    judged = judge(rule(columns=["age", "email", "site"]), narrow)
+    assert masks(ask(judged)) == {"age": "x-bucket:5", "site": None}
+
+
+def test_a_restrict_rule_whose_condition_is_unknown_is_applied() -> None:
+    narrow = restrict(
+        masks={"age": "x-drop"}, when="subject.trained == false", accepts=["recipient"]
+    )
+    assert names(ask(judge(rule(), narrow))) == ("site",)
+
+
+def test_a_mask_that_does_not_suit_the_type_withholds_the_column() -> None:
+    judged = judge(rule(columns=["age", "born", "site"], tag_masks={"pii": "truncate-to-year"}))
+    assert masks(ask(judged)) == {"born": "truncate-to-year", "site": None}
+
+
+def test_an_unkeyed_digest_of_an_identifier_is_withheld() -> None:
+    judged = judge(
+        rule(columns=["email", "site"], masks={"email": "sha-256-global", "site": "sha-256-global"})
+    )
+    assert masks(ask(judged)) == {"site": "sha-256-global"}
+
+
+def test_a_plan_ends_when_a_rule_or_a_time_in_a_condition_does() -> None:
+    judged = judge(rule(limits={"valid": "2h"}))
+    plan = ask(judged).plan
+    assert plan is not None
+    assert plan.limits.expires_at == int(NOW) + 7200
+    judged = judge(
+        rule(expires="2027-01-16"), deny(when="context.time > timestamp'2027-01-15T09:00:00Z'")
+    )
+    plan = ask(judged).plan
+    assert plan is not None
+    assert plan.limits.expires_at == 1_800_003_600  # when the deny starts
+
+
+def test_a_decision_names_what_it_was_judged_by() -> None:
+    judged = judge(rule())
+    decision = ask(judged)
+    assert (decision.id, decision.policy_epoch, decision.catalog_index) == ("dec_test", 7, 9)
+    assert decision.bundle == judged.digest
+    assert judge(rule(columns=["age"])).digest != judged.digest
+    assert judge(rule()).digest == judged.digest
+
+
+def test_a_denial_says_what_would_have_to_change_only_if_a_rule_permits_it() -> None:
+    silent = judge(rule(purpose=["health-research"]))
+    decision = ask(silent, purpose="marketing")
+    assert (codes(decision), decision.advice) == (["no-rule"], None)
+    speaking = judge(rule(purpose=["health-research"], explain="requester"))
+    decision = ask(speaking, purpose="marketing")
+    assert codes(decision) == ["purpose-not-permitted"]
+    assert decision.advice == "purpose must be within `health-research`"
+
+
+def test_advice_never_comes_from_a_rule_that_keeps_its_reasons_to_itself() -> None:
+    judged = judge(
+        rule(when="subject.clearance >= 4", accepts=["recipient"]),
+        rule(id="clinic.icu.open", purpose=["audit"], explain="requester"),
+    )
+    decision = ask(judged)
+    assert decision.advice == "purpose must be within `audit`"
+    secret = judge(rule(), deny(description="we distrust the startup"))
+    assert ask(secret).advice is None
+    spoken = judge(rule(), deny(description="ask again after the audit", explain="requester"))
+    assert ask(spoken).advice == "ask again after the audit"
+    assert ask(spoken).reasons[0].rule == "clinic.icu.deny"
+
+
+def test_what_no_rule_names_is_invisible() -> None:
+    judged = judge(rule())
+    assert judged.is_visible(TRAINER, ICU, NOW)
+    assert not judged.is_visible(replace(TRAINER, roles=()), ICU, NOW)
+    assert not judge(deny()).is_visible(TRAINER, ICU, NOW)
+    assert not judge(rule(expires="2026-01-01")).is_visible(TRAINER, ICU, NOW)
+    hostile = Subject(id="startup/ml", tenant="evil", type="job", roles=("trainer",))
+    assert not judged.is_visible(hostile, ICU, NOW)
+
+
+def test_an_explanation_shows_every_candidate_and_the_nearest_allow() -> None:
+    judged = judge(
+        rule(
+            purpose=["audit"],
+            when="subject.clearance >= 3 and has context.mfa",
+            accepts=["recipient"],
+        ),
+        rule(id="clinic.icu.near", when="workload.attested == true or context.mfa == true"),
+        deny(when="subject.type == 'person'"),
+    )
+    found = judged.explain(request(), ICU, NOW)
+    assert found.effect == "deny"
+    assert [c.rule for c in found.candidates] == [
+        "clinic.icu.deny",
+        "clinic.icu.near",
+        "clinic.icu.research",
+    ]
+    assert found.nearest == "clinic.icu.near"
+    assert found.changes == ("`workload.attested == true` must hold",)
+    near = found.candidates[1]
+    assert near.truth == "UNKNOWN"
+    assert near.conditions[0].parts[0].truth == "UNKNOWN"
+    assert found.to_dict()["candidates"][2]["changes"][0] == "purpose must be within `audit`"
+
+
+def test_a_resource_without_dataset_is_judged_by_tenant_scopes() -> None:
+    clinic = PolicyBundle.read(packs.load("tenant", "clinic"), "clinic")
+    judged = Judge.build([clinic])
+    owner = Subject(id="clinic/ada", tenant="clinic", type="person", roles=("owner",))
+    nothing = Resource(tenant="clinic")
+    assert ask(judged, nothing, subject=owner, action="publish", dataset=None).is_allowed
+    assert not ask(judged, nothing, subject=owner, action="operate", dataset=None).is_allowed
