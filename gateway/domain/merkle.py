@@ -62,6 +62,12 @@ class Tree:
             below = self._levels[height - 1][64 * index : 64 * index + 64]
             self._levels[height][32 * index : 32 * index + 32] = sha256(b"\1" + below).digest()
 
+    def truncate(self, size: int) -> None:
+        """Forget the leaves from `size` on: a tail that was never acknowledged."""
+        self.size = self._known(size)
+        for height, level in enumerate(self._levels):
+            del level[32 * (size >> height) :]
+
     def leaf(self, index: int) -> bytes:
         """The leaf hash at `index`."""
         if not 0 <= index < self.size:

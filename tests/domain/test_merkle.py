@@ -158,3 +158,17 @@ def test_a_replaced_leaf_gives_the_tree_that_had_it_from_the_start(
     for number in range(size):
         other.append(b"x" * 32 if number == index else leaf_hash(b"%d" % number))
     assert tree.root() == other.root()
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 70), st.data())
+def test_a_truncated_tree_grows_on_as_if_the_tail_had_never_been(
+    size: int, data: st.DataObject
+) -> None:
+    tree = grown(size)
+    kept = data.draw(st.integers(0, size))
+    tree.truncate(kept)
+    assert tree.root() == grown(kept).root()
+    for number in range(kept, 80):
+        tree.append(leaf_hash(b"%d" % number))
+    assert tree.root() == grown(80).root()

@@ -1,0 +1,110 @@
+"""Segment files of a journal directory: their names, headers and order.
+
+A file is named by the index of its first event (20 digits, `.log`), begins with the magic
+line and a header frame {first, node, root}, and ends, once the next one exists, right after
+a LogCheckpoint. One process writes; it holds the lock file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.domain.events import canonical
+from gateway.errors import ConfigError, IntegrityError, Unavailable
+from gateway.journal import frames
+from gateway.journal.anchor import sync_directory
+
+SEGMENT_BYTES = 64 << 20  # a new file is begun after the commit that passes this size
+LOCK_NAME = "lock"
+_NAME = re.compile(r"([0-9]{20})\.log\Z")
+_FORMAT_STEM = b"gateway-journal/"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One file and the index of its first event."""
+
+    path: Path
+    first: int
+
+
+def listed(directory: Path) -> list[Segment]:
+    """The segment files in order of their first index; other files are none of ours."""
+    found = [(entry, _NAME.match(entry.name)) for entry in directory.iterdir()]
+    return sorted(
+        (Segment(path, int(match[1])) for path, match in found if match), key=lambda s: s.first
+    )
+
+
+def create(directory: Path, *, first: int, node: str, root: bytes) -> tuple[Segment, int]:
+    """Begin a durable new file; returns it and a descriptor that stands at its end."""
+    segment = Segment(directory / f"{first:020d}.log", first)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    fd = os.open(segment.path, flags, 0o600)
+    write_all(fd, frames.MAGIC + frames.frame(frames.HEADER, _header(first, node, root)))
+    os.fsync(fd)
+    sync_directory(directory)
+    return segment, fd
+
+
+def header_end(fd: int, *, first: int, node: str, root: bytes) -> int:
+    """Check magic and header of a file against what must stand there; offset of what follows.
+
+    Raises:
+        BadFrame: the file ends before its header does, or begins with other bytes.
+        ConfigError: another format.
+        IntegrityError: the header continues another history.
+    """
+    start = len(frames.MAGIC)
+    magic = os.pread(fd, 64, 0)
+    if not magic.startswith(frames.MAGIC):
+        name, newline, _ = magic.partition(b"\n")
+        if name.startswith(_FORMAT_STEM) and newline:
+            raise ConfigError(
+                f"the journal is of format `{name.decode('ascii', 'replace')}`;"
+                f" this gateway reads `{frames.MAGIC.decode().strip()}`",
+                advice="use the release that wrote it, or begin a new state directory",
+            )
+        raise frames.BadFrame(0, is_short=True)
+    kind, payload, end = next(frames.stream(fd, start), (0, b"", start))
+    if kind != frames.HEADER:
+        raise frames.BadFrame(start, is_short=True)
+    if payload != _header(first, node, root):
+        raise IntegrityError(
+            f"the journal file that begins at event {first} continues another history",
+            index=first,
+        )
+    return end
+
+
+def _header(first: int, node: str, root: bytes) -> bytes:
+    return canonical({"first": first, "node": node, "root": root.hex()})
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte; os.write may take only a part."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def lock(directory: Path) -> int:
+    """Take the directory for this process; the lock ends with the descriptor.
+
+    Raises:
+        Unavailable: another process writes this journal.
+    """
+    fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as cause:
+        os.close(fd)
+        raise Unavailable(
+            f"another process writes the journal in `{directory}`",
+            advice="stop that gateway, or use another state directory",
+        ) from cause
+    return fd
