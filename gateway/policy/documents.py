@@ -293,6 +293,11 @@ class _Builder:
             raise place.refuse("YAML tags are not used here", "remove the `!…`")
 
     def _scalar(self, event: Any, place: Place) -> Scalar:
+        for character in event.value:  # escapes can spell what the raw text must not hold
+            if unicodedata.category(character)[0] in "CZ" and character not in " \n\t":
+                raise place.refuse(f"the character U+{ord(character):04X} cannot be seen")
+        if unicodedata.normalize("NFC", event.value) != event.value:
+            raise place.refuse("the text is not in Unicode form NFC", "save it as NFC")
         plain = event.style is None
         one_line = event.start_mark.line == event.end_mark.line
         quote = 0 if plain else 1

@@ -1,0 +1,130 @@
+"""`policy new` writes what it says; lint finds what an author did not mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.domain.dataset import DatasetRef
+from gateway.errors import PolicyError
+from gateway.policy.bundle import PolicyBundle
+from gateway.policy.judge import Judge
+from gateway.policy.lint import lint
+from gateway.policy.suite import run_suites
+from gateway.policy.write import RuleWish, sentence, write_rule
+
+from .scene import COLUMNS, ICU, NOW, TRAINER, ask, bundle, deny, masks, restrict, rule
+
+
+def wish(**fields: Any) -> RuleWish:
+    base: dict[str, Any] = {
+        "dataset": DatasetRef("clinic", "icu"),
+        "allow": ("stream",),
+        "to": ("startup/role:trainer",),
+        "purpose": ("health-research",),
+        "columns": ("age", "born", "site"),
+        "masks": {"born": "truncate-to-year"},
+    }
+    return RuleWish(**{**base, **fields})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"allow": ("read",)},
+        {"to": ("trainer",)},
+        {"to": ("*",)},
+        {"purpose": ("world-domination",)},
+        {"masks": {"born": "rot13"}},
+        {"where": "age = (select 1)"},
+        {"valid": "forever"},
+        {"columns": ()},
+        {"expires": "2020-01-01"},
+        {"masks": {"site": "x-bucket:10"}},
+        {"where": "gone = 1"},
+        {"columns": ("age\u200b",)},
+    ],
+)
+def test_a_wish_that_cannot_be_a_rule_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(PolicyError):
+        write_rule(wish(**fields), now=NOW, columns=COLUMNS)
+
+
+def test_text_in_a_wish_never_becomes_another_rule() -> None:
+    hostile = 'x"\n  - id: clinic.evil\n    kind: allow'
+    written = write_rule(wish(description=hostile), now=NOW, columns=COLUMNS)
+    read = PolicyBundle.read(written.files, "clinic")
+    assert [(one.id, one.description) for one in read.rules] == [("clinic.icu.stream", hostile)]
+
+
+def test_a_written_rule_releases_what_was_wished_and_its_suite_passes() -> None:
+    written = write_rule(
+        wish(where="site = :subject.region or age between 18 and 99", valid="90d"),
+        now=NOW,
+        columns=COLUMNS,
+        taken=["clinic.icu.stream"],
+    )
+    assert written.id == "clinic.icu.stream-2"
+    read = PolicyBundle.read(written.files, "clinic")
+    report = run_suites(read)
+    assert report.ok
+    assert not report.uncovered
+    subject = replace(TRAINER, attributes={"region": "south"})
+    decision = ask(Judge.build([read]), subject=subject)
+    assert masks(decision) == {"age": None, "site": None, "born": "truncate-to-year"}
+    assert written.sentence == (
+        "`startup/role:trainer` may stream `dataset:clinic/icu` for health-research: columns age, "
+        'born (truncate-to-year), site; rows where ("age" <= 99 and "age" >= 18) or '
+        '"site" == :subject.region; each grant ends after 90 days'
+    )
+
+
+def test_a_rule_can_be_written_before_the_dataset_is_known() -> None:
+    odd = 'a "quoted": name, with #signs'
+    written = write_rule(
+        wish(columns=(odd, "n"), masks={"n": "x-bucket:5"}, where='"n" > 1.5', to=("role:own",)),
+        now=NOW,
+    )
+    assert PolicyBundle.read(written.files, "clinic").rules[0].columns == (odd, "n")
+    assert run_suites(PolicyBundle.read(written.files, "clinic")).ok
+
+
+def test_a_sentence_says_what_a_rule_means() -> None:
+    found = bundle(
+        deny(principals=["*"], actions=["*"], when="subject.type == 'person'"),
+        restrict(tag_masks={"pii": "x-drop"}, limits={"max_rows": 5}, expires="2027-12-31"),
+    ).rules
+    assert sentence(found[0]) == (
+        "everybody must not do anything to `dataset:clinic/icu`: when subject.type == 'person'"
+    )
+    assert sentence(found[1]) == (
+        "`startup/role:trainer` sees less when it may stream `dataset:clinic/icu`: masked "
+        "everything tagged pii (x-drop); at most 5 rows; until 2028-01-01 00:00 UTC"
+    )
+
+
+def found_codes(*rules: dict[str, Any], resources: bool = True) -> set[str]:
+    return {
+        finding.code
+        for finding in lint(bundle(*rules), now=NOW, resources=[ICU] if resources else [])
+    }
+
+
+def test_lint_finds_what_an_author_did_not_mean() -> None:
+    assert found_codes(rule(purpose=["research"], expires="2028-01-01")) == set()
+    assert found_codes(rule()) == {"any-purpose", "no-end"}
+    assert "expired" in found_codes(rule(expires="2020-01-01"))
+    assert "wildcard-principal" in found_codes(rule(principals=["startup/*"]))
+    assert "wildcard-principal" in found_codes(rule(principals=["*"], public=True))
+    assert "constant-condition" in found_codes(rule(when="true"))
+    assert "deny-over-optional" in found_codes(deny(when="context.mfa == false"))
+    assert "deny-over-optional" not in found_codes(deny(when="subject.type == 'person'"))
+    assert "mask-unused" in found_codes(rule(masks={"income": "x-bucket:5"}))
+    assert "unknown-column" in found_codes(rule(columns=["agee"]))
+    assert "mask-unsuited" in found_codes(rule(masks={"site": "x-bucket:5"}))
+    assert "filter-unusable" in found_codes(rule(where="age = 'x'"))
+    assert "unknown-dataset" in found_codes(rule(scope="dataset:clinic/icuu"))
+    many = [rule(id=f"clinic.icu.r{n}") for n in range(101)]
+    assert "crowded" in found_codes(*many)
