@@ -39,6 +39,7 @@ class EventKind(StrEnum):
     PolicyPublished = "PolicyPublished"
     AccessDecided = "AccessDecided"
     TokenIssued = "TokenIssued"
+    TokenRevoked = "TokenRevoked"
     GrantRevoked = "GrantRevoked"
     LeaseOpened = "LeaseOpened"
     LeaseRenewed = "LeaseRenewed"
@@ -146,6 +147,7 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "thumbprint": f.WORD,
         "expires_at": f.COUNT,
     },
+    EventKind.TokenRevoked: {"jti": f.WORD, "expires_at": f.COUNT},
     EventKind.GrantRevoked: {"grants": f.list_of(f.GRANT), "reason_code": f.CODE},
     EventKind.LeaseOpened: {
         "lease": f.LEASE,

@@ -79,6 +79,15 @@ class Tree:
         size = self._known(size)
         return EMPTY_ROOT if size == 0 else self._range(0, size)
 
+    def edge(self) -> tuple[bytes, ...]:
+        """The right edge, as Frontier takes it: roots of the complete subtrees, largest first."""
+        parts, low = [], 0
+        for height in range(self.size.bit_length() - 1, -1, -1):
+            if self.size >> height & 1:
+                parts.append(self._node(height, low >> height))
+                low += 1 << height
+        return tuple(parts)
+
     def inclusion(self, index: int, size: int | None = None) -> list[bytes]:
         """PATH(index, D[size]): the hashes that lead from the leaf to the root at `size`."""
         size = self._known(size)

@@ -62,6 +62,15 @@ def open_checkpoint(note: str, log_key: bytes, origin: str) -> LogCheckpoint:
     return found
 
 
+def parse_checkpoint(note: str) -> tuple[int, bytes]:
+    """Size and root of a note that is trusted already (our own); IntegrityError if malformed."""
+    lines = note.split("\n")
+    try:
+        return int(lines[1]), base64.b64decode(lines[2], validate=True)
+    except (IndexError, ValueError, binascii.Error) as cause:
+        raise IntegrityError("a LogCheckpoint cannot be read") from cause
+
+
 def find_beyond(data: bytes, log_key: bytes, origin: str, size: int) -> LogCheckpoint | None:
     """The first authentic LogCheckpoint of more than `size` events anywhere in raw bytes.
 

@@ -24,6 +24,7 @@ class Batch:
     first: int  # index of the first one
     size: int  # events in the tree after the last one
     root: bytes
+    edge: tuple[bytes, ...]  # of the tree, for the header of a next file
     data: list[bytes]
 
 
@@ -68,12 +69,12 @@ class CommitFile:
             self.sync_anchor()
         if self.offset >= self.segment_bytes:
             os.close(self.fd)
-            self.begin(batch.size, batch.root)
+            self.begin(batch.size, batch.edge)
 
-    def begin(self, size: int, root: bytes) -> None:
+    def begin(self, size: int, edge: tuple[bytes, ...]) -> None:
         """Begin the file whose first event is `size`."""
         self.segment, self.fd = segments.create(
-            self.directory, first=size, node=self.node, root=root
+            self.directory, first=size, node=self.node, edge=edge
         )
         self.offset = os.fstat(self.fd).st_size
 

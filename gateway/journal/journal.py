@@ -221,7 +221,7 @@ class Journal:
         self._record(EventDraft(kind=EventKind.TenantHeads, owner_tenant=PLATFORM, facts=heads))
         taken, size = self._pending, self._tree.size
         self._pending = _Pending(size)
-        return Batch(taken.first, size, self._tree.root(), taken.data)
+        return Batch(taken.first, size, self._tree.root(), self._tree.edge(), taken.data)
 
     # The commit thread
 

@@ -120,8 +120,8 @@ def _open_end(
     anchor: Anchor,
 ) -> CommitFile:
     if last is None:
-        root = found.tree.root()
-        segment, fd = segments.create(setup.directory, first=found.size, node=setup.node, root=root)
+        edge = found.tree.edge()
+        segment, fd = segments.create(setup.directory, first=found.size, node=setup.node, edge=edge)
         offset = os.fstat(fd).st_size
     else:
         segment, offset = last

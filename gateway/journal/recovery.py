@@ -84,7 +84,11 @@ def _walk(found: Found, segment: Segment, node: str) -> None:
         if segment.first != tree.size or committed != tree.size:
             found.first_bad = committed  # a file is missing, or the one before has no end
             return
-        begin = segments.header_end(fd, first=tree.size, node=node, root=tree.root())
+        header = segments.read_header(fd)
+        begin = header.end
+        if (header.first, header.node, header.edge) != (tree.size, node, tree.edge()):
+            found.first_bad = committed  # it continues another history
+            return
         for kind, payload, end in frames.stream(fd, begin):
             if kind == frames.EVENT:
                 tree.append(leaf_hash(payload))

@@ -1,20 +1,22 @@
 """Segment files of a journal directory: their names, headers and order.
 
 A file is named by the index of its first event (20 digits, `.log`), begins with the magic
-line and a header frame {first, node, root}, and ends, once the next one exists, right after
+line and a header frame {edge, first, node}, and ends, once the next one exists, right after
 a LogCheckpoint. One process writes; it holds the lock file.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.domain.events import canonical
-from gateway.errors import ConfigError, IntegrityError, Unavailable
+from gateway.errors import ConfigError, Unavailable
 from gateway.journal import frames
 from gateway.journal.anchor import sync_directory
 
@@ -40,24 +42,33 @@ def listed(directory: Path) -> list[Segment]:
     )
 
 
-def create(directory: Path, *, first: int, node: str, root: bytes) -> tuple[Segment, int]:
+def create(directory: Path, *, first: int, node: str, edge: Sequence[bytes]) -> tuple[Segment, int]:
     """Begin a durable new file; returns it and a descriptor that stands at its end."""
     segment = Segment(directory / f"{first:020d}.log", first)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
     fd = os.open(segment.path, flags, 0o600)
-    write_all(fd, frames.MAGIC + frames.frame(frames.HEADER, _header(first, node, root)))
+    write_all(fd, frames.MAGIC + frames.frame(frames.HEADER, _header(first, node, edge)))
     os.fsync(fd)
     sync_directory(directory)
     return segment, fd
 
 
-def header_end(fd: int, *, first: int, node: str, root: bytes) -> int:
-    """Check magic and header of a file against what must stand there; offset of what follows.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says about its place: believed only below a signature over the whole tree."""
+
+    first: int  # index of the first event
+    node: str
+    edge: tuple[bytes, ...]  # right edge of the tree of the events before
+    end: int  # offset of the first frame behind the header
+
+
+def read_header(fd: int) -> Header:
+    """Read magic and header of a file.
 
     Raises:
         BadFrame: the file ends before its header does, or begins with other bytes.
         ConfigError: another format.
-        IntegrityError: the header continues another history.
     """
     start = len(frames.MAGIC)
     magic = os.pread(fd, 64, 0)
@@ -71,18 +82,19 @@ def header_end(fd: int, *, first: int, node: str, root: bytes) -> int:
             )
         raise frames.BadFrame(0, is_short=True)
     kind, payload, end = next(frames.stream(fd, start), (0, b"", start))
-    if kind != frames.HEADER:
+    try:
+        fields = json.loads(payload if kind == frames.HEADER else b"{}")
+        edge = tuple(bytes.fromhex(part) for part in fields["edge"])
+        header = Header(int(fields["first"]), str(fields["node"]), edge, end)
+    except (ValueError, TypeError, KeyError) as cause:
+        raise frames.BadFrame(start, is_short=True) from cause
+    if payload != _header(header.first, header.node, header.edge):
         raise frames.BadFrame(start, is_short=True)
-    if payload != _header(first, node, root):
-        raise IntegrityError(
-            f"the journal file that begins at event {first} continues another history",
-            index=first,
-        )
-    return end
+    return header
 
 
-def _header(first: int, node: str, root: bytes) -> bytes:
-    return canonical({"first": first, "node": node, "root": root.hex()})
+def _header(first: int, node: str, edge: Sequence[bytes]) -> bytes:
+    return canonical({"edge": [part.hex() for part in edge], "first": first, "node": node})
 
 
 def write_all(fd: int, data: bytes) -> None:

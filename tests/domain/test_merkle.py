@@ -142,6 +142,7 @@ def test_a_frontier_resumes_where_it_was_saved(first: int, more: int) -> None:
     for number in range(first):
         edge.append(leaf_hash(b"%d" % number))
     resumed = Frontier(edge.size, edge.edge)
+    assert edge.edge == grown(first).edge()
     for number in range(first, first + more):
         resumed.append(leaf_hash(b"%d" % number))
     assert resumed.root() == tree.root()
