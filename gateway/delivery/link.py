@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.delivery import spec as lease_spec
-from gateway.delivery.faults import error_of, fault_of
 from gateway.delivery.spec import LeaseSpec
 from gateway.errors import GatewayError, Unavailable
 from gateway.process.channel import AsyncChannel, ChannelClosed, Message
+from gateway.wire.problems import error_of, fault_of
 
 
 class Keeper(Protocol):

@@ -111,11 +111,3 @@ class LeaseView:
     plan: dict[str, Any] | None = None  # what the Grant permits, for the reader
     operation: str | None = None  # op_… while the view is being built
     closed: str | None = None  # error code that a closed lease answers with
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseAcknowledgement:
-    """POST /v1/leases/{id}/acknowledgements on the data port. Cumulative, per lease."""
-
-    segments: int  # received whole and verified
-    rows: int

@@ -4,7 +4,6 @@ Tokens are the subject's id. It exists so that doors can be tested without a ser
 tests run against the real services where those are fast enough.
 """
 
-# ruff: noqa: ARG002 - the arguments are the facade's
 from __future__ import annotations
 
 import hashlib

@@ -1,4 +1,7 @@
-"""Errors between processes and to the client: by code, message and advice (RFC 9457)."""
+"""Errors on the data port and between control and workers: by code, message and advice.
+
+The document is that of RFC 9457; the last part of its `type` is the code.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,16 @@ def fault_of(error: GatewayError) -> dict[str, Any]:
 def error_of(fault: Mapping[str, Any]) -> GatewayError:
     """Return the error that a fault names; an unknown code is the root of the tree."""
     kind = BY_CODE.get(str(fault.get("code")), GatewayError)
-    return kind(str(fault.get("message", "unknown")), advice=fault.get("advice"))
+    advice = fault.get("advice")
+    return kind(str(fault.get("message")), advice=str(advice) if advice else None)
+
+
+def error_of_problem(document: Mapping[str, Any]) -> GatewayError:
+    """Return the error that a problem document names."""
+    code = str(document.get("type", "")).rpartition("#")[2]
+    return error_of(
+        {"code": code, "message": document.get("detail"), "advice": document.get("advice")}
+    )
 
 
 def problem(error: GatewayError) -> tuple[int, bytes]:

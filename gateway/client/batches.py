@@ -1,0 +1,152 @@
+"""Batches from verified segments: numpy arrays, or Arrow RecordBatches.
+
+Direct segments need numpy only: a column is a view of the segment's memory. Views carry Arrow
+messages; pyarrow is imported when the first one arrives.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.client.segments import Segment
+from gateway.domain.order import Rows, window_order
+from gateway.errors import IntegrityError
+from gateway.wire.leases import LeaseManifest
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`count` rows of an opened segment, from its row `start` in the order of delivery."""
+
+    segment: OpenSegment
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSegment:
+    """One segment ready to be cut: its columns, and the order of its rows when shuffled."""
+
+    columns: Arrays  # of a direct segment
+    table: Any  # pyarrow.RecordBatch of a view
+    order: Rows | None
+
+
+class Opener:
+    """Turns verified segments of one lease into columns."""
+
+    def __init__(self, manifest: LeaseManifest) -> None:
+        """Read the columns and, of a view, the schema."""
+        self._manifest = manifest
+        self._key = bytes.fromhex(manifest.window_key)
+        self._schema: Any = None
+        if manifest.kind == "view":
+            import pyarrow as pa
+
+            schema = base64.b64decode(manifest.schema or "")
+            self._schema = pa.ipc.read_schema(pa.py_buffer(schema))
+
+    def open(self, segment: Segment) -> OpenSegment:
+        """Return the columns of a segment; IntegrityError when they do not fit the manifest."""
+        head = segment.head
+        order = window_order(self._key, head.segment, head.rows) if self._key else None
+        if self._schema is None:
+            return OpenSegment(self._direct(segment), None, order)
+        return OpenSegment({}, self._view(segment), order)
+
+    def _direct(self, segment: Segment) -> Arrays:
+        columns: Arrays = {}
+        rows = segment.head.rows
+        for column, (offset, size) in zip(self._manifest.columns, segment.head.parts, strict=False):
+            dtype = np.dtype(column.dtype)
+            count = rows * int(np.prod(column.shape, dtype=np.int64))
+            if size != count * dtype.itemsize:
+                raise IntegrityError(f"column `{column.name}` has another size than its type")
+            flat = np.frombuffer(segment.body, dtype=dtype, count=count, offset=offset)
+            columns[column.name] = flat.reshape(rows, *column.shape)
+        if len(columns) != len(segment.head.parts) or len(columns) != len(self._manifest.columns):
+            raise IntegrityError("a segment has other columns than the lease manifest")
+        return columns
+
+    def _view(self, segment: Segment) -> Any:
+        import pyarrow as pa
+
+        body = pa.py_buffer(segment.body)
+        try:
+            batches = [
+                pa.ipc.read_record_batch(body.slice(offset, size), self._schema)
+                for offset, size in segment.head.parts
+            ]
+        except (pa.ArrowException, ValueError, OSError) as cause:
+            raise IntegrityError("a segment holds what is no Arrow message") from cause
+        whole = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+        if whole.num_rows != segment.head.rows:
+            raise IntegrityError("a segment has other rows than its head says")
+        return whole
+
+
+def to_numpy(parts: Sequence[Part]) -> Arrays:
+    """Return one batch; a part of one unshuffled segment is a view of its memory."""
+    if parts[0].segment.table is not None:
+        batch = to_arrow(parts)
+        return {
+            name: batch.column(i).to_numpy(zero_copy_only=False)
+            for i, name in enumerate(batch.schema.names)
+        }
+    if len(parts) == 1 and parts[0].segment.order is None:
+        part = parts[0]
+        span = slice(part.start, part.start + part.count)
+        return {name: column[span] for name, column in part.segment.columns.items()}
+    return {name: _gather(parts, name) for name in parts[0].segment.columns}
+
+
+def _gather(parts: Sequence[Part], name: str) -> NDArray[Any]:
+    first = parts[0].segment.columns[name]
+    out = np.empty((sum(part.count for part in parts), *first.shape[1:]), dtype=first.dtype)
+    at = 0
+    for part in parts:
+        column, span = part.segment.columns[name], slice(part.start, part.start + part.count)
+        target = out[at : at + part.count]
+        if part.segment.order is None:
+            target[:] = column[span]
+        else:
+            np.take(column, part.segment.order[span], axis=0, out=target, mode="clip")
+        at += part.count
+    return out
+
+
+def to_arrow(parts: Sequence[Part]) -> Any:
+    """Return one batch as pyarrow.RecordBatch."""
+    import pyarrow as pa
+
+    cut = []
+    for part in parts:
+        span = slice(part.start, part.start + part.count)
+        table, order = part.segment.table, part.segment.order
+        if table is None:
+            cut.append(_direct_to_arrow(to_numpy([part])))
+        elif order is None:
+            cut.append(table.slice(part.start, part.count))
+        else:
+            cut.append(table.take(pa.array(order[span])))
+    return cut[0] if len(cut) == 1 else pa.concat_batches(cut)
+
+
+def _direct_to_arrow(arrays: Arrays) -> Any:
+    import pyarrow as pa
+
+    columns = []
+    for array in arrays.values():
+        column = pa.array(array.reshape(-1))
+        for size in reversed(array.shape[1:]):
+            column = pa.FixedSizeListArray.from_arrays(column, size)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=list(arrays))

@@ -1,0 +1,76 @@
+"""Where a stream stands: which rows of which segments make the next batch.
+
+The prefetching thread and the consumer each walk the same way, so that the order in which
+segments arrive is the order in which they are needed. Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from gateway.domain.order import Deal, GlobalOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """`count` rows of a segment, from its row `start` in the order of delivery."""
+
+    segment: int
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One batch of this rank."""
+
+    position: int  # global rows received by all ranks after it
+    takes: tuple[Take, ...]
+    opens: tuple[int, ...]  # segments needed from here on, in order
+    closes: tuple[int, ...]  # segments not needed any more after it
+
+
+class Walk:
+    """The steps of one rank through one order."""
+
+    def __init__(self, lanes: Sequence[Sequence[int]], deal: Deal) -> None:
+        """`lanes`: rows of each segment, lane by lane (as in the lease manifest)."""
+        self._deal = deal
+        self._starts = [list(accumulate(rows, initial=0)) for rows in lanes]
+        self._first = list(accumulate((len(rows) for rows in lanes), initial=0))
+        self.order = GlobalOrder([starts[-1] for starts in self._starts])
+
+    def batches(self, position: int) -> int:
+        """How many batches are left from global `position` on."""
+        return self.order.batches(position, self._deal)
+
+    def steps(self, position: int) -> Iterator[Step]:
+        """Walk from global `position` to the end."""
+        held: set[int] = set()
+        for _ in range(self.batches(position)):
+            takes = tuple(self._takes(position))
+            needed = dict.fromkeys(take.segment for take in takes)
+            opens = tuple(number for number in needed if number not in held)
+            position = min(self.order.rows, position + self._deal.step_rows)
+            held.update(opens)
+            over = tuple(number for number in sorted(held) if self._is_over(number, position))
+            held.difference_update(over)
+            yield Step(position, takes, opens, over)
+
+    def _takes(self, position: int) -> Iterator[Take]:
+        for piece in self.order.batch(position, self._deal):
+            starts = self._starts[piece.lane]
+            at, left = piece.start, piece.count
+            while left:
+                index = bisect_right(starts, at) - 1
+                count = min(left, starts[index + 1] - at)
+                yield Take(self._first[piece.lane] + index, at - starts[index], count)
+                at, left = at + count, left - count
+
+    def _is_over(self, number: int, position: int) -> bool:
+        lane = bisect_right(self._first, number) - 1
+        end = self._starts[lane][number - self._first[lane] + 1]
+        return self.order.taken(position)[lane] >= end

@@ -1,0 +1,142 @@
+"""The thread that fetches segments ahead, renews the lease and survives a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from gateway.client.batches import Opener, OpenSegment
+from gateway.client.leases import HeldLease, LeaseTerms
+from gateway.client.segments import Cut, Segment, SegmentReader
+from gateway.errors import (
+    GatewayError,
+    IntegrityError,
+    KeyUnavailable,
+    LeaseExpired,
+    NotAuthenticated,
+    NotFound,
+    StreamBroken,
+    Unavailable,
+)
+
+RECEIPTS_MAX = 1000
+_WAIT_SECONDS = 0.5
+_PAUSE_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_BAD_MAX = 2  # tries for bytes that do not verify
+_LOST = (NotFound, NotAuthenticated, LeaseExpired)  # the worker restarted, or time ran out
+_AWAY = (Unavailable, KeyUnavailable)
+
+
+class Prefetcher:
+    """Fetches the segments that `needs` names, in that order, a few ahead."""
+
+    def __init__(
+        self,
+        lease: HeldLease,
+        needs: Iterator[int],
+        rows: Callable[[], int],
+        ahead: int,
+        terms: LeaseTerms,
+    ) -> None:
+        """Start the thread. `rows`: global rows handed out, where a new lease would begin."""
+        self._lease, self._needs, self._rows, self._terms = lease, needs, rows, terms
+        self._queue: queue.Queue[tuple[int, OpenSegment] | GatewayError] = queue.Queue(ahead)
+        self._stop = threading.Event()
+        self._received = self._received_rows = 0
+        self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
+        self._opener = Opener(lease.manifest)
+        self._reader = self._new_reader()
+        self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
+        self._thread.start()
+
+    def get(self, number: int) -> OpenSegment:
+        """Return the next segment, which is `number`; raises why there is none."""
+        found = self._queue.get()
+        if isinstance(found, GatewayError):
+            raise found
+        assert found[0] == number, "both walks are the same"
+        return found[1]
+
+    def close(self) -> None:
+        """Stop the thread; what it verified is acknowledged."""
+        self._stop.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        self._thread.join()
+        if self._received:
+            with contextlib.suppress(GatewayError, OSError):
+                self._reader.acknowledge(self._received, self._received_rows)
+        self._reader.close()
+
+    def _new_reader(self) -> SegmentReader:
+        secure = self._lease.access.data_url.startswith("https")
+        context = ssl.create_default_context() if secure else None
+        return SegmentReader(self._lease.access, context=context)
+
+    def _run(self) -> None:
+        try:
+            for number in self._needs:
+                segment = self._fetch(number)
+                self._received += 1
+                self._received_rows += segment.head.rows
+                self.receipts.append(segment.receipt)
+                if not self._put((number, self._opener.open(segment))):
+                    return
+        except GatewayError as error:
+            self._put(error)
+        except Exception as cause:  # noqa: BLE001 - a dead thread would hang the trainer
+            broken = StreamBroken(f"the stream failed: {type(cause).__name__}")
+            broken.__cause__ = cause
+            self._put(broken)
+
+    def _put(self, item: tuple[int, OpenSegment] | GatewayError) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=_WAIT_SECONDS)
+            except queue.Full:
+                with contextlib.suppress(GatewayError):  # the next fetch gets the reason
+                    self._lease.renew_when_due()
+            else:
+                return True
+        return False
+
+    def _fetch(self, number: int) -> Segment:
+        """Fetch one segment with all the patience there is; raises when that is over."""
+        bad = pauses = 0
+        deadline: float | None = None
+        while True:
+            try:
+                self._lease.renew_when_due()
+                return self._reader.fetch(number, self._received, self._received_rows)
+            except IntegrityError:
+                bad += 1
+                self._reader.close()
+                if bad == _BAD_MAX:
+                    raise
+                continue
+            except (Cut, *_AWAY, *_LOST) as error:
+                deadline = deadline or self._terms.now() + self._terms.patience_seconds
+                if self._stop.is_set() or self._terms.now() >= deadline:
+                    raise _over(error) from error
+                if isinstance(error, _LOST):
+                    self._reopen()
+            pause = _PAUSE_SECONDS[min(pauses, len(_PAUSE_SECONDS) - 1)]
+            pauses += 1
+            self._stop.wait(pause)
+
+    def _reopen(self) -> None:
+        with contextlib.suppress(*_AWAY):
+            self._lease.reopen(self._rows())
+            self._reader.close()
+            self._reader = self._new_reader()
+
+
+def _over(error: Exception) -> GatewayError:
+    if isinstance(error, GatewayError):
+        return error
+    return StreamBroken("the connection kept breaking")

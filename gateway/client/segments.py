@@ -1,0 +1,251 @@
+"""Fetch segments of a lease over HTTP/1.1 and verify every byte before it is used.
+
+A cut body is continued by Range; anything that does not verify is fetched once more and then
+refused. Standard library and `gateway.crypto` only. Format: docs/formats/segment-v0.md.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import ssl
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from gateway.crypto.segments import SEAL_BYTES, Frame, FrameMac, RequestLine, sign_request
+from gateway.errors import GatewayError, IntegrityError, Unavailable
+from gateway.wire import codec
+from gateway.wire.leases import LeaseManifest
+from gateway.wire.problems import error_of_problem
+from gateway.wire.segments import (
+    ALIGNMENT,
+    END_MAGIC,
+    HEAD_MAGIC,
+    PREFIX,
+    SegmentHead,
+    canonical,
+    frame_length,
+    read_json,
+)
+
+TIMEOUT_SECONDS = 60.0
+SEGMENT_BYTES_MAX = 4 << 30  # one over-large row is a segment of its own
+_PROBLEM_BYTES_MAX = 64 << 10
+
+
+class Cut(Exception):
+    """The connection ended before the segment did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What requests of one lease are made with."""
+
+    manifest: LeaseManifest
+    data_url: str
+    key: bytes = field(repr=False)
+
+    @property
+    def segments(self) -> int:
+        """How many segments the lease has."""
+        return sum(len(lane) for lane in self.manifest.lanes)
+
+    def rows_of(self, number: int) -> int:
+        """Rows of one segment."""
+        for lane in self.manifest.lanes:
+            if number < len(lane):
+                return lane[number]
+            number -= len(lane)
+        raise IntegrityError("the lease has no such segment")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One verified segment."""
+
+    head: SegmentHead
+    body: memoryview  # starts at a multiple of 64 in memory
+    receipt: str
+
+
+class SegmentReader:
+    """One connection to the data worker of one lease. Not for several threads at once."""
+
+    def __init__(self, access: Access, *, context: ssl.SSLContext | None = None) -> None:
+        """Nothing is opened yet; `context` is for `https` data URLs."""
+        self._access = access
+        self._counter = itertools.count()
+        parts = urlsplit(access.data_url)
+        host = parts.hostname or ""
+        self._connection = (
+            http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_SECONDS, context=context)
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_SECONDS)
+        )
+        self._partial: _Partial | None = None
+
+    def fetch(self, number: int, received: int, rows: int) -> Segment:
+        """Return one verified segment.
+
+        Args:
+            number: of the segment.
+            received: whole segments verified so far; the acknowledgement.
+            rows: rows in them.
+
+        Raises:
+            Cut: the body ended early; call again and it goes on where it ended.
+            IntegrityError: what came is not authentic (nothing of it is kept).
+            GatewayError: what the worker refused with.
+        """
+        path = f"/v1/leases/{self._access.manifest.lease}/segments/{number}"
+        partial = self._partial
+        if partial is None or partial.number != number:
+            partial = self._partial = _Partial(number)
+        start = partial.resume_at
+        target = f"{path}?received={received}&rows={rows}"
+        response = self._request("GET", target, f"bytes={start}-" if start else "")
+        try:
+            partial.take(response, start)
+        except (OSError, http.client.HTTPException) as cause:
+            self.close()
+            raise Cut("the connection broke") from cause
+        if not partial.is_whole:
+            self.close()
+            raise Cut("the body ended early")
+        self._partial = None
+        return verify(partial.bytes, number, self._access)
+
+    def acknowledge(self, received: int, rows: int) -> None:
+        """Tell the worker what was verified in all."""
+        path = f"/v1/leases/{self._access.manifest.lease}/acknowledgements"
+        self._request("POST", f"{path}?received={received}&rows={rows}", "").read()
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        self._connection.close()
+
+    def _request(self, method: str, target: str, span: str) -> http.client.HTTPResponse:
+        manifest = self._access.manifest
+        line = RequestLine(
+            lease=manifest.lease, method=method, path=target, range=span, boot=manifest.boot
+        )
+        mac = sign_request(self._access.key, line, next(self._counter))
+        headers = {"Gateway-MAC": mac, **({"Range": span} if span else {})}
+        try:
+            self._connection.request(method, target, headers=headers)
+            response = self._connection.getresponse()
+        except (OSError, http.client.HTTPException) as cause:
+            self.close()
+            raise Unavailable("the data worker does not answer", advice="try again") from cause
+        if response.status >= http.HTTPStatus.BAD_REQUEST:
+            raise self._error(response)
+        return response
+
+    def _error(self, response: http.client.HTTPResponse) -> GatewayError:
+        try:
+            return error_of_problem(codec.loads(response.read(_PROBLEM_BYTES_MAX)))
+        except (GatewayError, OSError, http.client.HTTPException, AttributeError):
+            self.close()
+            return Unavailable(f"the data worker answered {response.status}")
+
+
+class _Partial:
+    """The bytes of one segment so far, in memory aligned for its columns."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.bytes = memoryview(b"")
+        self._got = 0
+
+    @property
+    def resume_at(self) -> int:
+        """Head and body are the same every time, the end frame is not: it comes whole."""
+        try:
+            length = PREFIX.size + frame_length(self.bytes[: PREFIX.size], HEAD_MAGIC)
+            if self._got < length:
+                return 0
+            head = SegmentHead.from_json(read_json(self.bytes[PREFIX.size : length]))
+        except (IntegrityError, struct.error):
+            return 0
+        return min(self._got, length + head.bytes)
+
+    @property
+    def is_whole(self) -> bool:
+        return self._got == len(self.bytes) > 0
+
+    def take(self, response: http.client.HTTPResponse, start: int) -> None:
+        length = int(response.headers.get("Content-Length", "0"))
+        if not 0 < length <= SEGMENT_BYTES_MAX:
+            raise IntegrityError("a segment has no length, or one that no segment has")
+        if start and start + length == len(self.bytes):
+            self._got = start
+        else:
+            self.bytes, self._got = _aligned(length), 0
+        while self._got < len(self.bytes):
+            count = response.readinto(self.bytes[self._got :])
+            if not count:
+                return
+            self._got += count
+
+
+def _aligned(length: int) -> memoryview:
+    buffer = np.empty(length + ALIGNMENT, dtype=np.uint8)
+    shift = -buffer.ctypes.data % ALIGNMENT
+    return buffer.data[shift : shift + length]
+
+
+def verify(data: memoryview, number: int, access: Access) -> Segment:
+    """Return the segment in `data`; raises IntegrityError unless every part of it is authentic."""
+    head_end = PREFIX.size + frame_length(data[: PREFIX.size], HEAD_MAGIC)
+    head = SegmentHead.from_json(read_json(data[PREFIX.size : head_end]))
+    end_at = head_end + head.bytes
+    length = frame_length(data[end_at : end_at + PREFIX.size], END_MAGIC)
+    end = read_json(data[end_at + PREFIX.size :])
+    if end_at + PREFIX.size + length != len(data):
+        raise IntegrityError("a segment has bytes after its end")
+    _match(head, end, number, access)
+    mac = FrameMac(access.key, head.lease, head.plan, number)
+    seals = _hex(end.get("seals"))
+    presented = _hex(end.pop("mac", None))
+    stated = Frame(
+        head=bytes(data[:head_end]) + canonical(end),
+        position=0,
+        rows=head.rows,
+        size=head.bytes,
+        digest=seals,
+        final=True,
+    )
+    mac.check(stated, presented)
+    if len(seals) != SEAL_BYTES * len(head.chunks):
+        raise IntegrityError("a segment has another number of seals than chunks")
+    body = data[head_end:end_at]
+    at = 0
+    for index, size in enumerate(head.chunks):
+        seal = seals[index * SEAL_BYTES : (index + 1) * SEAL_BYTES]
+        mac.check_content(body[at : at + size], seal, position=index)
+        at += size
+    return Segment(head, body, str(end.get("receipt", "")))
+
+
+def _match(head: SegmentHead, end: dict[str, Any], number: int, access: Access) -> None:
+    manifest = access.manifest
+    said = (head.lease, head.plan, head.kind, head.segment)
+    if said != (manifest.lease, manifest.plan_digest, manifest.kind, number):
+        raise IntegrityError("a segment belongs to another lease, plan or place")
+    counts = (end.get("segment"), end.get("rows"), end.get("blocks"), end.get("bytes"))
+    if counts != (number, head.rows, head.blocks, head.bytes):
+        raise IntegrityError("the end of a segment contradicts its head")
+    is_last = number == access.segments - 1
+    if head.rows != access.rows_of(number) or end.get("final") is not is_last:
+        raise IntegrityError("a segment is not the one that the lease manifest names")
+
+
+def _hex(text: Any) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except (ValueError, TypeError) as cause:
+        raise IntegrityError("the end of a segment cannot be read") from cause

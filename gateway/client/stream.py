@@ -1,0 +1,205 @@
+"""Stream the rows of a lease: prefetched, verified, in order, and resumable at any batch.
+
+    with open_stream(transport, LeaseRequest(order=OrderRequest(shuffle=True))) as stream:
+        for batch in stream:            # dict[str, ndarray]
+            step(batch)
+            position = stream.position  # enough to go on from here, on any number of ranks
+
+Errors are typed and carry the StreamPosition: LeaseRevoked, LeaseExpired, PlanChanged,
+StreamBroken. A gateway that is away shorter than `patience_seconds` is a pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from gateway.client.batches import OpenSegment, Part, to_arrow, to_numpy
+from gateway.client.leases import HeldLease, LeaseTerms, Transport
+from gateway.client.position import Step, Walk
+from gateway.client.prefetch import Prefetcher
+from gateway.domain.order import Deal
+from gateway.domain.position import StreamPosition
+from gateway.errors import (
+    Conflict,
+    GatewayError,
+    IntegrityError,
+    InvalidInput,
+    StreamBroken,
+    StreamStopped,
+)
+from gateway.wire.leases import LeaseManifest, LeaseRequest, OrderRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """How a stream is consumed."""
+
+    batch_size: int = 256  # rows per batch and rank
+    uneven: str = "pad"  # the last step: `drop` | `pad` | `error` (order-v0.md §4)
+    output: str = "numpy"  # `numpy`: dict[str, ndarray] | `arrow`: RecordBatch
+    prefetch_segments: int = 2  # fetched ahead of need, each up to 16 MiB
+    terms: LeaseTerms = field(default_factory=LeaseTerms)
+
+    def __post_init__(self) -> None:
+        if self.output not in ("numpy", "arrow") or self.prefetch_segments < 1:
+            raise InvalidInput("`output` is numpy or arrow, `prefetch_segments` at least 1")
+
+
+def open_stream(
+    transport: Transport, request: LeaseRequest, options: StreamOptions | None = None
+) -> Stream:
+    """Open a lease and return its stream; raises what the gateway refuses the lease with.
+
+    Args:
+        transport: the control connection.
+        request: order, split, run; `position` to resume.
+        options: batch size and the like.
+    """
+    return Stream(transport, request, options or StreamOptions())
+
+
+class Stream:
+    """One pass over one order, as one rank. An iterator of batches; not for several threads."""
+
+    def __init__(self, transport: Transport, request: LeaseRequest, options: StreamOptions) -> None:
+        """Open the lease; use `open_stream`."""
+        self._transport, self._request, self._options = transport, request, options
+        self._deal = Deal(
+            rank=request.order.rank,
+            world=request.order.world,
+            batch_rows=options.batch_size,
+            uneven=options.uneven,
+        )
+        self._prefetcher: Prefetcher | None = None
+        self._steps: Iterator[Step] | None = None
+        self._held: dict[int, OpenSegment] = {}
+        self._ended: GatewayError | None = None
+        self._lease = HeldLease(transport, request, options.terms)
+        self._walk = Walk(self._lease.manifest.lanes, self._deal)
+        self._rows = self._start = self._start_of(request.position)
+
+    def _start_of(self, position: Mapping[str, Any] | None) -> int:
+        if position is None:
+            return 0
+        given = StreamPosition.from_dict(position)
+        given.require(self._lease.manifest.order_id, self._walk.order.rows)
+        return given.rows
+
+    @property
+    def manifest(self) -> LeaseManifest:
+        """Columns, rows and order of the lease."""
+        return self._lease.manifest
+
+    @property
+    def position(self) -> StreamPosition:
+        """Where to resume so that no row of a batch handed out comes again."""
+        return self._lease.position(self._rows)
+
+    @property
+    def receipts(self) -> list[str]:
+        """The gateway's receipts of the last segments received (at most 1,000)."""
+        return [] if self._prefetcher is None else list(self._prefetcher.receipts)
+
+    def __len__(self) -> int:
+        """Batches of this rank from the position it was opened at to the end."""
+        return self._walk.batches(self._start)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._ended is not None:
+            raise self._ended
+        if self._steps is None:
+            self._begin()
+        assert self._steps is not None
+        step = next(self._steps, None)
+        if step is None:
+            self.close()
+            raise StopIteration
+        try:
+            batch = self._batch(step)
+        except GatewayError as error:
+            self._ended = self._typed(error)
+            self.close()
+            raise self._ended from error
+        self._rows = step.position
+        return batch
+
+    def _begin(self) -> None:
+        options = self._options
+        self._steps = self._walk.steps(self._rows)
+        needs = (number for step in self._walk.steps(self._rows) for number in step.opens)
+        self._prefetcher = Prefetcher(
+            self._lease, needs, lambda: self._rows, options.prefetch_segments, options.terms
+        )
+
+    def _batch(self, step: Step) -> Any:
+        assert self._prefetcher is not None
+        for number in step.opens:
+            self._held[number] = self._prefetcher.get(number)
+        parts = [Part(self._held[t.segment], t.start, t.count) for t in step.takes]
+        batch = to_arrow(parts) if self._options.output == "arrow" else to_numpy(parts)
+        for number in step.closes:
+            del self._held[number]
+        return batch
+
+    def _typed(self, error: GatewayError) -> GatewayError:
+        """Return the error as one that carries the position."""
+        if isinstance(error, StreamStopped):
+            error.position = self.position
+            return error
+        if isinstance(error, IntegrityError):
+            message = f"the stream is not authentic: {error.message}"
+            return StreamBroken(message, position=self.position, cause_code=error.code)
+        return StreamBroken(
+            f"the stream ended: {error.message}",
+            advice=error.advice,
+            position=self.position,
+            cause_code=error.code,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position as JSON values; the same on every rank after equal batches."""
+        return self.position.to_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a position; only before the first batch. Opens the lease anew."""
+        if self._steps is not None:
+            raise Conflict("the stream has begun", advice="load the state before the first batch")
+        given = StreamPosition.from_dict(state)
+        order = OrderRequest(
+            seed=given.seed,
+            epoch=given.epoch,
+            shuffle=given.shuffle,
+            lanes=given.lanes,
+            window_blocks=given.window,
+            rank=self._deal.rank,
+            world=self._deal.world,
+        )
+        self._lease.close()
+        request = LeaseRequest(
+            order=order,
+            split=self._request.split,
+            run=self._request.run,
+            position=given.to_dict(),
+        )
+        self.__init__(self._transport, request, self._options)  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Stop prefetching and give the lease back; harmless twice."""
+        prefetcher, self._prefetcher = self._prefetcher, None
+        if prefetcher is not None:
+            prefetcher.close()
+        self._held.clear()
+        self._steps = iter(())
+        if self._lease.is_open:
+            self._lease.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,128 @@
+"""The leases a data worker holds: their keys, segments, receipts and running streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.crypto.segments import CounterWindow
+from gateway.delivery.body import SegmentBody
+from gateway.delivery.sources import Source
+from gateway.delivery.spec import LeaseSpec
+from gateway.domain.order import Segment
+from gateway.errors import GatewayError, NotFound
+
+_RECEIPTS_MAX = 4096
+_CLOSED_MAX = 4096
+
+
+class Connection(Protocol):
+    """What a lease needs to stop one of its streams (see guard.py)."""
+
+    def abort(self) -> None:
+        """Drop the connection and what the kernel does not have yet."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Credentials:
+    """What a request of a lease is checked with; outlives the lease for a while."""
+
+    key: bytes = field(repr=False)
+    boot: str
+    counters: CounterWindow = field(default_factory=CounterWindow)
+    reason: GatewayError | None = None  # why the lease is closed
+
+
+@dataclass(slots=True, eq=False)
+class OpenLease:
+    """One lease on this worker."""
+
+    spec: LeaseSpec
+    source: Source
+    segments: Sequence[Segment]
+    policy_epoch: int
+    expires_at: int
+    receipts: OrderedDict[int, str] = field(default_factory=OrderedDict)
+    intents: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    rejudging: asyncio.Task[None] | None = None
+    streams: set[Connection] = field(default_factory=set)
+    sent: list[int] = field(default_factory=list)  # handed over, not yet reported
+    acknowledged: tuple[int, int] = (0, 0)  # segments, rows
+    stopped: GatewayError | None = None
+    credentials: Credentials = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.credentials = Credentials(key=self.spec.key, boot=self.spec.boot)
+
+    def segment(self, number: int) -> Segment:
+        """Return one segment; NotFound beyond the last."""
+        if not 0 <= number < len(self.segments):
+            raise NotFound(f"the lease has {len(self.segments)} segments")
+        return self.segments[number]
+
+    def body(self, segment: Segment) -> SegmentBody:
+        """Return a segment's bytes, still sealed."""
+        final = segment.number == len(self.segments) - 1
+        return SegmentBody(self.spec, segment, self.source, final=final)
+
+    def keep_receipt(self, number: int, receipt: str) -> None:
+        """Remember that the intent for a segment is durable."""
+        self.receipts[number] = receipt
+        while len(self.receipts) > _RECEIPTS_MAX:
+            self.receipts.popitem(last=False)
+
+    def stop(self, reason: GatewayError) -> int:
+        """Drop every running stream at once; return how many there were."""
+        self.stopped = self.stopped or reason
+        return self.drop_streams()
+
+    def drop_streams(self) -> int:
+        """Drop the running streams; the lease itself stays."""
+        count = len(self.streams)
+        for connection in tuple(self.streams):
+            connection.abort()
+        self.streams.clear()
+        return count
+
+
+class LeaseTable:
+    """Open leases, and the last closed ones so that late requests get the true reason."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._open: dict[str, OpenLease] = {}
+        self._closed: OrderedDict[str, Credentials] = OrderedDict()
+
+    def add(self, lease: OpenLease) -> None:
+        """Take a lease."""
+        self._open[lease.spec.lease] = lease
+
+    def all(self) -> list[OpenLease]:
+        """Return the open leases."""
+        return list(self._open.values())
+
+    def get(self, lease: str) -> OpenLease:
+        """Return an open lease; NotFound when there is none of that id."""
+        found = self._open.get(lease)
+        if found is None:
+            raise NotFound("no such lease is open here", advice="open a new lease")
+        return found
+
+    def closed(self, lease: str) -> Credentials | None:
+        """Return what is left of a lease that was closed."""
+        return self._closed.get(lease)
+
+    def close(self, lease: str, reason: GatewayError) -> int:
+        """Stop and forget a lease, keys of data included; return how many streams it had."""
+        found = self._open.pop(lease, None)
+        if found is None:
+            return 0
+        found.credentials.reason = reason
+        self._closed[lease] = found.credentials
+        while len(self._closed) > _CLOSED_MAX:
+            self._closed.popitem(last=False)
+        return found.stop(reason)

@@ -1,0 +1,80 @@
+"""A data worker: one process that serves segments of leases, and ends when control does.
+
+Started by the parent with an inherited listening socket, the status page and a channel to
+control. Knows numpy and cryptography, never Arrow; holds the keys of its open leases only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from typing import Any
+
+import uvicorn
+
+from gateway.delivery.asgi import STALL_SECONDS, DataApp
+from gateway.delivery.control import ControlLink
+from gateway.delivery.gate import Gate
+from gateway.delivery.guard import GuardedProtocol
+from gateway.delivery.leases import LeaseTable
+from gateway.process.channel import AsyncChannel, Channel
+from gateway.process.status_page import StatusReader
+
+CONNECTIONS_MAX = 512
+KEEP_ALIVE_SECONDS = 75
+
+
+def main(channel: Channel, options: dict[str, Any]) -> None:
+    """Serve until control is gone or SIGTERM comes.
+
+    Args:
+        channel: to control.
+        options: `descriptors` {`listen`: listening TCP socket, `status`: status page};
+            `worker` (int); optional `tls_cert` and `tls_key` (paths) and `stall_seconds`.
+    """
+    asyncio.run(_serve(channel, options))
+
+
+async def _serve(channel: Channel, options: dict[str, Any]) -> None:
+    descriptors = options["descriptors"]
+    listening = socket.socket(fileno=descriptors["listen"])
+    status = StatusReader(descriptors["status"])
+    table = LeaseTable()
+    facts = {"pid": os.getpid(), "worker": options.get("worker", 0)}
+    control = ControlLink(await AsyncChannel.over(channel.socket), table, facts)
+    gate = Gate(table, control, status, time.time)
+    control.before_close = gate.confirm
+    app = DataApp(table, gate, control, stall_seconds=options.get("stall_seconds", STALL_SECONDS))
+    server = uvicorn.Server(_config(app, options))
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # counted, never printed
+    watch = asyncio.create_task(gate.watch())
+    serving = asyncio.create_task(server.serve([listening]))
+    obeying = asyncio.create_task(control.serve())
+    await asyncio.wait((serving, obeying), return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = server.force_exit = True
+    await serving
+    watch.cancel()
+    obeying.cancel()
+
+
+def _config(app: DataApp, options: dict[str, Any]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=GuardedProtocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        ssl_certfile=options.get("tls_cert"),
+        ssl_keyfile=options.get("tls_key"),
+    )

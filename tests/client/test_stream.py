@@ -1,0 +1,297 @@
+"""Streams from a real worker process: what is refused, then what comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.client.leases import LeaseTerms
+from gateway.client.stream import Stream, StreamOptions, open_stream
+from gateway.errors import (
+    Conflict,
+    GatewayError,
+    LeaseExpired,
+    LeaseRevoked,
+    PlanChanged,
+    StreamBroken,
+    StreamStopped,
+)
+from gateway.wire.leases import LeaseRequest, OrderRequest
+from tests.delivery.world import Gateway, direct_data, view_data
+
+
+@pytest.fixture
+def direct(tmp_path: Path) -> Iterator[Gateway]:
+    gateway = Gateway(direct_data(tmp_path))
+    yield gateway
+    gateway.close()
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> Iterator[Gateway]:
+    gateway = Gateway(view_data(tmp_path))
+    yield gateway
+    gateway.close()
+
+
+def ask(**order: Any) -> LeaseRequest:
+    return LeaseRequest(order=OrderRequest(**order))
+
+
+def stream_of(gateway: Gateway, request: LeaseRequest | None = None, **options: Any) -> Stream:
+    patience = options.pop("patience", 5.0)
+    terms = LeaseTerms(patience_seconds=patience)
+    return open_stream(
+        gateway, request or ask(), StreamOptions(**{"batch_size": 50, "terms": terms, **options})
+    )
+
+
+def ids(batches: Any) -> list[int]:
+    return [int(i) for batch in batches for i in batch["id"]]
+
+
+def test_unshuffled_rows_come_as_stored_and_untouched(direct: Gateway) -> None:
+    with stream_of(direct) as stream:
+        batches = list(stream)
+    for name, expected in direct.control.data.expected.items():
+        got = np.concatenate([batch[name] for batch in batches])
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_shuffled_rows_come_once_each_in_another_order_per_epoch(direct: Gateway) -> None:
+    orders = []
+    for epoch in (0, 1):
+        with stream_of(direct, ask(shuffle=True, seed=7, epoch=epoch, window_blocks=4)) as stream:
+            assert len(stream) == 34
+            batches = list(stream)
+        assert len(batches) == 34
+        tokens = np.concatenate([b["tokens"] for b in batches])
+        orders.append(ids(batches))
+        np.testing.assert_array_equal(tokens, direct.control.data.expected["tokens"][orders[-1]])
+        assert sorted(orders[-1]) == list(range(1700))
+    assert orders[0] != orders[1]
+    assert orders[0] != sorted(orders[0])
+
+
+def test_a_view_gives_text_and_missing_values(view: Gateway) -> None:
+    with stream_of(view, ask(shuffle=True, seed=1, lanes=3, window_blocks=2)) as stream:
+        batches = list(stream)
+    got = ids(batches)
+    assert sorted(got) == list(range(900))
+    assert got != sorted(got)
+    names = [name for batch in batches for name in batch["name"]]
+    assert names == [f"name-{i}" for i in got]
+    with stream_of(view, output="arrow") as arrow:
+        first = next(arrow)
+    assert first.num_rows == 50
+    assert first.column("x").null_count == 25
+
+
+def test_direct_columns_can_be_had_as_arrow(direct: Gateway) -> None:
+    with stream_of(direct, output="arrow") as stream:
+        batch = next(stream)
+    assert batch.schema.names == ["id", "tokens"]
+    assert batch.column("tokens").to_pylist()[3] == (
+        direct.control.data.expected["tokens"][3].tolist()
+    )
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_ranks_share_the_rows_and_yield_equally_many_batches(direct: Gateway, world: int) -> None:
+    shares = []
+    for rank in range(world):
+        request = ask(shuffle=True, lanes=6, window_blocks=2, rank=rank, world=world)
+        with stream_of(direct, request, uneven="drop", batch_size=17) as stream:
+            shares.append([b["id"].tolist() for b in stream])
+            assert len(shares[-1]) == len(stream) == 1700 // (world * 17)
+    seen = [i for share in shares for batch in share for i in batch]
+    assert len(seen) == len(set(seen)) == len(shares[0]) * world * 17
+
+
+def test_a_position_taken_anywhere_resumes_in_any_world(direct: Gateway) -> None:
+    seen: list[int] = []
+    state: dict[str, Any] | None = None
+    for world, batch_size, steps in ((2, 30, 4), (3, 11, 9), (1, 100, 2), (4, 25, 3), (1, 64, 99)):
+        states = []
+        for rank in range(world):
+            request = ask(shuffle=True, seed=3, lanes=4, window_blocks=3, rank=rank, world=world)
+            stream = stream_of(direct, request, batch_size=batch_size)
+            if state is not None:
+                stream.load_state_dict(state)
+            with stream:
+                for _ in range(min(steps, len(stream))):
+                    seen += next(stream)["id"].tolist()
+                states.append(stream.state_dict())
+        assert all(s == states[0] for s in states)
+        state = states[0]
+    assert sorted(seen) == list(range(1700))
+
+
+def test_a_revoked_lease_stops_with_its_position(direct: Gateway) -> None:
+    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1)
+    next(stream)
+    closed = direct.revoke(stream.manifest.lease)
+    assert closed.milliseconds < 100
+    with pytest.raises(LeaseRevoked) as stop:
+        list(stream)
+    assert stop.value.position == stream.position
+    assert stop.value.position.rows >= 50
+    with pytest.raises(LeaseRevoked):
+        next(stream)
+
+
+def test_a_policy_change_that_still_allows_does_not_disturb(direct: Gateway) -> None:
+    with stream_of(direct, ask(window_blocks=1), prefetch_segments=1) as stream:
+        got = ids([next(stream)])
+        direct.raise_epoch()
+        got += ids(stream)
+    assert got == list(range(1700))
+
+
+def test_a_policy_change_that_denies_stops_before_the_next_segment(direct: Gateway) -> None:
+    def deny(_: str) -> int:
+        raise PlanChanged("the rules changed")
+
+    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1)
+    next(stream)
+    direct.raise_epoch(deny)
+    intents = len(direct.control.intents)
+    with pytest.raises(PlanChanged) as stop:
+        list(stream)
+    assert isinstance(stop.value, StreamStopped)
+    assert stop.value.position is not None
+    assert len(direct.control.intents) <= intents + 1
+
+
+def test_a_silent_control_stops_the_stream(direct: Gateway) -> None:
+    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=0.5)
+    next(stream)
+    direct.status.stop_heart()
+    time.sleep(1.3)
+    with pytest.raises(StreamBroken, match="silent") as stop:
+        list(stream)
+    assert stop.value.position.rows >= 50
+    stream.close()
+
+
+def test_an_expired_lease_that_is_not_opened_again_stops(direct: Gateway) -> None:
+    direct.control.lease_seconds = 0.2
+    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=0.6)
+    direct.request = _away(direct)  # type: ignore[method-assign]
+    time.sleep(1.3)
+    with pytest.raises(LeaseExpired) as stop:
+        list(stream)
+    assert stop.value.position.rows == 0
+
+
+def _away(gateway: Gateway) -> Any:
+    from gateway.errors import Unavailable
+
+    def request(*_: Any, **__: Any) -> Any:
+        raise Unavailable("no gateway answers")
+
+    return request
+
+
+def test_the_lease_is_renewed_at_half_its_life(direct: Gateway) -> None:
+    direct.control.lease_seconds = 2.0
+    with stream_of(direct, ask(window_blocks=1), prefetch_segments=1) as stream:
+        got = ids([next(stream)])
+        time.sleep(3.2)
+        got += ids(stream)
+    assert got == list(range(1700))
+    assert direct.control.renewed >= 1
+
+
+def test_a_worker_killed_in_the_middle_is_a_pause(direct: Gateway) -> None:
+    with stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=20) as stream:
+        got = ids([next(stream)])
+        direct.kill()
+        assert direct.control.workers_gone == [3]
+        threading.Timer(0.5, direct.start).start()
+        got += ids(stream)
+    assert got == list(range(1700))
+    assert len(direct.control.opened) == 2
+
+
+def test_a_gateway_away_longer_than_patience_breaks_the_stream(direct: Gateway) -> None:
+    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=0.4)
+    next(stream)
+    direct.kill()
+    with pytest.raises(StreamBroken) as stop:
+        list(stream)
+    assert stop.value.position is not None
+
+
+def test_a_changed_plan_is_refused_when_the_lease_is_opened_again(direct: Gateway) -> None:
+    from tests.delivery import world
+
+    stream = stream_of(direct, ask(window_blocks=1, shuffle=True), prefetch_segments=1)
+    next(stream)
+    direct.kill()
+    before, world.ORDER_SECRET = world.ORDER_SECRET, b"\x08" * 32
+    try:
+        direct.start()
+        with pytest.raises(PlanChanged):
+            list(stream)
+    finally:
+        world.ORDER_SECRET = before
+
+
+@pytest.mark.parametrize("where", ["page", "swap", "truncate"])
+def test_tampered_storage_is_refused_and_reported(direct: Gateway, where: str) -> None:
+    shards = direct.control.data.source.shards  # type: ignore[union-attr]
+    path = Path(shards[0].path)
+    data = bytearray(path.read_bytes())
+    if where == "swap":
+        path.write_bytes(Path(shards[1].path).read_bytes())
+    elif where == "truncate":
+        path.write_bytes(data[:-100])
+    else:
+        data[5000] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(GatewayError) as stop, stream_of(direct) as stream:
+        list(stream)
+    assert stop.value.code in ("stream-broken", "integrity")
+    if where == "page":
+        time.sleep(0.2)
+        assert isinstance(stop.value, StreamBroken)
+        assert stop.value.position.rows == 0
+        assert direct.control.refusals[0][2] == "integrity"
+
+
+def test_a_state_is_loaded_before_the_first_batch_only(direct: Gateway) -> None:
+    with stream_of(direct) as stream:
+        next(stream)
+        with pytest.raises(Conflict):
+            stream.load_state_dict(stream.state_dict())
+
+
+def test_what_was_sent_is_confirmed_and_what_was_received_acknowledged(direct: Gateway) -> None:
+    with stream_of(direct, ask(window_blocks=4)) as stream:
+        lease = stream.manifest.lease
+        list(stream)
+    recorded = sorted(n for i in direct.control.intents for n in range(i[1], i[2] + 1))
+    assert recorded == sorted(set(recorded)) == list(range(7))
+    assert sorted(direct.control.confirmed[lease]) == list(range(7))
+    assert direct.control.acknowledged[-1] == (lease, 7, 1700)
+    assert sum(i[3] for i in direct.control.intents) == 1700
+    assert len(direct.control.intents) < 7
+
+
+def test_a_worker_that_is_stopped_and_continued_goes_on(direct: Gateway) -> None:
+    with stream_of(direct, ask(window_blocks=1), prefetch_segments=1) as stream:
+        got = ids([next(stream)])
+        os.kill(direct.process.pid, signal.SIGSTOP)
+        threading.Timer(0.3, os.kill, (direct.process.pid, signal.SIGCONT)).start()
+        got += ids(stream)
+    assert got == list(range(1700))
