@@ -156,7 +156,7 @@ def conjunction(trees: Iterable[Filter]) -> Filter | None:
     return normal_form(("and", *parts)) if parts else None
 
 
-def to_text(tree: Filter) -> str:
+def text_of(tree: Filter) -> str:
     """The filter as its author could have written it in `where`."""
     kind = tree[0]
     if kind in ("and", "or"):
@@ -173,7 +173,7 @@ def to_text(tree: Filter) -> str:
 
 
 def _wrapped(tree: Filter) -> str:
-    return f"({to_text(tree)})" if tree[0] in ("and", "or", "not") else to_text(tree)
+    return f"({text_of(tree)})" if tree[0] in ("and", "or", "not") else text_of(tree)
 
 
 def _literal_text(literal: Literal) -> str:

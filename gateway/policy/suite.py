@@ -14,7 +14,7 @@ from typing import Any
 from gateway.domain.access import ACTIONS, AccessRequest, Decision, Resource, Scalar, Subject
 from gateway.domain.dataset import Column, DatasetRef, parse_name, parse_tag
 from gateway.domain.purpose import parse_purpose
-from gateway.domain.rowfilter import to_text
+from gateway.domain.rowfilter import text_of
 from gateway.policy.bundle import SUITE_SUFFIX, PolicyBundle
 from gateway.policy.documents import Fields, Node, Place, parsed, plain_value, read_document, word
 from gateway.policy.documents import Scalar as Text
@@ -27,8 +27,8 @@ CASES_MAX = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One combination and what came of it."""
+class SuiteResult:
+    """One combination of a suite and what came of it."""
 
     place: str  # `file:line` of the expectation, or of the test for what it does not list
     test: str
@@ -37,34 +37,24 @@ class Case:
     action: str
     ok: bool
     problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteReport:
-    """What the suites of a bundle found."""
-
-    cases: tuple[Case, ...]
-    uncovered: tuple[str, ...]  # rules that took part in no case
+    rules: tuple[str, ...] = ()  # ids of those that took part
 
     @property
-    def ok(self) -> bool:
-        """Whether every case came out as expected (none is fine)."""
-        return all(case.ok for case in self.cases)
-
-    @property
-    def failed(self) -> tuple[Case, ...]:
-        """The others."""
-        return tuple(case for case in self.cases if not case.ok)
+    def text(self) -> str:
+        """One line for people."""
+        on = f" on {self.dataset}" if self.dataset else ""
+        what = "; ".join(self.problems) or "as expected"
+        return f"{self.place}: {self.test}: {self.subject} {self.action}{on}: {what}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON shape."""
-        return {"ok": self.ok, **asdict(self)}
+        return asdict(self)
 
 
 def run_suites(
     bundle: PolicyBundle, *, beside: Iterable[PolicyBundle] = (), schema: Schema | None = None
-) -> SuiteReport:
-    """Run every suite of the bundle.
+) -> list[SuiteResult]:
+    """Run every suite of the bundle; no suites, no results.
 
     Args:
         bundle: rules and suites.
@@ -76,18 +66,21 @@ def run_suites(
     """
     known = schema or default_schema()
     judge = Judge.build([bundle, *beside], known)
-    cases: list[Case] = []
-    covered: set[str] = set()
+    results: list[SuiteResult] = []
     for path in sorted(bundle.files):
         if not path.endswith(SUITE_SUFFIX):
             continue
-        for case, rules in _Suite(path, bundle, judge, known).run():
-            cases.append(case)
-            covered.update(rules)
-            if len(cases) > CASES_MAX:
+        for result in _Suite(path, bundle, judge, known).run():
+            results.append(result)
+            if len(results) > CASES_MAX:
                 raise Place(path).refuse(f"more than {CASES_MAX} cases", "split the suites")
-    uncovered = tuple(rule.id for rule in bundle.rules if rule.id not in covered)
-    return SuiteReport(cases=tuple(cases), uncovered=uncovered)
+    return results
+
+
+def uncovered(bundle: PolicyBundle, results: Iterable[SuiteResult]) -> tuple[str, ...]:
+    """Ids of the rules that took part in no result."""
+    covered = {rule for result in results for rule in result.rules}
+    return tuple(rule.id for rule in bundle.rules if rule.id not in covered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +116,11 @@ class _Suite:
         self._tests = top.items("tests")
         top.finish()
 
-    def run(self) -> Iterator[tuple[Case, tuple[str, ...]]]:
+    def run(self) -> Iterator[SuiteResult]:
         for node in self._tests:
             yield from self._test(Fields(node, "a test"))
 
-    def _test(self, own: Fields) -> Iterator[tuple[Case, tuple[str, ...]]]:
+    def _test(self, own: Fields) -> Iterator[SuiteResult]:
         name = own.required("name").text
         subjects = [word(item, self._subjects) for item in own.needed("subjects")]
         datasets = [word(item, self._resources) for item in own.scalars("datasets")] or [""]
@@ -158,17 +151,15 @@ class _Suite:
             )
             wanted = expected.get((subject, dataset, action), _Expected(place=own.place))
             problems = tuple(self._problems(wanted, decision))
-            yield (
-                Case(
-                    place=f"{self._path}:{wanted.place.line}",
-                    test=name,
-                    subject=subject,
-                    dataset=dataset,
-                    action=action,
-                    ok=not problems,
-                    problems=problems,
-                ),
-                decision.rules,
+            yield SuiteResult(
+                place=f"{self._path}:{wanted.place.line}",
+                test=name,
+                subject=subject,
+                dataset=dataset,
+                action=action,
+                ok=not problems,
+                problems=problems,
+                rules=decision.rules,
             )
 
     def _asked(self, own: Fields) -> dict[str, Any]:
@@ -202,7 +193,7 @@ class _Suite:
             tree = parse_where(wanted.where, self._schema)
             got_rows = plan.row_filter if plan else None
             if got_rows != tree:
-                yield f"where: expected {to_text(tree)}, got {to_text(got_rows or ('null', ''))}"
+                yield f"where: expected {text_of(tree)}, got {text_of(got_rows or ('null', ''))}"
 
 
 def _subject(node: Node) -> Subject:

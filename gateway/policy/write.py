@@ -16,7 +16,7 @@ from gateway.domain.access import DATA_ACTIONS
 from gateway.domain.dataset import Column, DatasetRef
 from gateway.domain.masks import DROP, applies_to, parse_mask
 from gateway.domain.purpose import PURPOSES, is_within
-from gateway.domain.rowfilter import Filter, binds_of, to_text
+from gateway.domain.rowfilter import Filter, binds_of, text_of
 from gateway.errors import InvalidInput, PolicyError
 from gateway.policy import bundle as bundles
 from gateway.policy import suite
@@ -88,10 +88,9 @@ def write_rule(
     tests = _suite(read.rules[0], fixture, now, known)
     files[f"{path}{bundles.SUITE_SUFFIX}"] = _yaml(tests)
     written = bundles.PolicyBundle.read(files, tenant, known)
-    report = suite.run_suites(written, schema=known)
-    if not report.ok:
-        problem = report.failed[0].problems[0]
-        raise PolicyError(f"the rule would not do what it says: {problem}")
+    for result in suite.run_suites(written, schema=known):
+        if not result.ok:
+            raise PolicyError(f"the rule would not do what it says: {result.text}")
     return WrittenRule(id=rule_id, files=files, sentence=sentence(written.rules[0]))
 
 
@@ -119,7 +118,7 @@ def _released(rule: Rule) -> Iterable[str]:
     if loose:
         yield f"masked {', '.join(loose)}"
     if rule.where is not None:
-        yield f"rows where {to_text(rule.where)}"
+        yield f"rows where {text_of(rule.where)}"
 
 
 def _bounds(rule: Rule) -> Iterable[str]:
