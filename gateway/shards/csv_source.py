@@ -1,0 +1,160 @@
+"""Read CSV: separator and types are found in the data, over the whole file. Parser only.
+
+pyarrow infers types from the first block alone and fails at the first later surprise
+(a whole number that turns out to have fractions). Here a first pass over the whole file
+widens such a column and starts again, so that the second pass, whose rows are kept, holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pc
+
+from gateway.errors import SourceRefused
+from gateway.shards.sources import Working, bounded, logical
+from gateway.shards.types import normal_schema
+
+_BLOCK_BYTES = 4 << 20
+_SEPARATORS = ",;\t|"
+_COLUMN = re.compile(r"In CSV column #(\d+): .*?CSV conversion error to ([a-z0-9]+)", re.DOTALL)
+_SHAPE = re.compile(r"CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+)")
+_NO_COLUMN = "column_"  # the name of a column whose header is empty, with its number
+_NOT_UTF8, _TO_UTF8 = "the file is not UTF-8", "convert it to UTF-8 first"
+_BOM = b"\xef\xbb\xbf"
+
+
+class CsvSource:
+    """A CSV file in UTF-8 with a header line."""
+
+    format = "csv"
+
+    def __init__(self, file: Any, working: Working, *, types: dict[str, Any] | None = None) -> None:
+        """Find separator, header and types by reading the whole file once.
+
+        Args:
+            file: seekable binary file with `size`.
+            working: told the fraction read.
+            types: at least as wide as these (name -> type), from files read before.
+        """
+        self._file, self._working = file, working
+        self._separator, self._names = _header(file)
+        self.types: dict[str, Any] = dict(types or {})
+        self._rows, self._with_nulls = self._settle()
+        self.schema = normal_schema(pa.schema([(n, self.types[n]) for n in self._names]))
+
+    def rows(self) -> int:
+        """Counted."""
+        return self._rows
+
+    def whole(self, working: Working) -> set[int]:
+        """Counted."""
+        del working
+        return set(range(len(self._names))) - self._with_nulls
+
+    def batches(self) -> Iterator[Any]:
+        """The rows."""
+        for batch in self._read():
+            yield from bounded(logical(batch, self.schema))
+
+    def _settle(self) -> tuple[int, set[int]]:
+        for _ in range(3 * len(self._names) + 1):
+            try:
+                return self._first_pass()
+            except pa.ArrowInvalid as error:
+                self._widen(error)
+        raise SourceRefused("the file's columns have no types", advice="convert it to Parquet")
+
+    def _first_pass(self) -> tuple[int, set[int]]:
+        rows, with_nulls = 0, set[int]()
+        for batch in self._read():
+            for n, f in enumerate(batch.schema):
+                if pa.types.is_binary(f.type):  # pyarrow's word for text that is not UTF-8
+                    raise SourceRefused(_NOT_UTF8, advice=_TO_UTF8)
+                known = self.types.setdefault(f.name, f.type)
+                if known != f.type:
+                    self.types[f.name] = _wider(known, f.type)
+                if n not in with_nulls and batch.column(n).null_count:
+                    with_nulls.add(n)
+            rows += len(batch)
+            self._working(self._file.tell() / max(self._file.size, 1))
+        return rows, with_nulls
+
+    def _read(self) -> Iterator[Any]:
+        self._file.seek(0)
+        types = {name: kind for name, kind in self.types.items() if not pa.types.is_null(kind)}
+        try:
+            yield from pc.open_csv(
+                self._file,
+                read_options=pc.ReadOptions(
+                    use_threads=False,
+                    block_size=_BLOCK_BYTES,
+                    column_names=self._names,
+                    skip_rows=1,
+                ),
+                parse_options=pc.ParseOptions(delimiter=self._separator, newlines_in_values=True),
+                convert_options=pc.ConvertOptions(column_types=types, strings_can_be_null=False),
+            )
+        except pa.ArrowInvalid as error:
+            raise _refusal(error) or error from error
+
+    def _widen(self, error: pa.ArrowInvalid) -> None:
+        found = _COLUMN.search(str(error))
+        if not found or int(found[1]) >= len(self._names):
+            raise SourceRefused(
+                "the file is not a sound CSV file", advice="convert it to Parquet"
+            ) from error
+        whole_number = found[2].startswith(("int", "uint"))
+        self.types[self._names[int(found[1])]] = pa.float64() if whole_number else pa.string()
+
+
+def _wider(one: Any, other: Any) -> Any:
+    numbers = {pa.int64(), pa.float64()}
+    if pa.types.is_null(one):
+        return other
+    if pa.types.is_null(other):
+        return one
+    return pa.float64() if {one, other} == numbers else pa.string()
+
+
+def _refusal(error: pa.ArrowInvalid) -> SourceRefused | None:
+    """What can be said of a parse error without quoting the row."""
+    text = str(error)
+    shape = _SHAPE.search(text)
+    if shape:
+        place = f"line {int(shape[1])}" if shape[1] else "a line"
+        return SourceRefused(
+            f"{place} has {shape[3]} values where the header has {shape[2]}",
+            advice="every line needs as many values as the header; quote values with separators",
+        )
+    if "invalid UTF8" in text or "invalid UTF-8" in text:
+        return SourceRefused(_NOT_UTF8, advice=_TO_UTF8)
+    if "straddling object" in text:
+        return SourceRefused("a line is longer than 4 MiB", advice="convert the file to Parquet")
+    return None
+
+
+def _header(file: Any) -> tuple[str, list[str]]:
+    file.seek(0)
+    head = file.read(1 << 20).removeprefix(_BOM)
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise SourceRefused("the file is UTF-16", advice="convert it to UTF-8 first")
+    line = head.splitlines()[0] if head.strip() else b""
+    if not line or len(line) > len(head) - 1 > 1 << 19:
+        raise SourceRefused("the file has no header line", advice="name the columns in line 1")
+    outside = re.sub(rb'"(?:[^"]|"")*"', b"", line).decode("utf-8", "replace")
+    separator = max(_SEPARATORS, key=outside.count)
+    try:
+        table = pc.read_csv(
+            pa.BufferReader(line + b"\n" + b"\n"),
+            read_options=pc.ReadOptions(use_threads=False, autogenerate_column_names=True),
+            parse_options=pc.ParseOptions(delimiter=separator),
+            convert_options=pc.ConvertOptions(null_values=[], column_types=None),
+        ).slice(0, 1)
+        names = [str(column[0].as_py()) for column in table.columns]
+    except (pa.ArrowException, IndexError, UnicodeDecodeError) as error:
+        raise SourceRefused("the header line cannot be read", advice="check line 1") from error
+    return separator, [name or f"{_NO_COLUMN}{n + 1}" for n, name in enumerate(names)]

@@ -1,0 +1,206 @@
+"""Register uploaded files: parser child, sealer child, and the parent that watches both.
+
+Control calls `seal_upload` in a thread. It never reads a byte of the upload itself; what the
+children return is checked before it is believed. Nothing is registered by this: the result is
+files in a staging directory and keys in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.crypto.key_sheet import Dek
+from gateway.domain.dataset import Column
+from gateway.errors import GatewayError, IntegrityError, SourceRefused, Unavailable
+from gateway.process.channel import ChannelClosed, Message
+from gateway.process.confine import resident_bytes
+from gateway.process.spawn import Child, Confinement, Launch, spawn
+from gateway.shards.job import (
+    SealedShard,
+    SealedVersion,
+    SealJob,
+    UploadedFile,
+    shard_from_message,
+)
+
+__all__ = ["SealJob", "SealedShard", "SealedVersion", "UploadedFile", "seal_upload"]
+
+Progress = Callable[[float, str], None]
+PARSER_RESIDENT_MAX = 300 << 20
+SEALER_RESIDENT_MAX = 300 << 20
+_DATA_BYTES_MAX = 1 << 30  # address space that may be written; the watchdog is stricter
+_CPU_SECONDS_BASE, _CPU_BYTES_PER_SECOND = 120, 1 << 20
+_SILENCE_SECONDS_MAX = 120.0
+_POLL_SECONDS = 0.05
+
+
+def seal_upload(job: SealJob, progress: Progress) -> SealedVersion:
+    """Parse the uploaded files and seal them into shards under `job.staging`.
+
+    Args:
+        job: what to seal; its staging directory exists and is empty.
+        progress: told a fraction 0…1 and a short text, from this thread.
+
+    Raises:
+        SourceRefused: the files are damaged, hostile, or not as the job says.
+        IntegrityError: sealed parts do not open.
+        Unavailable: a child could not work (disk full, killed); trying again may help.
+    """
+    pairs = {name: socket.socketpair() for name in ("files", "stream")}
+    with contextlib.ExitStack() as stack:
+        sealer = stack.enter_context(_sealer(job, {n: p[0].fileno() for n, p in pairs.items()}))
+        parser = stack.enter_context(_parser(job, {n: p[1].fileno() for n, p in pairs.items()}))
+        for pair in pairs.values():
+            pair[0].close()
+            pair[1].close()
+        body, payload = job.to_message()
+        sealer.channel.send("seal", payload, **body)
+        return _Watch(job, parser, sealer, progress).run()
+
+
+def _cpu_seconds(job: SealJob) -> int:
+    size = sum(Path(part).stat().st_size for file in job.files for part in file.parts)
+    return _CPU_SECONDS_BASE + size // _CPU_BYTES_PER_SECOND
+
+
+def _sealer(job: SealJob, descriptors: dict[str, int]) -> Child:
+    folders = {str(Path(part).parent) for file in job.files for part in file.parts}
+    return spawn(
+        Launch(
+            module="gateway.shards.sealer",
+            confinement=Confinement(
+                data_bytes_max=_DATA_BYTES_MAX,
+                cpu_seconds_max=_cpu_seconds(job),
+                open_files_max=4096,
+                read_paths=tuple(sorted(folders)),
+                write_paths=(job.staging,),
+            ),
+            descriptors=descriptors,
+        )
+    )
+
+
+def _parser(job: SealJob, descriptors: dict[str, int]) -> Child:
+    return spawn(
+        Launch(
+            module="gateway.shards.parser",
+            confinement=Confinement(
+                data_bytes_max=_DATA_BYTES_MAX, cpu_seconds_max=_cpu_seconds(job), file_bytes_max=0
+            ),
+            options={"names": [file.name[:200] for file in job.files]},
+            descriptors=descriptors,
+        )
+    )
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Reads what the sealer says and ends children that grow, hang or die."""
+
+    job: SealJob
+    parser: Child
+    sealer: Child
+    progress: Progress
+    shards: list[SealedShard] = field(default_factory=list)
+    deks: dict[str, Dek] = field(default_factory=dict)
+    killed_for: str = ""
+
+    def run(self) -> SealedVersion:
+        while True:
+            message = self._next()
+            if message.kind == "progress":
+                self.progress(min(1.0, float(message.body["fraction"])), str(message.body["text"]))
+            elif message.kind == "shard":
+                self._keep(message)
+            elif message.kind == "sealed":
+                return self._version(message.body)
+            else:
+                self._raise(message)
+
+    def _next(self) -> Message:
+        quiet_since = time.monotonic()
+        while not select.select([self.sealer.channel.socket], [], [], _POLL_SECONDS)[0]:
+            self._check_memory()
+            if time.monotonic() - quiet_since > _SILENCE_SECONDS_MAX:
+                raise SourceRefused("reading the file makes no progress", advice=_REWRITE)
+        self._check_memory()
+        try:
+            return self.sealer.channel.receive()
+        except ChannelClosed as cause:
+            self._refuse_if_grown()
+            raise Unavailable("the sealer stopped unexpectedly", advice="try again") from cause
+
+    def _check_memory(self) -> None:
+        limits = ((self.parser, PARSER_RESIDENT_MAX), (self.sealer, SEALER_RESIDENT_MAX))
+        for child, limit in limits:
+            if resident_bytes(child.process.pid) > limit:
+                child.kill()
+                self.killed_for = "memory"
+        if self.killed_for:
+            self._refuse_if_grown()
+
+    def _refuse_if_grown(self) -> None:
+        if self.killed_for:
+            raise SourceRefused(
+                "the file needs more memory than its parser may use", advice=_REWRITE
+            )
+
+    def _raise(self, message: Message) -> None:
+        text = str(message.body.get("message", ""))[:500]
+        advice = message.body.get("advice")
+        if message.kind == "refused":
+            raise SourceRefused(text, advice=str(advice)[:500] if advice else None)
+        if message.kind == "parser-gone":
+            raise SourceRefused(
+                f"the file cannot be read: {self._end_of_parser()}", advice=_REWRITE
+            )
+        if message.kind == "failed" and message.body.get("code") == IntegrityError.code:
+            raise IntegrityError(text)
+        raise Unavailable(text or "the sealer failed", advice="try again; `gateway doctor` helps")
+
+    def _end_of_parser(self) -> str:
+        with contextlib.suppress(Exception):
+            self.parser.process.wait(timeout=5)
+        code = self.parser.process.returncode
+        return (
+            f"its parser ended with signal {-code}" if code and code < 0 else "its parser gave up"
+        )
+
+    def _keep(self, message: Message) -> None:
+        try:
+            sealed, deks = shard_from_message(message.body, bytes(message.payload), self.job)
+        except (KeyError, TypeError, ValueError, GatewayError) as cause:
+            raise IntegrityError("the sealer's answer makes no sense") from cause
+        staging = Path(self.job.staging).resolve()
+        for path in (sealed.path, sealed.table_path):
+            if Path(path).parent.resolve() != staging or not Path(path).is_file():
+                raise IntegrityError("the sealer names a file outside its directory")
+        self.shards.append(sealed)
+        self.deks.update(deks)
+
+    def _version(self, body: dict[str, Any]) -> SealedVersion:
+        try:
+            return SealedVersion(
+                version=self.job.version,
+                dataset_id=self.job.dataset_id,
+                profile=body["profile"],
+                columns=tuple(Column(**column) for column in body["columns"]),
+                direct=tuple(body["direct"]),
+                schema=body["schema"],
+                shards=tuple(self.shards),
+                deks=self.deks,
+                source_bytes=body["source_bytes"],
+                formats=tuple(body["formats"]),
+            )
+        except (KeyError, TypeError) as cause:
+            raise IntegrityError("the sealer's answer makes no sense") from cause
+
+
+_REWRITE = "write the file again with row groups or record batches of at most 64 MiB"

@@ -1,0 +1,154 @@
+"""What one registration asks of the sealer, and what it gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from gateway.crypto.key_sheet import Dek
+from gateway.domain.dataset import Column, Split
+from gateway.domain.manifest import Leaf, Manifest, Shard, dek_id
+from gateway.shards.geometry import SHARD_BYTES
+
+KEY_BYTES = 32
+EXPANSION_MAX = 200  # Arrow bytes per uploaded byte, beyond EXPANSION_FREE_BYTES
+EXPANSION_FREE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadedFile:
+    """One file as the client sent it: sealed parts in order (shards/parts.py)."""
+
+    name: str  # for messages only
+    parts: tuple[str, ...]  # paths; part n of file f is sealed for part_place(f, n)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealJob:
+    """One registration."""
+
+    dataset_id: str  # uuid hex
+    version: int
+    files: tuple[UploadedFile, ...]  # rows are taken in this order
+    parts_key: bytes = field(repr=False)
+    staging: str  # an empty directory; shard files and nothing else are written here
+    split_key: bytes = field(repr=False)  # of the dataset: the same value falls into one split
+    profile: str | None = None  # `train` | `archive` | None: chosen by the data
+    splits: tuple[tuple[str, float], ...] = ()
+    split_by: str | None = None
+    split_column: str | None = None
+    known: Mapping[str, int] = field(default_factory=dict)  # names of earlier versions -> field id
+    next_field_id: int = 1
+    required: tuple[Column, ...] = ()  # an append: exactly these names and types
+    shard_bytes: int = SHARD_BYTES
+
+    def to_message(self) -> tuple[dict[str, Any], bytes]:
+        """Body and payload for the channel; keys go into the payload."""
+        body = asdict(self)
+        del body["parts_key"], body["split_key"]
+        return body, self.parts_key + self.split_key
+
+    @classmethod
+    def from_message(cls, body: Mapping[str, Any], payload: bytes) -> Self:
+        """Undo `to_message`."""
+        value = dict(body)
+        value["files"] = tuple(
+            UploadedFile(name=f["name"], parts=tuple(f["parts"])) for f in value["files"]
+        )
+        value["splits"] = tuple((name, float(share)) for name, share in value["splits"])
+        value["required"] = tuple(Column(**{**column, "tags": ()}) for column in value["required"])
+        value["parts_key"], value["split_key"] = payload[:KEY_BYTES], payload[KEY_BYTES:]
+        return cls(**value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedShard:
+    """One shard in the staging directory."""
+
+    shard: Shard
+    path: str  # of the sealed file, to be stored at shard.object_key
+    table_path: str  # of the block table, to be stored at shard.table_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedVersion:
+    """A registration's result; nothing of it is registered yet."""
+
+    version: int
+    dataset_id: str
+    profile: str
+    columns: tuple[Column, ...]
+    direct: tuple[int, ...]
+    schema: str  # base64, as in the Manifest
+    shards: tuple[SealedShard, ...]
+    deks: Mapping[str, Dek] = field(repr=False)  # DEK id -> key
+    source_bytes: int
+    formats: tuple[str, ...]  # of each file: `parquet`, `csv`, `arrow`
+
+    @property
+    def rows(self) -> int:
+        """Rows over all splits."""
+        return sum(sealed.shard.rows for sealed in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """Sealed bytes over all shards."""
+        return sum(sealed.shard.bytes for sealed in self.shards)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Rows of each split, in the order of their first shard."""
+        return splits_of(tuple(sealed.shard for sealed in self.shards))
+
+    def manifest(
+        self, dataset: str, *, card: Mapping[str, Any], earlier: tuple[Shard, ...] = ()
+    ) -> Manifest:
+        """The version's Manifest; `earlier` are the shards that an append keeps."""
+        shards = (*earlier, *(sealed.shard for sealed in self.shards))
+        return Manifest(
+            dataset=dataset,
+            dataset_id=self.dataset_id,
+            version=self.version,
+            profile=self.profile,
+            columns=self.columns,
+            direct=self.direct,
+            schema=self.schema,
+            splits=splits_of(shards),
+            shards=shards,
+            card=card,
+        )
+
+
+def splits_of(shards: tuple[Shard, ...]) -> tuple[Split, ...]:
+    """Sum up rows by split."""
+    rows: dict[str, int] = {}
+    for shard in shards:
+        rows[shard.split] = rows.get(shard.split, 0) + shard.rows
+    return tuple(Split(name=name, rows=count) for name, count in rows.items())
+
+
+def shard_to_message(
+    shard: Shard, deks: tuple[Dek, ...], path: Path, table: Path
+) -> tuple[dict[str, Any], bytes]:
+    """Body and payload (the keys, in the order of the leaves) of one finished shard."""
+    body = {"shard": asdict(shard), "path": str(path), "table_path": str(table)}
+    return body, b"".join(dek.key for dek in deks)
+
+
+def shard_from_message(
+    body: Mapping[str, Any], payload: bytes, job: SealJob
+) -> tuple[SealedShard, dict[str, Dek]]:
+    """Undo `shard_to_message`, with keys bound to the job's dataset."""
+    value = dict(body["shard"])
+    value["leaves"] = tuple(Leaf(**leaf) for leaf in value["leaves"])
+    shard = Shard(**value)
+    keys = [bytes(payload[at : at + KEY_BYTES]) for at in range(0, len(payload), KEY_BYTES)]
+    deks = {}
+    for leaf, key in zip(shard.leaves, keys, strict=True):
+        name = dek_id(job.dataset_id, shard.id, leaf.name)
+        deks[name] = Dek(
+            id=name, key=key, shard=shard.id, leaf=leaf.name, origin_version=shard.origin_version
+        )
+    return SealedShard(shard=shard, path=body["path"], table_path=body["table_path"]), deks

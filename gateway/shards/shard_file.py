@@ -1,0 +1,315 @@
+"""Write one shard: a sealed Parquet file, its block table, and the keys that were made.
+
+After closing, the file is read again from the page cache: its digest is taken, and for every
+direct column each page header is opened and must say what the block table will say. A file
+that pyarrow laid out otherwise is refused here, never found out by a reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.crypto.envelope import commitment
+from gateway.crypto.key_sheet import Dek
+from gateway.domain.block_table import BlockTable, TableColumn
+from gateway.domain.manifest import FOOTER, Leaf, Shard, dek_id
+from gateway.errors import IntegrityError
+from gateway.shards import pme, thrift
+from gateway.shards.geometry import Geometry
+from gateway.shards.types import direct_type, physical_type, retyped, to_direct
+
+MAGIC = b"PARE"
+_PAGE_HEADER_MODULE = 4
+_DATA_PAGE, _PLAIN = 0, 0
+_NEVER = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePlan:
+    """What every shard of one version has in common."""
+
+    dataset_id: str
+    version: int
+    profile: str
+    schema: Any  # logical pa.Schema; direct columns are non-nullable
+    field_ids: tuple[int, ...]
+    direct: frozenset[int]  # field ids
+
+    def physical_schema(self) -> Any:
+        """The schema in the file."""
+        return pa.schema(
+            [self._physical(f, n) for f, n in zip(self.schema, self.field_ids, strict=True)]
+        )
+
+    def _physical(self, field: Any, field_id: int) -> Any:
+        if field_id in self.direct:
+            return pa.field(f"f{field_id}", direct_type(field.type), nullable=False)
+        return pa.field(f"f{field_id}", physical_type(field.type), nullable=field.nullable)
+
+    def physical(self, batch: Any) -> list[Any]:
+        """The batch's columns as they go into the file."""
+        schema = self.physical_schema()
+        return [
+            to_direct(column) if field_id in self.direct else retyped(column, field.type)
+            for column, field, field_id in zip(batch.columns, schema, self.field_ids, strict=True)
+        ]
+
+    def leaves(self) -> dict[str, str]:
+        """Leaf name -> physical path, in file order."""
+        sink = io.BytesIO()
+        pq.write_table(self.physical_schema().empty_table(), sink)
+        schema = pq.ParquetFile(sink).schema
+        paths = [schema.column(n).path for n in range(len(schema))]
+        names: dict[str, str] = {}
+        counts: dict[str, int] = {}
+        for path in paths:
+            field_id = path.partition(".")[0][1:]
+            nested = path != f"f{field_id}"
+            number = counts.get(field_id, 0)
+            counts[field_id] = number + 1
+            names[f"{field_id}.{number}" if nested else field_id] = path
+        return names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedFile:
+    """One finished shard in the staging directory."""
+
+    shard: Shard
+    table: bytes
+    deks: tuple[Dek, ...]
+
+
+class ShardFile:
+    """Collects rows and writes them in row groups of whole blocks."""
+
+    def __init__(
+        self, path: Path, plan: FilePlan, geometry: Geometry, *, shard_id: str, split: str
+    ) -> None:
+        """Open the file for writing at `path`."""
+        self.path, self.plan, self.geometry = path, plan, geometry
+        self.shard_id, self.split, self.rows = shard_id, split, 0
+        self._schema = plan.physical_schema()
+        self._leaves = plan.leaves()
+        properties, self._keys = pme.writing(plan.dataset_id, shard_id, self._leaves)
+        train = plan.profile == "train"
+        self._writer = pq.ParquetWriter(
+            str(path),
+            self._schema,
+            compression="none" if train else "zstd",
+            compression_level=None if train else 1,
+            use_dictionary=not train,
+            write_statistics=not train,
+            data_page_size=_NEVER if train else 1 << 20,
+            max_rows_per_page=geometry.block_rows if train else 20_000,
+            write_batch_size=min(geometry.block_rows, 65_536) if train else 1024,
+            data_page_version="1.0",
+            write_page_checksum=False,
+            write_page_index=False,
+            store_schema=True,
+            encryption_properties=properties,
+        )
+        self._pending: list[Any] = []
+        self._pending_rows = 0
+
+    def room(self) -> int:
+        """Rows that still fit."""
+        return self.geometry.shard_rows - self.rows
+
+    def add(self, batch: Any) -> None:
+        """Take a batch of the logical schema, no longer than `room()`."""
+        self._pending.append(
+            pa.RecordBatch.from_arrays(self.plan.physical(batch), schema=self._schema)
+        )
+        self._pending_rows += len(batch)
+        self.rows += len(batch)
+        while self._pending_rows >= self.geometry.row_group_rows:
+            self._write(self.geometry.row_group_rows)
+
+    def _write(self, rows: int) -> None:
+        table = pa.Table.from_batches(self._pending, self._schema)
+        self._writer.write_table(table.slice(0, rows), row_group_size=rows)
+        rest = table.slice(rows)
+        self._pending = rest.to_batches() if len(rest) else []
+        self._pending_rows = len(rest)
+
+    def abort(self) -> None:
+        """Close and forget the keys; the file is worthless from now on."""
+        self._keys.wipe()
+
+    def finish(self) -> SealedFile:
+        """Write what is left, close, check the layout; raises IntegrityError."""
+        if self._pending_rows:
+            self._write(self._pending_rows)
+        self._writer.close()
+        deks = self._deks()
+        metadata = self._metadata()
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            footer_bytes, unique = read_tail(data)
+            table = self._table(metadata, data, unique)
+            shard = Shard(
+                id=self.shard_id,
+                origin_version=self.plan.version,
+                split=self.split,
+                rows=self.rows,
+                bytes=len(data),
+                block_rows=self.geometry.block_rows,
+                sha256=hashlib.sha256(data).hexdigest(),
+                footer_sha256=hashlib.sha256(data[-footer_bytes:]).hexdigest(),
+                footer_bytes=footer_bytes,
+                table_sha256=table.digest,
+                aad_file_unique=unique.hex(),
+                leaves=tuple(
+                    Leaf(name=dek.leaf, dek=dek.id, commitment=commitment(dek.key)) for dek in deks
+                ),
+            )
+        self._keys.wipe()
+        return SealedFile(shard=shard, table=table.to_bytes(), deks=deks)
+
+    def _deks(self) -> tuple[Dek, ...]:
+        names = (FOOTER, *self._leaves)
+        keys = self._keys.keys
+        if len(keys) != len(names):
+            raise IntegrityError("a leaf of the file has no key of its own")
+        ids = {name: dek_id(self.plan.dataset_id, self.shard_id, name) for name in names}
+        return tuple(
+            Dek(id=ids[name], key=keys[ids[name]], shard=self.shard_id, leaf=name,
+                origin_version=self.plan.version)
+            for name in names
+        )  # fmt: skip
+
+    def _metadata(self) -> Any:
+        prefix = dek_id(self.plan.dataset_id, self.shard_id, "")
+        properties, client = pme.reading(prefix, self._keys.keys)
+        try:
+            # Every key is at hand: the only place where column metadata may be touched.
+            metadata = pq.read_metadata(str(self.path), decryption_properties=properties)
+            if metadata.num_rows != self.rows:
+                raise IntegrityError("the written file has another number of rows")
+            return [
+                [_chunk(metadata.row_group(g).column(c)) for c in range(metadata.num_columns)]
+                for g in range(metadata.num_row_groups)
+            ]
+        finally:
+            client.wipe()
+
+    def _table(
+        self, metadata: list[list[tuple[int, int]]], data: mmap.mmap, unique: bytes
+    ) -> BlockTable:
+        block_rows, blocks, left = self.geometry.block_rows, [], self.rows
+        for group in range(len(metadata)):
+            in_group = min(left, self.geometry.row_group_rows)
+            left -= in_group
+            counts = [min(block_rows, in_group - at) for at in range(0, in_group, block_rows)]
+            blocks += [(group, page, rows) for page, rows in enumerate(counts)]
+        columns, places = [], []
+        for ordinal, name in enumerate(self._leaves):
+            if not name.isdigit() or int(name) not in self.plan.direct:
+                continue
+            width = _width(self._schema.field(f"f{name}").type)
+            key = self._keys.keys[dek_id(self.plan.dataset_id, self.shard_id, name)]
+            pages = _Pages(data, AESGCM(key), unique, ordinal, width)
+            chunks = [row_group[ordinal] for row_group in metadata]
+            columns.append(TableColumn(field_id=int(name), width=width, ordinal=ordinal))
+            places.append(pages.places(chunks, blocks))
+        return BlockTable(
+            rows=self.rows,
+            block_rows=block_rows,
+            columns=tuple(columns),
+            blocks=tuple(blocks),
+            places=tuple(places),
+        )
+
+
+def _width(kind: Any) -> int:
+    return int(kind.byte_width if pa.types.is_fixed_size_binary(kind) else kind.bit_width // 8)
+
+
+def _chunk(column: Any) -> tuple[int, int]:
+    start = column.data_page_offset
+    if column.has_dictionary_page and column.dictionary_page_offset is not None:
+        start = min(start, column.dictionary_page_offset)
+    return start, column.total_compressed_size
+
+
+def read_tail(data: Any) -> tuple[int, bytes]:
+    """Return the length of an encrypted file's tail and its `aad_file_unique`.
+
+    Raises IntegrityError for a file that is not sealed as ours are.
+    """
+    if len(data) < 12 or data[:4] != MAGIC or data[-4:] != MAGIC:  # noqa: PLR2004 - two magics and a length
+        raise IntegrityError("the file is not an encrypted Parquet file")
+    tail = int.from_bytes(data[-8:-4], "little") + 8
+    if tail > len(data) - 4:
+        raise IntegrityError("the file's footer is longer than the file")
+    start = len(data) - tail
+    crypto, _ = thrift.read_struct(data[start : min(start + 4096, len(data))])
+    try:
+        unique = crypto[1][1][2]  # encryption_algorithm . AES_GCM_V1 . aad_file_unique
+    except (KeyError, TypeError) as cause:
+        raise IntegrityError("the file is not sealed with AES_GCM_V1") from cause
+    return tail, unique
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """Walks the modules of one column's chunks: header and page by turns."""
+
+    data: Any
+    cipher: AESGCM
+    unique: bytes
+    ordinal: int
+    width: int
+
+    def places(
+        self, chunks: list[tuple[int, int]], blocks: list[tuple[int, int, int]]
+    ) -> tuple[tuple[int, int], ...]:
+        found = []
+        at = stop = 0
+        for group, page, rows in blocks:
+            if page == 0:
+                if at != stop:
+                    raise IntegrityError("a column chunk holds more pages than blocks")
+                at, stop = chunks[group][0], sum(chunks[group])
+            at = self._check_header(at, (group, page), rows)
+            length = self._module_bytes(at)
+            if length != rows * self.width + 32:
+                raise IntegrityError("a page does not hold its block's values and nothing else")
+            found.append((at, length))
+            at += length
+        if at != stop:
+            raise IntegrityError("a column chunk holds more pages than blocks")
+        return tuple(found)
+
+    def _module_bytes(self, at: int) -> int:
+        return 4 + int.from_bytes(self.data[at : at + 4], "little")
+
+    def _check_header(self, at: int, place: tuple[int, int], rows: int) -> int:
+        length = self._module_bytes(at)
+        group, page = place
+        ordinals = b"".join(n.to_bytes(2, "little") for n in (group, self.ordinal, page))
+        aad = self.unique + bytes([_PAGE_HEADER_MODULE]) + ordinals
+        try:
+            head = self.cipher.decrypt(
+                self.data[at + 4 : at + 16], self.data[at + 16 : at + length], aad
+            )
+        except (InvalidTag, ValueError) as cause:
+            raise IntegrityError("a page header is not where it should be") from cause
+        fields, _ = thrift.read_struct(head)
+        expected: Mapping[int, int] = {1: _DATA_PAGE, 2: rows * self.width}
+        values = fields.get(5, {})
+        good = all(fields.get(k) == v for k, v in expected.items())
+        if not good or values.get(1) != rows or values.get(2) != _PLAIN:
+            raise IntegrityError("a page is not plain values of its block")
+        return at + length
