@@ -19,7 +19,7 @@ from gateway.errors import ConfigError, InvalidInput, KeyUnavailable, NotFound
 
 _TENANT = re.compile(r"_?[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
 _FILE = re.compile(r"(.+)\.([1-9][0-9]{0,8})\.(root|destroyed)\Z")
-_HEADER = b"gateway-root-key v0\n"
+_HEADER = b"root-key-v0\n"
 
 
 def connect(parts: SplitResult, *, config_dir: Path) -> LocalFileKms:

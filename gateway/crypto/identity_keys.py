@@ -19,7 +19,7 @@ from gateway.errors import ConfigError, InvalidInput, NotAuthenticated, NotFound
 
 TYP = "gateway-identity+jwt"
 ASSERTION_SECONDS = 60
-_FORMAT = "gateway-identity-key v0"
+_FORMAT = "identity-key-v0"
 _SEED_BYTES = 32
 _NOBODY = bytes(32)
 

@@ -23,7 +23,7 @@ from gateway.errors import IntegrityError, InvalidInput
 
 SHEET_BYTES_MAX = 64 << 20
 SHEET_GROUP = "sheet"  # the KEK group that authenticates sheets; no column group
-_FORMAT = "gateway-key-sheet v0"
+_FORMAT = "key-sheet-v0"
 _MEMBERS = {"format", "tenant", "dataset_id", "version", "generation", "mac_key", "entries", "mac"}
 _ENTRY = {"shard": str, "leaf": str, "origin_version": int, "kek": str, "wrapped": str}
 _TEXT = re.compile(r"[\x21-\x7e]{1,200}\Z")
@@ -137,6 +137,13 @@ class KeySheet:
         """Raise IntegrityError when the sheet is another version's."""
         if (self.tenant, self.dataset_id, self.version) != identity:
             raise IntegrityError("a key sheet belongs to another version")
+
+    def require_generation(self, recorded: int) -> None:
+        """Raise IntegrityError when the sheet is older than the one the journal recorded."""
+        if self.generation < recorded:
+            raise IntegrityError(
+                f"the key sheet is of generation {self.generation}, the journal has {recorded}"
+            )
 
     def unwrap(self, dek_ids: Iterable[str], unwrap_kek: UnwrapKek) -> dict[str, bytes]:
         """Open the named DEKs, asking once per KEK; IntegrityError when one is not listed."""

@@ -22,7 +22,7 @@ from gateway.crypto import private_files, strict_json
 from gateway.errors import ConfigError, Conflict, IntegrityError, InvalidInput, NotFound
 
 USES = ("log", "manifest", "token", "view", "attestation")
-_KEY_FORMAT = "gateway-signing-key v0"
+_KEY_FORMAT = "signing-key-v0"
 _DOCUMENT_BYTES_MAX = 64 << 20
 _SIGNATURE_BYTES = 64
 

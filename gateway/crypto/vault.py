@@ -31,6 +31,7 @@ from gateway.errors import IntegrityError, InvalidInput, NotFound
 from gateway.ports import Kms
 
 SYSTEM_TENANT = "_gateway"  # no tenant can have this name
+_FORMAT = "key-vault-v0"
 SHEETS_KEPT = 16
 KEYS_KEPT_MAX = 4096
 _TENANT = re.compile(r"_?[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
@@ -129,10 +130,7 @@ class KeyVault:
             sheet = self._read_sheet(path, tenant, dataset_id, version)
         if sheet is None:
             raise NotFound(f"version {version} of the dataset has no key sheet")
-        if sheet.generation < generation:
-            raise IntegrityError(
-                f"the key sheet is of generation {sheet.generation}, the journal has {generation}"
-            )
+        sheet.require_generation(generation)
         return sheet.unwrap(wanted, self._unwrap_kek)
 
     def dek_ids(self, tenant: str, dataset_id: str, version: int) -> tuple[str, ...]:
@@ -242,7 +240,7 @@ class KeyVault:
         root = generations[-1] if generations else self._kms.create_root(place.tenant)
         wrapped = self._kms.wrap_key(key, tenant=place.tenant, generation=root, aad=place.aad())
         record = {
-            "format": "gateway-wrapped-key v0",
+            "format": _FORMAT,
             "identity": list(place.identity),
             "root": {"tenant": place.tenant, "generation": root},
             "wrapped": base64.b64encode(wrapped).decode("ascii"),
@@ -264,7 +262,7 @@ def _parse(data: bytes, place: _Place) -> tuple[bytes, int]:
         record = strict_json.decode(data, bytes_max=_WRAPPED_BYTES_MAX)
         if set(record) != {"format", "identity", "root", "wrapped"}:
             raise IntegrityError("a wrapped key has other members than expected")
-        if record["format"] != "gateway-wrapped-key v0":
+        if record["format"] != _FORMAT:
             raise IntegrityError("a wrapped key is of an unknown format")
         if record["identity"] != list(place.identity) or record["root"]["tenant"] != place.tenant:
             raise IntegrityError("a wrapped key belongs to another place")
