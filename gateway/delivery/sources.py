@@ -124,7 +124,7 @@ class ViewReader:
 
     def __init__(self, source: ViewSource, plan_digest: str, maps: Maps) -> None:
         """Map the file."""
-        self._source, self._plan = source, plan_digest
+        self._source, self._plan = source, source.plan_digest or plan_digest
         self._map = maps.open(source.path)
         if any(offset + length > len(self._map) for offset, length, _ in source.frames):
             raise IntegrityError("a view is shorter than its index says")

@@ -54,6 +54,7 @@ class ViewSource:
     path: str
     key: bytes = field(repr=False)  # 32 bytes
     frames: tuple[tuple[int, int, int], ...] = field(repr=False)  # offset, length, rows
+    plan_digest: str | None = None  # the frames are bound to; None = that of the lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,8 @@ def encode(spec: LeaseSpec) -> tuple[dict[str, Any], bytes]:
         "order": asdict(spec.order),
     }
     if isinstance(spec.source, ViewSource):
-        head["view"] = {"view": spec.source.view, "path": spec.source.path}
+        names = ("view", "path", "plan_digest")
+        head["view"] = {name: getattr(spec.source, name) for name in names}
         blobs += [spec.source.key, b"".join(_FRAME.pack(*f) for f in spec.source.frames)]
     else:
         head["columns"] = [asdict(column) for column in spec.source.columns]

@@ -1,0 +1,157 @@
+"""A dataset as numpy batches, epoch after epoch.
+
+    batches = GatewayBatches("clinic/icu@3", split="train", purpose="health-research", seed=7)
+    for epoch in range(3):
+        for batch in batches:       # dict[str, ndarray]; each pass is the next epoch
+            step(batch)
+
+Rank, world and run come from the launcher's environment unless they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Unpack
+
+from gateway.client.passes import (
+    DatasetToken,
+    TokenTransport,
+    Wanted,
+    environment_of_training,
+    stream_under,
+)
+from gateway.client.stream import Stream
+from gateway.domain.position import StreamPosition
+from gateway.errors import Conflict
+
+
+class GatewayBatches:
+    """Iterable of batches; each `for` is one pass over one epoch."""
+
+    def __init__(
+        self, dataset: str, *, transport: TokenTransport | None = None, **wanted: Unpack[Wanted]
+    ) -> None:
+        """Name the dataset and what is wanted; nothing is asked before the first pass.
+
+        Args:
+            dataset: `tenant/name` or `tenant/name@version`.
+            transport: of a GatewayClient; None = found by the documented chain.
+            wanted: purpose, columns, split, batch_size, seed, shuffle (default True) and more:
+                see `gateway.client.passes.Wanted`.
+        """
+        self._wanted: dict[str, Any] = {"shuffle": True, **environment_of_training(), **wanted}
+        self._dataset = dataset
+        self._transport = transport
+        self._token: DatasetToken | None = None
+        self._epoch = int(self._wanted.pop("epoch", 0))
+        self._resume: dict[str, Any] | None = None
+        self._stream: Stream | None = None
+        self._ready: Stream | None = None  # opened for its length, not yet iterated
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the running pass, or of the next one."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass."""
+        if epoch != self._epoch:
+            self._discard()
+            self._epoch, self._resume = epoch, None
+
+    def __iter__(self) -> Iterator[Any]:
+        stream = self._take()
+        self._stream = stream
+        with stream:
+            yield from stream
+            if self._stream is stream:
+                self._stream = None
+                self._epoch += 1
+
+    def __len__(self) -> int:
+        """Batches that the running pass has, or the next one will have; the same on every rank."""
+        if self._stream is not None:
+            return len(self._stream)
+        if self._ready is None:
+            self._ready = self._open()
+        return len(self._ready)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return one global state for every rank and world size: a StreamPosition."""
+        stream = self._stream or self._ready
+        if stream is not None:
+            return stream.state_dict()
+        if self._resume is not None:
+            return dict(self._resume)
+        self._ready = self._open()
+        return self._ready.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next pass go on from a position (its seed, epoch and order count)."""
+        given = StreamPosition.from_dict(state)
+        if self._stream is not None:
+            raise Conflict("a pass is running", advice="load the state before iterating")
+        self._discard()
+        self._epoch, self._resume = given.epoch, given.to_dict()
+
+    def finish(self, model: str | None = None, artifact: str | None = None) -> Any:
+        """Say that the run is over, and what came of it; returns the gateway's answer.
+
+        Args:
+            model: name of the model.
+            artifact: path of the file whose SHA-256 is recorded.
+        """
+        run = self._wanted.get("run")
+        if not run:
+            raise Conflict("this stream belongs to no run", advice="give run= or GATEWAY_RUN_ID")
+        body = {"model": model, "artifact_sha256": _sha256(artifact) if artifact else None}
+        given = {name: value for name, value in body.items() if value is not None}
+        return self._open_transport().request("PATCH", f"/v1/runs/{run}", json=given).json()
+
+    def close(self) -> None:
+        """Give back what is open."""
+        self._discard()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _take(self) -> Stream:
+        stream, self._ready = self._ready or self._open(), None
+        self._resume = None
+        return stream
+
+    def _open(self) -> Stream:
+        transport = self._open_transport()
+        if self._token is None:
+            self._token = DatasetToken(transport, self._dataset, self._wanted)
+        wanted = {**self._wanted, "epoch": self._epoch}
+        if self._resume is not None:
+            names = {
+                "seed": "seed",
+                "shuffle": "shuffle",
+                "lanes": "lanes",
+                "window": "window_blocks",
+            }
+            wanted |= {name: self._resume[key] for key, name in names.items()}
+        return stream_under(transport, self._token, wanted, self._resume)
+
+    def _open_transport(self) -> TokenTransport:
+        if self._transport is None:
+            client: Any = import_module("gateway.client")
+            self._transport = client.GatewayClient().transport
+        assert self._transport is not None
+        return self._transport
+
+    def _discard(self) -> None:
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.close()
+
+
+def _sha256(path: str) -> str:
+    import hashlib
+    from pathlib import Path
+
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,201 @@
+"""The loaders: pass after pass, resumable, and on their own."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from connectors.loaders.numpy import GatewayBatches
+from gateway.client.passes import DatasetToken, environment_of_training, open_dataset
+from gateway.errors import AccessDenied, Conflict, InvalidInput
+from tests.delivery.world import Answer, Gateway, direct_data
+
+
+@dataclass
+class Reply:
+    access_token: str
+    expires_in: int
+    grant: str | None
+
+
+class Exchanging(Gateway):
+    """The simulated gateway, which also exchanges tokens."""
+
+    denies = False
+    seconds = 600
+
+    def exchange(self, details: Mapping[str, Any]) -> Reply:
+        self.details = [*getattr(self, "details", []), dict(details)]
+        if self.denies:
+            raise AccessDenied("the purpose is not allowed", advice="ask for `health-research`")
+        return Reply(f"token-{len(self.details)}", self.seconds, "grant_1")
+
+    def request(self, method: str, path: str, *, json: Any = None, token: str | None = None) -> Any:
+        if method == "PATCH":
+            return Answer({"path": path, **json})
+        assert token is not None
+        return super().request(method, path, json=json, token=token)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Exchanging]:
+    gateway = Exchanging(direct_data(tmp_path))
+    yield gateway
+    gateway.close()
+
+
+def batches_of(gateway: Exchanging, **wanted: Any) -> GatewayBatches:
+    return GatewayBatches(
+        "clinic/icu@1", transport=gateway, **{"batch_size": 100, "seed": 5, **wanted}
+    )
+
+
+def test_a_denied_token_opens_nothing(gateway: Exchanging) -> None:
+    gateway.denies = True
+    with pytest.raises(AccessDenied, match="purpose"):
+        list(batches_of(gateway, purpose="marketing"))
+    assert not gateway.control.opened
+
+
+def test_an_unknown_word_is_refused(gateway: Exchanging) -> None:
+    with pytest.raises(InvalidInput, match="`colums`"):
+        len(batches_of(gateway, colums=["age"]))
+    with pytest.raises(InvalidInput, match="list of names"):
+        len(batches_of(gateway, columns="age"))
+
+
+def test_each_pass_is_the_next_epoch_under_one_grant(gateway: Exchanging) -> None:
+    batches = batches_of(gateway, purpose="health-research")
+    passes = []
+    for _ in range(2):
+        assert len(batches) == 17
+        passes.append(np.concatenate([b["id"] for b in batches]).tolist())
+    assert sorted(passes[0]) == sorted(passes[1]) == list(range(1700))
+    assert passes[0] != passes[1]
+    assert [r.order.epoch for r in gateway.control.opened] == [0, 1]
+    assert gateway.details == [
+        {
+            "type": "dataset_access",
+            "actions": ["stream"],
+            "dataset": "clinic/icu@1",
+            "purpose": "health-research",
+        }
+    ]
+
+
+def test_a_token_that_ends_is_replaced_under_the_same_grant(gateway: Exchanging) -> None:
+    clock = [1000.0]
+    token = DatasetToken(gateway, "clinic/icu", {"purpose": "x"}, now=lambda: clock[0])
+    assert (token(), token()) == ("token-1", "token-1")
+    clock[0] += 580
+    assert token() == "token-2"
+    assert gateway.details[1] == {"type": "dataset_access", "grant": "grant_1"}
+
+
+def test_a_pass_goes_on_from_a_state(gateway: Exchanging) -> None:
+    first = batches_of(gateway, epoch=3)
+    seen: list[int] = []
+    for number, batch in enumerate(first):
+        seen += batch["id"].tolist()
+        state = first.state_dict()
+        if number == 4:
+            with pytest.raises(Conflict):
+                first.load_state_dict(state)
+            break
+    first.close()
+    second = batches_of(gateway, batch_size=64)
+    second.load_state_dict(state)
+    assert second.state_dict() == state
+    assert second.epoch == 3
+    seen += [int(i) for batch in second for i in batch["id"]]
+    assert sorted(seen) == list(range(1700))
+    assert second.epoch == 4
+
+
+def test_setting_the_epoch_forgets_a_state(gateway: Exchanging) -> None:
+    batches = batches_of(gateway)
+    state = batches.state_dict()
+    batches.set_epoch(7)
+    assert batches.state_dict()["order"] != state["order"]
+    batches.close()
+
+
+def test_the_run_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert environment_of_training() == {}
+    monkeypatch.setenv("MLFLOW_RUN_ID", "abc")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert environment_of_training() == {"rank": 1, "world": 4, "run": "run:mlflow-abc"}
+
+
+def test_finishing_names_the_model_and_its_digest(gateway: Exchanging, tmp_path: Path) -> None:
+    artifact = tmp_path / "model.bin"
+    artifact.write_bytes(b"weights")
+    with pytest.raises(Conflict):
+        batches_of(gateway).finish("m")
+    answer = batches_of(gateway, run="run:x").finish("m", str(artifact))
+    assert answer["path"] == "/v1/runs/run:x"
+    assert answer["artifact_sha256"].startswith("9b") or len(answer["artifact_sha256"]) == 64
+
+
+def test_one_pass_can_be_opened_by_name(gateway: Exchanging) -> None:
+    with open_dataset(gateway, "clinic/icu", batch_size=500) as stream:
+        assert [len(b["id"]) for b in stream] == [500, 500, 500, 200]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+class TestTorch:
+    def dataset(self, gateway: Exchanging, **wanted: Any) -> Any:
+        from connectors.loaders.torch import GatewayDataset
+
+        return GatewayDataset("clinic/icu@1", transport=gateway, batch_size=100, **wanted)
+
+    def test_a_loader_that_collects_again_is_refused(self, gateway: Exchanging) -> None:
+        from torch.utils.data import DataLoader
+
+        with pytest.raises(InvalidInput, match="batches of batches"):
+            next(iter(DataLoader(self.dataset(gateway), batch_size=4)))
+
+    def test_batches_are_tensors(self, gateway: Exchanging) -> None:
+        import torch
+
+        dataset = self.dataset(gateway, shuffle=False)
+        assert len(dataset) == 17
+        got = torch.cat([batch["tokens"] for batch in dataset])
+        assert got.dtype == torch.int32
+        np.testing.assert_array_equal(got.numpy(), gateway.control.data.expected["tokens"])
+
+    def test_a_loader_that_only_passes_on_works(self, gateway: Exchanging) -> None:
+        from torch.utils.data import DataLoader
+
+        loader = DataLoader(self.dataset(gateway), batch_size=None)
+        assert sum(len(batch["id"]) for batch in loader) == 1700
+
+
+def test_without_torch_the_import_says_what_to_do() -> None:
+    if importlib.util.find_spec("torch") is not None:
+        pytest.skip("torch is installed")
+    with pytest.raises(ImportError, match="pip install torch"):
+        importlib.import_module("connectors.loaders.torch")
+
+
+def test_streaming_needs_neither_arrow_nor_server_libraries(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, connectors.loaders.numpy as m;"
+        "bad = {'pyarrow', 'fastapi', 'duckdb', 'casbin', 'uvicorn', 'pydantic', 'torch'};"
+        "sys.exit(', '.join(sorted(bad & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
