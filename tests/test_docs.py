@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import tomllib
 from dataclasses import fields
@@ -53,6 +54,22 @@ def test_the_documented_settings_file_is_accepted(tmp_path: Path) -> None:
         assert getattr(settings, key) == value
 
 
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20}
+
+
+def limits() -> list[tuple[str, str]]:
+    page = (DOCS / "reference" / "limits.md").read_text("utf-8")
+    return re.findall(r"^\| .+? \| (.+?) \| `([\w.]+:\w+)` \|$", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("value", "constant"), limits(), ids=lambda text: text)
+def test_a_documented_limit_is_the_one_in_the_code(value: str, constant: str) -> None:
+    module, _, attribute = constant.partition(":")
+    number, _, unit = value.partition(" ")
+    actual = getattr(importlib.import_module(module), attribute)
+    assert int(number) * UNITS.get(unit, 1) == actual
+
+
 def all_errors(root: type[errors.GatewayError]) -> list[type[errors.GatewayError]]:
     return [root, *(e for child in root.__subclasses__() for e in all_errors(child))]
 
@@ -69,7 +86,8 @@ def test_every_error_code_is_documented() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_link_inside_the_documentation_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+    prose = re.sub(r"`[^`\n]*`", "", page.read_text("utf-8"))
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{name(page)} -> {target}"
 
