@@ -20,7 +20,7 @@ from gateway.policy.schema import Schema, default_schema
 FORMAT = "gateway-policy/v0"
 SUITE_SUFFIX = "_test.yaml"
 FILES_MAX = 1_000
-BUNDLE_CHARS_MAX = 4 << 20
+BUNDLE_CHARS_MAX = 1 << 20
 _PATH = re.compile(r"(?:[a-z0-9][a-z0-9_.-]{0,62}/){0,3}[a-z0-9][a-z0-9_.-]{0,95}\.yaml\Z")
 
 

@@ -242,6 +242,8 @@ def _check_text(text: str, file: str) -> None:
     if unicodedata.normalize("NFC", text) != text:
         raise Place(file).refuse("the text is not in Unicode form NFC", "save it as NFC")
     for number, line in enumerate(text.split("\n"), 1):
+        if line.isprintable():  # Unicode: none of Other and Separator but the ASCII space
+            continue
         for position, character in enumerate(line, 1):
             if unicodedata.category(character)[0] in "CZ" and character not in (" ", *_BLANKS):
                 raise Place(file, number, position).refuse(
@@ -293,7 +295,8 @@ class _Builder:
             raise place.refuse("YAML tags are not used here", "remove the `!…`")
 
     def _scalar(self, event: Any, place: Place) -> Scalar:
-        for character in event.value:  # escapes can spell what the raw text must not hold
+        for character in "" if event.value.isprintable() else event.value:
+            # Escapes can spell what the raw text must not hold.
             if unicodedata.category(character)[0] in "CZ" and character not in " \n\t":
                 raise place.refuse(f"the character U+{ord(character):04X} cannot be seen")
         if unicodedata.normalize("NFC", event.value) != event.value:

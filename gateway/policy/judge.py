@@ -16,6 +16,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from gateway.domain.access import (
     ACTIONS,
@@ -41,7 +42,7 @@ from gateway.policy.schema import Schema, default_schema
 from gateway.policy.trial import RequestFacts, Trial
 
 _log = logging.getLogger("gateway.policy")
-Key = tuple[str, str, str]  # scope key, action or `*`, principal
+Key = tuple[str, str]  # action or `*`, principal
 Row = tuple[str, str, str, str, str]  # rule id, principal, scope key, action, effect
 
 
@@ -60,12 +61,13 @@ class Judge:
         """Use `build`."""
         self._schema = schema
         self._loop = Loop(_holds)
-        index: dict[Key, list[_Entry]] = {}
+        # By scope first, because most of what a resource could be meant by has no rule.
+        self._index: dict[str, dict[Key, list[_Entry]]] = {}
         for bundle in bundles:
             for rule in bundle.rules:
+                found = self._index.setdefault(rule.key, {})
                 for key, entry in _entries(rule):
-                    index.setdefault(key, []).append(entry)
-        self._index = {key: tuple(entries) for key, entries in index.items()}
+                    found.setdefault(key, []).append(entry)
         self.bundles = {bundle.tenant: bundle.digest for bundle in bundles}
         self.digest = digest_of(
             {
@@ -129,7 +131,7 @@ class Judge:
             request, resource, decision_id="", now=now, policy_epoch=0, catalog_index=0
         )
         try:
-            trial, _ = self._trial(request, resource, now)
+            trial, _ = self._trial(request, resource, _scopes(resource), now)
         except Exception:  # noqa: BLE001 - a request that cannot be judged has no candidates
             facts = RequestFacts(self._schema, request, resource, now)
             trial = Trial(request, facts, (), now)
@@ -143,22 +145,23 @@ class Judge:
         """
         if _wrong_subject(subject):
             return False
-        scopes = _scopes(resource)
+        principals = frozenset(subject.principals)
         return any(
             entry.rule.kind == "allow"
             and (entry.rule.expires_at is None or now < entry.rule.expires_at)
-            for scope in scopes
-            for action in ACTIONS
-            for principal in subject.principals
-            for entry in self._index.get((scope, action, principal), ())
+            for scope in _scopes(resource)
+            for (_, principal), entries in self._index.get(scope, {}).items()
+            if principal in principals
+            for entry in entries
         )
 
     def _decide(self, request: AccessRequest, resource: Resource, now: float) -> Decision:
         refused = _wrong_subject(request.subject) or _wrong_request(request, resource)
         if refused:
             return _denied(refused.code, refused.text)
-        trial, rows = self._trial(request, resource, now)
-        question = (trial, request.subject.principals, _scopes(resource), request.action)
+        scopes = _scopes(resource)
+        trial, rows = self._trial(request, resource, scopes, now)
+        question = (trial, request.subject.principals, scopes, request.action)
         allowed = bool(rows) and self._loop.allows(question, rows)
         denies, allows = trial.hits("deny"), trial.hits("allow")
         if not allowed or denies or not allows:
@@ -181,19 +184,23 @@ class Judge:
         )
 
     def _trial(
-        self, request: AccessRequest, resource: Resource, now: float
+        self, request: AccessRequest, resource: Resource, scopes: tuple[str, ...], now: float
     ) -> tuple[Trial, list[Row]]:
         """The candidates, and Casbin's rows of those that allow or deny."""
         rules: dict[str, Rule] = {}
         rows: list[Row] = []
-        for scope in _scopes(resource):
-            for action in (request.action, "*"):
-                for principal in request.subject.principals:
-                    for entry in self._index.get((scope, action, principal), ()):
-                        if entry.rule.id not in rules:
-                            rules[entry.rule.id] = entry.rule
-                            if entry.rule.kind != "restrict":
-                                rows.append(entry.row)
+        principals = request.subject.principals
+        keys = [(action, who) for action in (request.action, "*") for who in principals]
+        for scope in scopes:
+            entries = self._index.get(scope)
+            if entries is None:
+                continue
+            for key in keys:
+                for entry in entries.get(key, ()):
+                    if entry.rule.id not in rules:
+                        rules[entry.rule.id] = entry.rule
+                        if entry.rule.kind != "restrict":
+                            rows.append(entry.row)
         facts = RequestFacts(self._schema, request, resource, now)
         return Trial(request, facts, rules.values(), now), rows
 
@@ -215,24 +222,26 @@ def _entries(rule: Rule) -> Iterator[tuple[Key, _Entry]]:
     for principal in rule.principals:
         for action in rule.actions:
             row = (rule.id, principal, rule.key, action, rule.kind)
-            yield (rule.key, action, principal), _Entry(row, rule)
+            yield (action, principal), _Entry(row, rule)
 
 
 def _scopes(resource: Resource) -> tuple[str, ...]:
     """Index keys of everything a rule could have said to mean this resource."""
-    found: dict[str, None] = {}
+    found: list[str] = []
     if resource.dataset is not None:
-        found[f"dataset:{resource.dataset.unversioned}"] = None
-        for column in resource.columns:
-            for tag in column.effective_tags:
-                words = tag.split(".")
-                for depth in range(len(words), 0, -1):
-                    above = ".".join(words[:depth])
-                    found[f"tag:{resource.tenant}/{above}"] = None
-                    found[f"tag:*/{above}"] = None
-    found[f"tenant:{resource.tenant}"] = None
-    found["global"] = None
-    return tuple(found)
+        found.append(f"dataset:{resource.dataset.unversioned}")
+        tags = {tag for column in resource.columns for tag in column.effective_tags}
+        above = {word for tag in tags for word in _and_above(tag)}
+        for tag in sorted(above):
+            found += (f"tag:{resource.tenant}/{tag}", f"tag:*/{tag}")
+    return (*found, f"tenant:{resource.tenant}", "global")
+
+
+@lru_cache(maxsize=4096)
+def _and_above(tag: str) -> tuple[str, ...]:
+    """`pii.email` is also `pii`."""
+    words = tag.split(".")
+    return tuple(".".join(words[:depth]) for depth in range(1, len(words) + 1))
 
 
 def _wrong_subject(subject: Subject) -> Refusal | None:

@@ -155,5 +155,5 @@ def is_clean(text: str) -> bool:
         len(text) <= TEXT_CHARS_MAX
         and (text.isascii() or unicodedata.normalize("NFC", text) == text)
         and text == text.strip()
-        and all(c == " " or unicodedata.category(c)[0] not in "CZ" for c in text)
+        and text.isprintable()  # Unicode: none of Other and Separator but the ASCII space
     )

@@ -139,7 +139,8 @@ def test_the_index_finds_every_rule_that_casbin_would(
     decision = ask(judged, **asked)
     if decision.reasons[0].code not in ("no-rule", "denied-by-rule", "rule-allows"):
         return
-    entries = {e.row: e.rule for found in judged._index.values() for e in found}
+    lists = [found for keys in judged._index.values() for found in keys.values()]
+    entries = {entry.row: entry.rule for found in lists for entry in found}
     wanted = request(**asked)
     trial = Trial(wanted, RequestFacts(judged._schema, wanted, ICU, NOW), entries.values(), NOW)
     rows = [row for row, one in entries.items() if one.kind != "restrict"]
