@@ -104,10 +104,7 @@ class LocalFileKms:
 
     def _files(self, tenant: str) -> list[tuple[int, str]]:
         self._path(tenant, 1)
-        try:
-            matches = [_FILE.match(entry.name) for entry in self._directory.iterdir()]
-        except OSError as cause:
-            raise KeyUnavailable(f"`{self._directory}` cannot be read: {cause.strerror}") from cause
+        matches = (_FILE.match(entry.name) for entry in self._directory.iterdir())
         return [(int(m[2]), m[3]) for m in matches if m and m[1] == tenant]
 
     def _path(self, tenant: str, generation: int) -> Path:

@@ -1,0 +1,75 @@
+"""Answer one named question on one snapshot of the projection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from gateway.errors import LimitExceeded
+from gateway.lineage import parameters
+from gateway.lineage.questions import Question
+
+ASK_SECONDS_MAX = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """An answer: rows of Python values."""
+
+    columns: list[dict[str, str]]
+    rows: list[tuple[Any, ...]]
+    is_truncated: bool
+
+
+def ask(
+    cursor: duckdb.DuckDBPyConnection,
+    question: Question,
+    given: Mapping[str, Any],
+    *,
+    tenant: str | None,
+    is_operator: bool,
+    now: float,
+) -> Table:
+    """Answer `question` for one tenant's side.
+
+    Args:
+        cursor: on one snapshot of the projection.
+        question: what is asked.
+        given: its parameters, as the caller wrote them.
+        tenant: whose side; None for an operator.
+        is_operator: every tenant, without private attributes.
+        now: Unix seconds, what ages such as `30d` count from.
+
+    Raises:
+        InvalidInput: a parameter is unknown, missing or not of its type.
+        LimitExceeded: it took longer than ASK_SECONDS_MAX.
+    """
+    bound = parameters.bind(question.parameters, given, now=now)
+    limit = bound["limit"]
+    bound.update(tenant=tenant, operator=is_operator, limit=limit + 1)
+    sql, names = question.statement()
+    with within(cursor, ASK_SECONDS_MAX):
+        cursor.execute(sql, {name: bound[name] for name in names})
+        columns = [{"name": str(c[0]), "type": str(c[1])} for c in cursor.description or ()]
+        rows = cursor.fetchall()
+    return Table(columns=columns, rows=rows[:limit], is_truncated=len(rows) > limit)
+
+
+@contextmanager
+def within(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    """Interrupt what `cursor` does after so many seconds; LimitExceeded."""
+    timer = threading.Timer(seconds, cursor.interrupt)
+    timer.start()
+    try:
+        yield
+    except duckdb.InterruptException as cause:
+        raise LimitExceeded(
+            f"the answer took longer than {seconds:g} seconds", advice="narrow it with since"
+        ) from cause
+    finally:
+        timer.cancel()

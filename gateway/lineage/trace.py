@@ -1,0 +1,189 @@
+"""The lineage graph of one thing: where it came from, what came of it.
+
+    dataset → version → grant → run → model
+
+Edges follow what was recorded, on the asker's side only: a dataset's owner sees the runs and
+models that received its rows, and not what else those runs read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+
+from gateway.domain.dataset import DatasetRef
+from gateway.errors import InvalidInput, NotFound
+from gateway.lineage import answers
+from gateway.lineage.views import with_views
+
+NODES_MAX = 2000
+DEPTH_MAX = 20
+DEPTH_DEFAULT = 20
+_REF_CHARS_MAX = 600
+
+_MODEL = "model || coalesce('@sha256:' || artifact, '')"
+_VIEWS = ("version", "grant", "lease", "run")
+_EDGE = f"""edge AS MATERIALIZED (
+  SELECT DISTINCT 'dataset:' || dataset AS source,
+         'version:' || dataset || '@' || version AS target, 'version' AS kind
+  FROM (SELECT dataset, version FROM seen_version UNION SELECT dataset, version FROM seen_grant)
+  WHERE version IS NOT NULL
+  UNION ALL
+  SELECT 'version:' || dataset || '@' || version, 'grant:' || "grant", 'granted' FROM seen_grant
+  UNION ALL
+  SELECT DISTINCT 'grant:' || "grant", 'run:' || actor_tenant || '/' || run, 'streamed'
+  FROM seen_lease WHERE run IS NOT NULL
+  UNION ALL
+  SELECT DISTINCT 'run:' || actor_tenant || '/' || run,
+         'model:' || actor_tenant || '/' || {_MODEL}, 'made'
+  FROM seen_run WHERE model IS NOT NULL)"""  # noqa: S608 - this file's constants
+_NODE = "node AS (SELECT source AS id FROM edge UNION SELECT target FROM edge)"
+
+
+def _reach(near: str, far: str) -> str:
+    return f"""reach(id, depth) AS (
+      SELECT unnest($starts::VARCHAR[]), 0
+      UNION SELECT e.{far}, r.depth + 1 FROM reach r JOIN edge e ON e.{near} = r.id
+      WHERE r.depth < $depth)"""  # noqa: S608
+
+
+_STARTS = with_views(
+    _VIEWS,
+    "SELECT id FROM node WHERE regexp_full_match(id, $pattern, 's') ORDER BY id LIMIT 100",
+    _EDGE,
+    _NODE,
+)
+_DOWN, _UP = (
+    with_views(
+        _VIEWS,
+        f"""SELECT DISTINCT e.source, e.target, e.kind FROM edge e
+            JOIN reach r ON r.id = e.{near} AND r.depth < $depth
+            ORDER BY e.source, e.target LIMIT {NODES_MAX + 1}""",  # noqa: S608
+        _EDGE,
+        _reach(near, far),
+    )
+    for near, far in (("source", "target"), ("target", "source"))
+)
+_FACTS = {
+    "version": (
+        ("version",),
+        """SELECT 'version:' || dataset || '@' || version AS id, time AS registered_at, rows, bytes,
+           manifest_digest FROM seen_version""",
+    ),
+    "grant": (
+        ("grant", "release"),
+        """SELECT 'grant:' || g."grant" AS id, g.purpose, g.actor_tenant, g.subject_tag, g.columns,
+           g.masks, g.time AS granted_at, g.revoked_at,
+           (SELECT sum(rows)::BIGINT FROM seen_release r WHERE r."grant" = g."grant") AS rows
+           FROM seen_grant g""",
+    ),
+    "run": (
+        ("lease", "run"),
+        """SELECT 'run:' || actor_tenant || '/' || run AS id, actor_tenant, min(time) AS started_at,
+           (SELECT max(f.time) FROM seen_run f
+            WHERE f.run = l.run AND f.actor_tenant = l.actor_tenant) AS finished_at
+           FROM seen_lease l WHERE run IS NOT NULL GROUP BY l.actor_tenant, l.run""",
+    ),
+    "model": (
+        ("run",),
+        f"""SELECT DISTINCT 'model:' || actor_tenant || '/' || {_MODEL} AS id, actor_tenant,
+           artifact AS sha256, time AS made_at FROM seen_run WHERE model IS NOT NULL""",  # noqa: S608
+    ),
+}
+
+
+def trace(
+    cursor: duckdb.DuckDBPyConnection,
+    ref: str,
+    *,
+    tenant: str | None,
+    is_operator: bool = False,
+    depth: int = DEPTH_DEFAULT,
+    direction: str = "both",
+) -> dict[str, Any]:
+    """Nodes and edges around `ref`, at most `depth` steps away.
+
+    Args:
+        cursor: on one snapshot of the projection.
+        ref: `tenant/name`, `tenant/name@3`, `grant_…`, `run:…` or `model:NAME[@sha256:…]`.
+        tenant: whose side; None for an operator.
+        is_operator: every tenant, without private attributes.
+        depth: steps, 1 to DEPTH_MAX.
+        direction: `up`, `down` or `both`.
+
+    Raises:
+        NotFound: nothing of that name is on this side.
+    """
+    if direction not in ("up", "down", "both"):
+        raise InvalidInput("`direction` is `up`, `down` or `both`")
+    side = {"tenant": tenant, "operator": is_operator}
+    found = cursor.execute(_STARTS, {**side, "pattern": _pattern(ref)}).fetchall()
+    starts = [row[0] for row in found]
+    if not starts:
+        raise NotFound(f"lineage knows no `{ref[:80]}`")
+    given = {**side, "starts": starts, "depth": max(1, min(depth, DEPTH_MAX))}
+    edges: dict[tuple[str, ...], None] = {}
+    for sql, name in ((_UP, "up"), (_DOWN, "down")):
+        if direction in (name, "both"):
+            edges.update(dict.fromkeys(cursor.execute(sql, given).fetchall()))
+    kept = list(edges)[:NODES_MAX]
+    ids = list(dict.fromkeys([*starts, *(end for edge in kept for end in edge[:2])]))
+    return {
+        "nodes": _nodes(cursor, ids, side),
+        "edges": [{"source": s, "target": t, "kind": k} for s, t, k in kept],
+        "starts": starts,
+        "truncated": len(edges) > len(kept),
+    }
+
+
+def _nodes(
+    cursor: duckdb.DuckDBPyConnection, ids: list[str], side: dict[str, Any]
+) -> list[dict[str, Any]]:
+    facts: dict[str, dict[str, Any]] = {}
+    for kind, (views, sql) in _FACTS.items():
+        wanted = [name for name in ids if name.startswith(f"{kind}:")]
+        if wanted:
+            statement = with_views(views, "SELECT * FROM facts WHERE id IN (SELECT unnest($ids))",
+                                   f"facts AS ({sql})")  # fmt: skip
+            facts.update(_facts(cursor.execute(statement, {**side, "ids": wanted})))
+    return [
+        {
+            "id": name,
+            "kind": name.partition(":")[0],
+            "name": name.partition(":")[2],
+            "facts": facts.get(name, {}),
+        }
+        for name in ids
+    ]
+
+
+def _facts(cursor: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
+    names = [column[0] for column in cursor.description or ()]
+    return {
+        row[0]: {
+            name: answers.plain(value)
+            for name, value in zip(names[1:], row[1:], strict=True)
+            if value is not None
+        }
+        for row in cursor.fetchall()
+    }
+
+
+def _pattern(ref: str) -> str:
+    """A regular expression (RE2) for the node ids that `ref` names."""
+    if not isinstance(ref, str) or not 0 < len(ref) <= _REF_CHARS_MAX:
+        raise InvalidInput("a reference is text of a reasonable length")
+    kind, _, rest = ref.partition(":")
+    if kind in ("run", "model") and rest:
+        name, digest, _ = rest.partition("@sha256:")
+        tail = "" if digest or kind == "run" else "(@sha256:[0-9a-f]*)?"
+        return f"{kind}:[^/]*/({kind}:)?{_quoted(rest if digest else name)}{tail}"
+    if ref.startswith("grant_"):
+        return f"grant:{_quoted(ref)}"
+    dataset = DatasetRef.parse(ref)
+    return f"{'dataset' if dataset.version is None else 'version'}:{_quoted(str(dataset))}"
+
+
+def _quoted(text: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else f"\\x{{{ord(c):x}}}" for c in text)

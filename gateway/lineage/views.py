@@ -1,0 +1,163 @@
+"""What one tenant may see of the projection, as SQL: the only place where sides are decided.
+
+A tenant sees an event where it is the owner of what was touched or the actor who touched it.
+Of the other side it sees no private attribute: an actor never sees which of the owner's rules
+spoke (`rules`), an owner never sees the actor's token ids and key thumbprints. An operator
+sees that things happened in every tenant, and the private attributes of none.
+
+Every view takes the parameters `$tenant` (NULL for an operator) and `$operator`.
+"""
+
+from __future__ import annotations
+
+_SIDE = "($operator OR {0}.owner = $tenant OR {0}.actor = $tenant)"
+_EXPIRES = "make_timestamp({0}.expires_at * 1000000)"
+
+
+def _side(alias: str) -> str:
+    return _SIDE.format(alias)
+
+
+_READ = f"""
+SELECT c.time, c.idx AS index, g.dataset, g.version, g.split, g.purpose,
+       coalesce(l.actor_tag, g.actor_tag) AS subject_tag, g.actor AS actor_tenant,
+       coalesce(l.run, g.run) AS run, c.rows, c.bytes, s.names AS columns, s.masks,
+       l.lease, g.grant_id AS "grant", c.first_segment, c.last_segment,
+       CASE WHEN g.owner = $tenant THEN g.rules END AS rules
+FROM confirmed c
+JOIN lease l ON l.lease = c.lease
+JOIN granted g ON g.grant_id = l.grant_id
+LEFT JOIN column_set s ON s.id = g.column_set
+WHERE {_side("g")}
+"""  # noqa: S608 - built from this file's constants
+
+# Confirmed ranges and intents side by side: an intent without confirmation may have left.
+_RELEASE = f"""
+SELECT c.time, g.dataset, g.version, g.split, g.purpose, g.action,
+       coalesce(l.actor_tag, g.actor_tag) AS subject_tag, g.actor AS actor_tenant,
+       coalesce(l.run, g.run) AS run, c.rows, c.bytes, c.intended, s.names AS columns, s.masks,
+       l.lease, g.grant_id AS "grant", CASE WHEN g.owner = $tenant THEN g.rules END AS rules,
+       g.bundle, g.decision
+FROM (SELECT lease, time, rows, bytes, 0 AS intended FROM confirmed
+      UNION ALL SELECT lease, time, 0, 0, rows FROM intent) c
+JOIN lease l ON l.lease = c.lease
+JOIN granted g ON g.grant_id = l.grant_id
+LEFT JOIN column_set s ON s.id = g.column_set
+WHERE {_side("g")}
+"""  # noqa: S608
+
+_DECISION = f"""
+SELECT d.time, d.idx AS index, d.decision, d.effect, d.action, d.owner AS tenant, d.dataset,
+       d.version, d.split, d.purpose, d.actor_tag AS subject_tag, d.actor AS actor_tenant,
+       d.run, d.reasons, CASE WHEN d.owner = $tenant THEN d.rules END AS rules, d.bundle,
+       d.policy_epoch, s.names AS columns, s.masks, d.grant_id AS "grant"
+FROM decision d LEFT JOIN column_set s ON s.id = d.column_set
+WHERE {_side("d")}
+"""  # noqa: S608
+
+_GRANT = f"""
+SELECT g.time, g.idx AS index, g.grant_id AS "grant", g.decision, g.action, g.dataset,
+       g.version, g.split, g.purpose, g.actor_tag AS subject_tag, g.actor AS actor_tenant,
+       g.run, CASE WHEN g.owner = $tenant THEN g.rules END AS rules, g.bundle,
+       s.names AS columns, s.masks, {_EXPIRES.format("g")} AS expires_at,
+       r.time AS revoked_at, r.reason_code AS revoked_because
+FROM granted g
+LEFT JOIN column_set s ON s.id = g.column_set
+LEFT JOIN (SELECT grant_id, min(time) AS time, arg_min(reason_code, idx) AS reason_code
+           FROM revocation GROUP BY grant_id) r ON r.grant_id = g.grant_id
+WHERE {_side("g")}
+"""  # noqa: S608
+
+_LEASE = f"""
+SELECT l.time, l.idx AS index, l.lease, g.grant_id AS "grant", g.dataset, g.version,
+       coalesce(l.actor_tag, g.actor_tag) AS subject_tag, g.actor AS actor_tenant,
+       coalesce(l.run, g.run) AS run, l.segments, l.by_view,
+       c.time AS closed_at, c.reason_code AS closed_because
+FROM lease l
+JOIN granted g ON g.grant_id = l.grant_id
+LEFT JOIN (SELECT lease, min(time) AS time, arg_min(reason_code, idx) AS reason_code
+           FROM lease_change WHERE change = 'closed' GROUP BY lease) c ON c.lease = l.lease
+WHERE {_side("g")}
+"""  # noqa: S608
+
+_DENIAL = f"""
+SELECT d.time, d.idx AS index, 'access' AS what, d.owner AS tenant, d.actor AS actor_tenant,
+       d.actor_tag AS subject_tag, d.dataset, d.version, d.action, d.purpose, d.reasons,
+       CASE WHEN d.owner = $tenant THEN d.rules END AS rules, d.decision, d.run
+FROM decision d WHERE d.effect = 'deny' AND {_side("d")}
+UNION ALL
+SELECT r.time, r.idx, 'stream', g.owner, g.actor, coalesce(r.actor_tag, g.actor_tag),
+       g.dataset, g.version, g.action, g.purpose, [r.error], NULL, g.decision,
+       coalesce(l.run, g.run)
+FROM stream_refused r
+JOIN lease l ON l.lease = r.lease
+JOIN granted g ON g.grant_id = l.grant_id
+WHERE {_side("g")}
+UNION ALL
+SELECT r.time, r.idx, 'request', r.owner, r.actor, r.actor_tag, NULL, NULL, r.route, NULL,
+       [r.error], NULL, NULL, NULL
+FROM request_refused r WHERE {_side("r")}
+"""  # noqa: S608
+
+_POLICY = f"""
+SELECT p.time, p.idx AS index, p.tenant, p.bundle, p.files, p.rules,
+       p.actor_tag AS subject_tag, p.actor AS actor_tenant
+FROM policy p WHERE {_side("p")}
+"""  # noqa: S608
+
+_QUESTION = f"""
+SELECT q.time, q.idx AS index, q.question, q.parameters_digest, q.owner AS tenant,
+       q.actor AS actor_tenant, q.actor_tag AS subject_tag
+FROM question q WHERE {_side("q")}
+"""  # noqa: S608
+
+_TOKEN = f"""
+SELECT t.time, t.idx AS index, g.grant_id AS "grant", g.dataset, g.version,
+       g.actor AS actor_tenant, coalesce(t.actor_tag, g.actor_tag) AS subject_tag,
+       CASE WHEN g.actor = $tenant THEN t.jti END AS jti,
+       CASE WHEN g.actor = $tenant THEN t.thumbprint END AS thumbprint,
+       {_EXPIRES.format("t")} AS expires_at
+FROM token t JOIN granted g ON g.grant_id = t.grant_id
+WHERE {_side("g")}
+"""  # noqa: S608
+
+# A run's end and its model: seen by the run's tenant and by owners whose data the run had.
+_RUN = f"""
+SELECT f.time, f.idx AS index, f.run, f.actor AS actor_tenant, f.model, f.artifact
+FROM run_finished f
+WHERE {_side("f")}
+   OR EXISTS (SELECT 1 FROM granted g LEFT JOIN lease l ON l.grant_id = g.grant_id
+              WHERE g.actor = f.actor AND g.owner = $tenant
+                AND coalesce(l.run, g.run) = f.run)
+"""  # noqa: S608
+
+_VERSION = f"""
+SELECT v.time, v.idx AS index, v.dataset, v.version, v.profile, v.rows, v.bytes, v.shards,
+       v.manifest_digest
+FROM version v WHERE {_side("v")}
+"""  # noqa: S608
+
+# What an auditor's own SQL may name, and what it gets in the sandbox: exactly these.
+AUDITOR_VIEWS: dict[str, str] = {
+    "read": _READ,
+    "decision": _DECISION,
+    "grant": _GRANT,
+    "lease": _LEASE,
+    "denial": _DENIAL,
+    "policy": _POLICY,
+    "question": _QUESTION,
+}
+
+VIEWS: dict[str, str] = {
+    **AUDITOR_VIEWS,
+    "release": _RELEASE,
+    "token": _TOKEN,
+    "run": _RUN,
+    "version": _VERSION,
+}
+
+
+def with_views(names: tuple[str, ...], sql: str, *further: str) -> str:
+    """`sql` over the named views, each reachable as `seen_NAME`, and `further` CTEs."""
+    views = ",\n".join((*(f"seen_{name} AS ({VIEWS[name]})" for name in names), *further))
+    return f"WITH RECURSIVE {views}\n{sql}"

@@ -1,0 +1,244 @@
+"""What the named questions answer, and to whom they answer nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.errors import InvalidInput, NotFound
+from gateway.lineage import answers
+from gateway.lineage.asking import Table, ask
+from gateway.lineage.projection import Projection
+from gateway.lineage.questions import QUESTIONS, question
+from tests.lineage.history import BEGIN, History, clinic_and_startup, tag
+
+KEY = b"k" * 32
+LATER = BEGIN + 100_000
+REQUIRED = {
+    "runs-of-dataset": {"dataset": "clinic/icu"},
+    "decisions-of-dataset": {"dataset": "clinic/icu"},
+    "grants-of-dataset": {"dataset": "clinic/icu"},
+    "tokens-of-grant": {"grant": "grant_unknown"},
+}
+
+
+@pytest.fixture
+def projection(tmp_path: Path) -> Iterator[Projection]:
+    made = Projection(tmp_path, KEY)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def story(projection: Projection) -> Projection:
+    projection.append(clinic_and_startup().pairs())
+    return projection
+
+
+def asked(
+    projection: Projection, name: str, tenant: str | None, *, operator: bool = False, **given: Any
+) -> list[dict[str, Any]]:
+    table = table_of(projection, name, tenant, operator=operator, **given)
+    names = [column["name"] for column in table.columns]
+    return [dict(zip(names, map(answers.plain, row), strict=True)) for row in table.rows]
+
+
+def table_of(
+    projection: Projection, name: str, tenant: str | None, *, operator: bool = False, **given: Any
+) -> Table:
+    with projection.reading() as cursor:
+        return ask(
+            cursor, question(name), given, tenant=tenant, is_operator=operator, now=float(LATER)
+        )
+
+
+def test_an_unknown_question_is_not_found() -> None:
+    with pytest.raises(NotFound, match="no question is called `who-wrote`"):
+        question("who-wrote")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"datset": "clinic/icu"}, "not a parameter"),
+        ({"dataset": "icu'; DROP TABLE read; --"}, "not a dataset"),
+        ({"dataset": 3}, "reference is text"),
+        ({"since": "yesterday"}, "not a time"),
+        ({"since": "99999999999999d"}, "not a time"),
+        ({"since": "999999w"}, "too long ago"),
+        ({"column": ""}, "1 to 1024"),
+        ({"column": "x" * 1025}, "1 to 1024"),
+        ({"column": "\ud800"}, "Unicode"),
+        ({"subject": "a' OR 1=1"}, "tag"),
+        ({"limit": 0}, "between"),
+        ({"limit": 10_001}, "between"),
+        ({"limit": "all"}, "whole number"),
+        ({"run": ["r"]}, "text"),
+    ],
+)
+def test_a_parameter_that_is_not_of_its_type_is_refused(
+    projection: Projection, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        asked(projection, "who-read", "clinic", **given)
+
+
+def test_a_required_parameter_must_be_given(projection: Projection) -> None:
+    with pytest.raises(InvalidInput, match="`dataset` is missing"):
+        asked(projection, "runs-of-dataset", "clinic")
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_tenant_that_was_not_there_gets_nothing(story: Projection, name: str) -> None:
+    assert asked(story, name, "stranger", **REQUIRED.get(name, {})) == []
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_what_a_tenant_sees_does_not_depend_on_others(tmp_path: Path, name: str) -> None:
+    with_others, alone = History(), History()
+    for history, others in ((with_others, True), (alone, False)):
+        for turn in range(3):
+            grant = history.decide("startup/ml", "clinic/icu", run=f"run-{turn}")
+            history.read(history.lease(grant), [0], 10)
+            if others:
+                foreign = history.decide("startup/ml", "rival/xray", run=f"run-{turn}")
+                history.read(history.lease(foreign), [0], 77)
+                history.decide("lab/bob", "rival/xray", allow=False)
+                history.policy("rival")
+                history.asked("rival")
+            history.finish("startup", f"run-{turn}")
+    seen = []
+    for place, history in enumerate((with_others, alone)):
+        projection = Projection(tmp_path / str(place), KEY)
+        projection.append(history.pairs())
+        found = asked(projection, name, "clinic", **REQUIRED.get(name, {}))
+        seen.append([_without_places(row) for row in found])
+        projection.close()
+    assert seen[0] == seen[1]
+
+
+def _without_places(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without ids and times, which differ between two histories."""
+    drop = {"index", "grant", "decision", "last_decision"}
+    return {
+        k: v for k, v in row.items()
+        if k not in drop and not (isinstance(v, str) and v.endswith("Z"))
+    }  # fmt: skip
+
+
+def test_an_actor_does_not_learn_which_of_the_owners_rules_spoke(story: Projection) -> None:
+    owner = asked(story, "denials", "clinic", dataset="clinic/icu")
+    actor = asked(story, "denials", "startup", dataset="clinic/icu")
+    assert [row["rules"] for row in owner if row["what"] == "access"] == [["secret-rule"]]
+    assert [row["rules"] for row in actor if row["what"] == "access"] == [None]
+    assert all(row["rules"] is None for row in asked(story, "who-read", "startup"))
+
+
+def test_an_operator_sees_all_and_no_private_attribute(story: Projection) -> None:
+    rows = asked(story, "who-read", None, operator=True)
+    assert {row["actor_tenant"] for row in rows} == {"startup", "lab"}
+    assert all(row["rules"] is None for row in rows)
+
+
+def test_who_read_counts_confirmed_rows_and_bounds_the_rest(story: Projection) -> None:
+    (row,) = asked(story, "who-read", "clinic", dataset="clinic/icu@1")
+    assert (row["rows"], row["rows_at_most"], row["bytes"], row["leases"]) == (300, 500, 2400, 1)
+    assert row["columns"] == ["age", "hr", "label"]
+    assert row["masks"] == ["age=x-bucket:10"]
+    assert row["subject_tag"] == tag("startup/ml")
+    assert (row["purpose"], row["run"], row["rules"]) == (
+        "health-research", "run-1", ["secret-rule"],
+    )  # fmt: skip
+
+
+def test_who_read_finds_readers_of_a_column(story: Projection) -> None:
+    assert [r["actor_tenant"] for r in asked(story, "who-read", "clinic", column="diagnosis")] == [
+        "lab"
+    ]
+    assert asked(story, "who-read", "clinic", column="DIAGNOSIS") == []
+
+
+def test_who_read_before_and_after(story: Projection) -> None:
+    everything = asked(story, "who-read", "clinic")
+    assert asked(story, "who-read", "clinic", since="1d") == []  # the story ended a day ago
+    assert asked(story, "who-read", "clinic", until="2020-01-01") == []
+    assert asked(story, "who-read", "clinic", since="2020-01-01T00:00Z") == everything
+
+
+def test_denials_name_reasons_and_times(story: Projection) -> None:
+    rows = asked(story, "denials", "clinic")
+    assert {(r["what"], tuple(r["reasons"]), r["times"]) for r in rows} == {
+        ("access", ("no-rule",), 1),
+        ("stream", ("lease-revoked",), 1),
+    }
+
+
+def test_runs_of_the_same_name_in_two_tenants_stay_two_runs(story: Projection) -> None:
+    rows = asked(story, "runs-of-dataset", "clinic", dataset="clinic/icu")
+    assert {(r["actor_tenant"], r["run"], tuple(r["models"])) for r in rows} == {
+        ("startup", "run-1", ("sepsis-v2@sha256:" + "12" * 32,)),
+        ("lab", "run-1", ("lab-model@sha256:" + "12" * 32,)),
+    }
+    assert {r["actor_tenant"]: tuple(r["columns"]) for r in rows}["startup"] == (
+        "age", "hr", "label",
+    )  # fmt: skip
+
+
+def test_a_trainer_sees_its_own_run_only(story: Projection) -> None:
+    rows = asked(story, "runs-of-dataset", "startup", dataset="clinic/icu")
+    assert [r["actor_tenant"] for r in rows] == ["startup"]
+
+
+def test_grants_have_the_state_of_their_time(story: Projection) -> None:
+    now = {r["actor_tenant"]: r["state"] for r in asked(story, "grants-of-dataset", "clinic",
+                                                        dataset="clinic/icu")}  # fmt: skip
+    assert now == {"startup": "revoked", "lab": "expired"}
+    then = asked(story, "grants-of-dataset", "clinic", dataset="clinic/icu",
+                 as_of=f"{LATER - BEGIN - 8}s")  # fmt: skip
+    assert [(r["actor_tenant"], r["state"]) for r in then] == [("startup", "active")]
+
+
+def test_policy_in_force_is_the_newest_of_its_time(projection: Projection) -> None:
+    history = History()
+    history.policy("clinic", "aa" * 32)
+    history.decide("startup/ml", "clinic/icu")
+    history.policy("clinic", "bb" * 32, rules=9)
+    history.decide("startup/ml", "clinic/icu")
+    history.decide("startup/ml", "clinic/icu", allow=False)
+    projection.append(history.pairs())
+    (row,) = asked(projection, "policy-in-force", "clinic")
+    assert (row["bundle"], row["rules"], row["decisions"], row["bundles_so_far"]) == (
+        "bb" * 32, 9, 2, 2,
+    )  # fmt: skip
+    (row,) = asked(projection, "policy-in-force", "clinic", as_of=f"{LATER - BEGIN - 2}s")
+    assert (row["bundle"], row["decisions"]) == ("aa" * 32, 1)
+    assert asked(projection, "policy-in-force", "startup") == []
+
+
+def test_tokens_of_a_grant_show_their_key_to_their_holder_only(projection: Projection) -> None:
+    history = History()
+    grant = history.decide("startup/ml", "clinic/icu")
+    history.token(grant)
+    projection.append(history.pairs())
+    (mine,) = asked(projection, "tokens-of-grant", "startup", grant=grant)
+    (theirs,) = asked(projection, "tokens-of-grant", "clinic", grant=grant)
+    assert (mine["thumbprint"], theirs["thumbprint"], theirs["jti"]) == ("thumb-secret", None, None)
+
+
+def test_questions_asked_are_recorded_for_their_tenant(story: Projection) -> None:
+    (row,) = asked(story, "questions-asked", "clinic")
+    assert (row["question"], row["subject_tag"]) == ("who-read", tag("clinic/audit"))
+
+
+def test_an_answer_says_when_it_is_cut(story: Projection) -> None:
+    assert table_of(story, "who-read", "clinic", limit=1).is_truncated
+    assert not table_of(story, "who-read", "clinic", limit=2).is_truncated
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_questions_columns_are_the_documented_ones(story: Projection, name: str) -> None:
+    table = table_of(story, name, "clinic", **REQUIRED.get(name, {}))
+    assert tuple(column["name"] for column in table.columns) == QUESTIONS[name].columns
