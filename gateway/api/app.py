@@ -7,13 +7,13 @@ protocol class of `gateway.delivery.guard`; sizes and deadlines of bodies are ch
 from __future__ import annotations
 
 import base64
+import logging
 import secrets
 import time
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import structlog
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -42,7 +42,7 @@ _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-log = structlog.get_logger("gateway.api")
+log = logging.getLogger("gateway.api")
 
 
 def create_app(gateway: Gateway, settings: Settings | None = None) -> FastAPI:
@@ -151,10 +151,12 @@ class Doorframe:
         milliseconds = round((time.monotonic() - begun) * 1000, 1)
         log.info(
             "request",
-            request_id=request_id,
-            act=scope["state"].get("act"),
-            status=status,
-            milliseconds=milliseconds,
+            extra={
+                "request_id": request_id,
+                "act": scope["state"].get("act"),
+                "status": status,
+                "milliseconds": milliseconds,
+            },
         )
 
 
@@ -183,9 +185,11 @@ def _log_failure(request_id: str, act: Act, error: Exception) -> None:
     cause = type(error.__cause__).__name__ if error.__cause__ else None
     log.error(
         "failed",
-        request_id=request_id,
-        act=f"{act.method} {act.path}",
-        error=type(error).__name__,
-        cause=cause,
-        places=places,
+        extra={
+            "request_id": request_id,
+            "act": f"{act.method} {act.path}",
+            "error": type(error).__name__,
+            "cause": cause,
+            "places": places,
+        },
     )

@@ -1,0 +1,188 @@
+"""Commands about tenants, identities, the configuration, long acts, and oneself."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli import flags as f
+from gateway.cli.output import print_json, print_record, print_table
+from gateway.errors import InvalidInput
+
+tenant_app = typer.Typer(name="tenant", help="Add and list tenants.", no_args_is_help=True)
+identity_app = typer.Typer(
+    name="identity", help="Add and list persons and jobs.", no_args_is_help=True
+)
+config_app = typer.Typer(name="config", help="Show the configuration.", no_args_is_help=True)
+operation_app = typer.Typer(name="operation", help="Follow long acts.", no_args_is_help=True)
+_TENANT = ("tenant", "datasets", "identities", "suspended", "added_at")
+_IDENTITY = ("identity", "type", "roles", "disabled", "thumbprint")
+_OPERATION = ("id", "kind", "state", "progress", "detail", "started_at")
+
+
+@tenant_app.command("add", epilog="Example: gateway tenant add clinic --owner-key owner.pub")
+def add_tenant(
+    tenant: Annotated[str | None, typer.Argument()] = None,
+    owner_key: Annotated[
+        str | None, typer.Option("--owner-key", help="the owner's public key, or a file with it")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="TOML: a table [tenants.NAME] for each")
+    ] = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Add a tenant, and with a public key its owner `tenant/owner`."""
+    wanted = {} if source is None else _tenants_of(source)
+    if tenant is not None:
+        wanted[tenant] = owner_key
+    if not wanted:
+        raise InvalidInput("no tenant is named", advice="name one, or use --from FILE")
+    tenants = f.client(server, key_file).tenants
+    rows = [
+        tenants.add(name, owner_key=public_key(key) if key else None).to_dict()
+        for name, key in wanted.items()
+    ]
+    print_table("tenant.add", rows, _TENANT, as_json=as_json)
+
+
+def _tenants_of(source: Path) -> dict[str, str | None]:
+    try:
+        table = tomllib.loads(source.read_text("utf-8")).get("tenants", {})
+        return {str(name): facts.get("owner_key") for name, facts in table.items()}
+    except (OSError, ValueError, AttributeError) as cause:
+        raise InvalidInput(
+            f"`{source}` is no list of tenants", advice='write [tenants.clinic] owner_key = "…"'
+        ) from cause
+
+
+def public_key(given: str) -> str:
+    """A public key as text, or the public half in a key file; a private half is never sent."""
+    from gateway.crypto.identity_keys import IdentityKey, public_key_of
+
+    path = Path(given)
+    if not path.is_file():
+        public_key_of(given)
+        return given
+    text = path.read_text("utf-8").strip()
+    if text.startswith("{"):
+        return IdentityKey.load(path).public_text
+    public_key_of(text)
+    return text
+
+
+@tenant_app.command("list", epilog="Example: gateway tenant list --json")
+def list_tenants(
+    server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
+) -> None:
+    """List the tenants that you may see."""
+    rows = [t.to_dict() for t in f.client(server, key_file).tenants.list()]
+    print_table("tenant.list", rows, _TENANT, as_json=as_json)
+
+
+@identity_app.command(
+    "add",
+    epilog="Example: gateway identity add startup/ml --role trainer --type job --new-key ml.json",
+)
+def add_identity(
+    identity: str,
+    tenant: f.Tenant = None,
+    role: Annotated[list[str] | None, typer.Option("--role", help="repeatable")] = None,
+    kind: Annotated[str, typer.Option("--type", help="person or job")] = "person",
+    key: Annotated[
+        str | None, typer.Option("--public-key", help="its public key, or a file with it")
+    ] = None,
+    new_key: Annotated[
+        Path | None, typer.Option("--new-key", help="make a key file (0600) here for it")
+    ] = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Add a person or a job by its public key."""
+    from gateway.crypto.identity_keys import IdentityKey
+
+    name = identity if "/" in identity else f"{tenant or ''}/{identity}"
+    if (key is None) == (new_key is None):
+        raise InvalidInput("give either --public-key or --new-key")
+    if new_key is not None:
+        text = IdentityKey.create(new_key, name).public_text
+    else:
+        text = public_key(key or "")
+    made = f.client(server, key_file).identities.add(
+        name, public_key=text, roles=tuple(role or ()), type=kind
+    )
+    print_record("identity.add", made.to_dict(), as_json=as_json)
+
+
+@identity_app.command("list", epilog="Example: gateway identity list --tenant startup")
+def list_identities(
+    tenant: f.Tenant = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """List a tenant's persons and jobs (default: your own tenant's)."""
+    rows = [i.to_dict() for i in f.client(server, key_file).identities.list(tenant=tenant)]
+    print_table("identity.list", rows, _IDENTITY, as_json=as_json)
+
+
+@config_app.command("show", epilog="Example: gateway config show --origin")
+def show_config(
+    origin: Annotated[
+        bool, typer.Option("--origin", help="also where each value comes from")
+    ] = False,
+    server: f.Server = None,
+    as_json: f.Json = False,
+) -> None:
+    """Show every setting."""
+    from gateway.config import load_with_origins
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": found.name,
+            "value": str(found.value) if isinstance(found.value, Path) else found.value,
+            "origin": found.origin,
+        }
+        for found in load_with_origins({"server": server})
+    ]
+    columns = ("name", "value", "origin") if origin else ("name", "value")
+    print_table("config.show", rows, columns, as_json=as_json)
+
+
+@operation_app.command("list", epilog="Example: gateway operation list")
+def list_operations(
+    server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
+) -> None:
+    """List your long acts, the newest first."""
+    rows = [o.to_dict() for o in f.client(server, key_file).operations.list()]
+    print_table("operation.list", rows, _OPERATION, as_json=as_json)
+
+
+@operation_app.command("show", epilog="Example: gateway operation show op_k3…")
+def show_operation(
+    operation: str, server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
+) -> None:
+    """Show how far a long act is."""
+    found = f.client(server, key_file).operations.show(operation).to_dict()
+    print_record("operation.show", found, as_json=as_json)
+
+
+def add_whoami(app: typer.Typer, panel: str) -> None:
+    """Add `gateway whoami`."""
+
+    @app.command("whoami", rich_help_panel=panel, epilog="Example: gateway whoami")
+    def whoami(
+        server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
+    ) -> None:
+        """Show who the gateway takes you for, and by which key."""
+        client = f.client(server, key_file)
+        found = client.whoami().to_dict()
+        if as_json:
+            print_json("whoami", {**found, "server": client.transport.server})
+            return
+        print_record("whoami", {**found, "server": client.transport.server}, as_json=False)

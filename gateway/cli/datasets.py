@@ -1,0 +1,162 @@
+"""Commands about datasets: register, list, show, classify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli import flags as f
+from gateway.cli.output import note, print_record, print_table, progress_bar
+from gateway.client.proposals import propose
+from gateway.errors import InvalidInput
+
+app = typer.Typer(name="dataset", help="Register and describe datasets.", no_args_is_help=True)
+CARD_TEMPLATE = """\
+# What the dataset is about. Every line is optional and may be changed.
+title = ""
+description = ""
+owner = ""              # a role or a team, not a person
+contact = ""
+licence = ""            # SPDX id where there is one
+source = ""
+collected_from = ""     # ISO 8601
+collected_until = ""
+legal_basis = ""
+retention = ""
+known_biases = ""
+"""
+_LIST = ("dataset", "version", "rows", "columns", "tags", "suspended", "registered_at")
+_SHOWN = ("dataset", "version", "rows", "bytes", "shards", "profile", "splits", "suspended",
+          "versions", "registered_at", "registered_by", "manifest_digest")  # fmt: skip
+
+
+@app.command(
+    "register",
+    epilog="Example: gateway dataset register clinic/icu icu.parquet --splits train=.8,test=.2",
+)
+def register(
+    dataset: Annotated[str | None, typer.Argument()] = None,
+    sources: Annotated[list[Path] | None, typer.Argument(metavar="SOURCE...")] = None,
+    append: Annotated[bool, typer.Option("--append", help="keep the old rows")] = False,
+    card: Annotated[Path | None, typer.Option("--card", help=".yaml, .toml or .json")] = None,
+    card_template: Annotated[
+        bool, typer.Option("--card-template", help="print an empty card and end")
+    ] = False,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="train (fast to stream) or archive (small)")
+    ] = None,
+    person_column: Annotated[
+        str | None, typer.Option("--person-column", help="says whom a row is about")
+    ] = None,
+    splits: Annotated[str | None, typer.Option("--splits", help="train=.8,test=.2")] = None,
+    split_by: Annotated[
+        str | None, typer.Option("--split-by", help="equal values stay in one split")
+    ] = None,
+    split_column: Annotated[
+        str | None, typer.Option("--split-column", help="already names each row's split")
+    ] = None,
+    derived_from: Annotated[
+        list[str] | None, typer.Option("--derived-from", help="recorded in the card; repeatable")
+    ] = None,
+    allow_schema_change: Annotated[
+        bool, typer.Option("--allow-schema-change", help="columns may differ from the last version")
+    ] = False,
+    resume: Annotated[
+        str | None, typer.Option("--resume", help="id of an interrupted registration")
+    ] = None,
+    wait: f.Wait = True,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Upload Parquet, CSV or Arrow files and seal them into the next version."""
+    if card_template:
+        print(CARD_TEMPLATE, end="")
+        return
+    if dataset is None:
+        raise InvalidInput("no dataset is named", advice="gateway dataset register DATASET SOURCE")
+    options: dict[str, Any] = {
+        "profile": profile,
+        "person_column": person_column,
+        "splits": f.fractions(splits),
+        "split_by": split_by,
+        "split_column": split_column,
+        "append": append,
+        "allow_schema_change": allow_schema_change,
+    }
+    with progress_bar(is_shown=not as_json) as progress:
+        options |= {"card": _card(card, derived_from), "resume": resume, "progress": progress}
+        datasets = f.client(server, key_file).datasets
+        made = datasets.register(dataset, *(sources or ()), wait=wait, **options)
+    only = _SHOWN if wait else None
+    print_record("dataset.register", made.to_dict(), as_json=as_json, only=only)
+
+
+def _card(card: Path | None, derived_from: list[str] | None) -> dict[str, Any]:
+    from gateway.client.datasets import read_card
+
+    facts = read_card(card)
+    return {**facts, "derived_from": list(derived_from)} if derived_from else facts
+
+
+@app.command("list", epilog="Example: gateway dataset list --tag pii.email")
+def list_datasets(
+    tag: Annotated[str | None, typer.Option("--tag", help="with a column of this tag")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="whose name or card has it")] = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """List the datasets that you may see."""
+    rows = [d.to_dict() for d in f.client(server, key_file).datasets.list(tag=tag, text=text)]
+    print_table("dataset.list", rows, _LIST, as_json=as_json)
+
+
+@app.command("show", epilog="Example: gateway dataset show clinic/icu@3")
+def show(
+    dataset: str, server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
+) -> None:
+    """Show a dataset: its splits, columns and tags."""
+    found = f.client(server, key_file).datasets.show(dataset).to_dict()
+    print_record("dataset.show", found, as_json=as_json, only=_SHOWN)
+    if not as_json:
+        print()
+        print_table("", found["columns"], ("name", "type", "nullable", "tags"), as_json=False)
+
+
+@app.command(
+    "classify",
+    epilog="Example: gateway dataset classify clinic/icu age=pii.indirect diagnosis=health.special",
+)
+def classify(
+    dataset: str,
+    columns: Annotated[list[str] | None, typer.Argument(metavar="COLUMN=TAG...")] = None,
+    accept_proposed: Annotated[
+        bool, typer.Option("--accept-proposed", help="also take what the names suggest")
+    ] = False,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Tag columns (several tags: COLUMN=a,b). Without COLUMN=TAG: show what names suggest."""
+    datasets = f.client(server, key_file).datasets
+    given = {name: tags.split(",") for name, tags in f.pairs(columns, "COLUMN=TAG").items()}
+    if not given or accept_proposed:
+        present = datasets.show(dataset).to_dict()["columns"]
+        bare = [c["name"] for c in present if c["tags"] == ["restricted"]]
+        proposed = propose(name for name in bare if name not in given)
+        if not accept_proposed:
+            rows = [{"column": name, "proposed": tag} for name, tag in proposed.items()]
+            print_table("dataset.proposals", rows, ("column", "proposed"), as_json=as_json)
+            note("nothing was changed; --accept-proposed takes these")
+            return
+        given |= {name: [tag] for name, tag in proposed.items()}
+    if not given:
+        raise InvalidInput("the names suggest nothing", advice="write COLUMN=TAG")
+    found = datasets.classify(dataset, given).to_dict()
+    if as_json:
+        print_record("dataset.classify", found, as_json=True)
+        return
+    print_table("", found["columns"], ("name", "type", "tags"), as_json=False)

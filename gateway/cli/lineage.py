@@ -1,0 +1,136 @@
+"""Commands for auditors: ask, query, trace, verify."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli import flags as f
+from gateway.cli.output import note, print_record, print_table, progress_bar, safe
+from gateway.client.records import Table
+
+app = typer.Typer(name="lineage", help="Ask what happened, and verify it.", no_args_is_help=True)
+
+
+@app.command("ask", epilog="Example: gateway lineage ask who-read --dataset clinic/icu --since 30d")
+def ask(
+    question: Annotated[str | None, typer.Argument()] = None,
+    dataset: f.DatasetFlag = None,
+    column: Annotated[str | None, typer.Option("--column", help="one column")] = None,
+    subject: f.Subject = None,
+    run: f.Run = None,
+    tenant: f.Tenant = None,
+    purpose: f.Purpose = None,
+    since: f.Since = None,
+    until: f.Until = None,
+    as_of: f.AsOf = None,
+    person: Annotated[
+        str | None, typer.Option("--person", help="a person's id; `-` reads it from stdin")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="NAME=VALUE of another parameter")
+    ] = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Ask a named question; without one, list them all."""
+    lineage = f.client(server, key_file).lineage
+    if question is None:
+        rows = [q.to_dict() for q in lineage.questions()]
+        for row in rows:
+            row["parameters"] = row["parameters"] if as_json else _parameters(row["parameters"])
+        columns = ("name", "text", "parameters")
+        print_table("lineage.questions", rows, columns, as_json=as_json)
+        return
+    given: dict[str, Any] = {
+        "dataset": dataset,
+        "column": column,
+        "subject": subject,
+        "run": run,
+        "tenant": tenant,
+        "purpose": purpose,
+        "since": since,
+        "until": until,
+        "as_of": as_of,
+        "person": sys.stdin.readline().strip() if person == "-" else person,
+        **f.pairs(param, "NAME=VALUE"),
+    }
+    _print_answer("lineage.ask", lineage.ask(question, **given), as_json=as_json)
+
+
+def _parameters(parameters: list[dict[str, Any]]) -> str:
+    return " ".join(f"{p['name']}*" if p["required"] else str(p["name"]) for p in parameters)
+
+
+def _print_answer(schema: str, table: Table, *, as_json: bool) -> None:
+    rows = [row.to_dict() for row in table]
+    facts = {"columns": list(table.columns), **table.facts}
+    print_table(schema, rows, table.columns, as_json=as_json, facts=facts)
+    if table.facts.get("truncated") and not as_json:
+        note("there is more than is shown")
+
+
+@app.command("query", epilog="Example: gateway lineage query 'SELECT purpose, sum(rows) FROM read'")
+def query(
+    sql: str, server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
+) -> None:
+    """Run one SELECT in a sandbox that holds only your tenants' rows."""
+    table = f.client(server, key_file).lineage.query(sql)
+    _print_answer("lineage.query", table, as_json=as_json)
+
+
+@app.command("trace", epilog="Example: gateway lineage trace clinic/icu@1 --svg icu.svg")
+def trace(
+    ref: str,
+    depth: Annotated[int, typer.Option("--depth", min=1, max=20, help="how many steps")] = 5,
+    svg: Annotated[Path | None, typer.Option("--svg", help="draw it into this file")] = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Show where something came from and what came of it."""
+    graph = f.client(server, key_file).lineage.trace(ref, depth=depth)
+    if svg is not None:
+        graph.save(svg)
+    found = graph.to_dict()
+    if as_json:
+        print_record("lineage.trace", found, as_json=True)
+        return
+    names = {node["id"]: f"{node['kind']} {node['name']}" for node in found["nodes"]}
+    for edge in found["edges"]:
+        print(f"{safe(names.get(edge['source']))} -> {safe(names.get(edge['target']))}")
+    if not found["edges"]:
+        print("\n".join(safe(name) for name in names.values()) or "nothing")
+
+
+@app.command(
+    "verify", epilog="Example: gateway lineage verify --log-key log.vkey --since last.note"
+)
+def verify(
+    since: Annotated[
+        Path | None, typer.Option("--since", help="an older LogCheckpoint that must be a prefix")
+    ] = None,
+    log_key: Annotated[
+        str | None, typer.Option("--log-key", help="the log's verifier key, or a file with it")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="keep the newest LogCheckpoint in this file")
+    ] = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Verify the whole log; exit code 1 when anything does not hold."""
+    lineage = f.client(server, key_file).lineage
+    with progress_bar(is_shown=not as_json) as progress:
+        found = lineage.verify(since=since, log_key=log_key, progress=progress).to_dict()
+    if out is not None:
+        out.write_text(found["note"], "utf-8")
+    shown = ("size", "root", "witnessed", "signed_by", "continues")
+    print_record("lineage.verify", found, as_json=as_json, only=shown)
+    if log_key is None and not as_json:
+        note("consistent in itself; --log-key with a key from elsewhere shows who signed it")

@@ -1,0 +1,208 @@
+"""Commands about rules: write one, test them, publish them, explain a decision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli import flags as f
+from gateway.cli.access import print_decision
+from gateway.cli.output import note, print_json, print_table, safe
+from gateway.client.access import policy_files
+from gateway.domain.dataset import Column, DatasetRef
+from gateway.errors import GatewayError, InvalidInput
+
+if TYPE_CHECKING:
+    from gateway.policy.write import RuleWish, WrittenRule
+
+app = typer.Typer(name="policy", help="Write, test and publish rules.", no_args_is_help=True)
+Directory = Annotated[Path | None, typer.Option("--dir", help="directory of the tenant's rules")]
+
+
+@app.command(
+    "new",
+    epilog="Example: gateway policy new clinic/icu --to startup/role:trainer "
+    "--purpose health-research --columns age,hr --push",
+)
+def new(
+    dataset: str,
+    allow: Annotated[list[str] | None, typer.Option("--allow", help="action; repeatable")] = None,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", help="tenant/role:NAME or tenant/user:NAME")
+    ] = None,
+    purpose: Annotated[list[str] | None, typer.Option("--purpose", help="repeatable")] = None,
+    columns: f.Columns = None,
+    column: f.Column = None,
+    mask: Annotated[list[str] | None, typer.Option("--mask", help="COLUMN=MASK")] = None,
+    where: Annotated[str | None, typer.Option("--where", help="condition on rows")] = None,
+    valid: Annotated[str | None, typer.Option("--valid", help="each grant ends after: 14d")] = None,
+    directory: Directory = None,
+    push: Annotated[bool, typer.Option("--push", help="publish it at once")] = False,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Write a rule, its test, and say in one sentence what it means."""
+    from gateway.policy.write import RuleWish
+
+    ref = DatasetRef.parse(dataset).unversioned
+    gateway = f.client(server, key_file)
+    files = dict(gateway.policies.show(ref.tenant).files)
+    if directory is not None and directory.is_dir():
+        files = policy_files(directory)
+    wish = RuleWish(
+        dataset=ref,
+        allow=tuple(allow or ("stream",)),
+        to=tuple(to or ()),
+        purpose=tuple(purpose or ()),
+        columns=f.names(columns, column) or (),
+        masks=f.pairs(mask, "COLUMN=MASK"),
+        where=where,
+        valid=valid,
+    )
+    seen = gateway.datasets.show(str(ref)).to_dict()["columns"]
+    written = _written(wish, files, [_column(view) for view in seen])
+    merged = {**files, **written.files}
+    if directory is not None:
+        _save(directory, merged)
+    published = gateway.policies.push(merged, tenant=ref.tenant).hash if push else None
+    if as_json:
+        print_json(
+            "policy.new",
+            {
+                "rule": written.id,
+                "sentence": written.sentence,
+                "files": dict(written.files),
+                "published": published,
+            },
+        )
+        return
+    print(safe(written.sentence))
+    for name in written.files:
+        print(safe(f"  {directory / name if directory else name}"))
+    if published:
+        print(f"published as {safe(published)[:16]}")
+    else:
+        note("nothing was published; --push does, or `gateway policy push DIR`")
+
+
+def _written(wish: RuleWish, files: Mapping[str, str], columns: Sequence[Column]) -> WrittenRule:
+    from gateway.policy.bundle import PolicyBundle
+    from gateway.policy.write import write_rule
+
+    taken = [rule.id for rule in PolicyBundle.read(files, wish.dataset.tenant).rules]
+    return write_rule(wish, now=time.time(), columns=columns, taken=taken)
+
+
+def _column(view: dict[str, Any]) -> Column:
+    tags = tuple(tag for tag in view["tags"] if tag != "restricted")
+    return Column(
+        field_id=view["field_id"],
+        name=view["name"],
+        type=view["type"],
+        nullable=view["nullable"],
+        tags=tags,
+    )
+
+
+def _save(directory: Path, files: dict[str, str]) -> None:
+    root = directory.resolve()
+    for name, text in files.items():
+        path = (root / name).resolve()
+        if not path.is_relative_to(root):
+            raise InvalidInput(f"`{name[:80]}` leads out of `{root}`")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+@app.command("push", epilog="Example: gateway policy push rules/ --dry-run")
+def push(
+    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    tenant: f.Tenant = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="lint and test at the gateway, publish nothing")
+    ] = False,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> int:
+    """Publish a directory of rules; the old ones stay in force when it is refused."""
+    policies = f.client(server, key_file).policies
+    if dry_run:
+        trial = policies.test(directory, tenant=tenant).to_dict()
+        return _print_trial("policy.push", trial, as_json=as_json)
+    bundle = policies.push(directory, tenant=tenant).to_dict()
+    if as_json:
+        print_json("policy.push", bundle)
+    else:
+        print(f"{bundle['rules']} rules of {safe(bundle['tenant'])} in force as {bundle['hash']}")
+    return 0
+
+
+@app.command("test", epilog="Example: gateway policy test rules/ --tenant clinic")
+def try_out(
+    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="whose rules (default: the directory's name)")
+    ] = None,
+    as_json: f.Json = False,
+) -> int:
+    """Test a directory of rules with its own suites; needs no server."""
+    from gateway.policy.bundle import PolicyBundle
+    from gateway.policy.suite import run_suites
+
+    files = policy_files(directory)
+    owner = tenant or directory.resolve().name
+    try:
+        results = run_suites(PolicyBundle.read(files, owner))
+    except InvalidInput as refused:
+        facts = refused.facts
+        problem = {
+            "file": facts.get("file", ""),
+            "line": facts.get("line", 0),
+            "column": facts.get("column", 0),
+            "message": refused.message,
+        }
+        return _print_trial("policy.test", {"ok": False, "problems": [problem]}, as_json=as_json)
+    trial = {"ok": all(r.ok for r in results), "cases": [r.to_dict() for r in results]}
+    return _print_trial("policy.test", trial, as_json=as_json)
+
+
+def _print_trial(schema: str, trial: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        print_json(schema, trial)
+        return 0 if trial["ok"] else GatewayError.exit_code
+    for problem in trial.get("problems", ()):
+        place = f"{problem['file']}:{problem['line']}:{problem['column']}"
+        print(f"{safe(place)}: {safe(problem['message'])}")
+    for suite in trial.get("suites", ()):
+        print(f"{safe(suite['name'])}: {suite['passed']} passed, {suite['failed']} failed")
+        for failure in suite["failures"]:
+            print(f"  {safe(failure)}")
+    for case in trial.get("cases", ()):
+        if not case["ok"]:
+            print(f"{safe(case['place'])}: {safe(case['test'])}: {safe(case['problems'])}")
+    print("all hold" if trial["ok"] else "refused")
+    return 0 if trial["ok"] else GatewayError.exit_code
+
+
+@app.command("explain", epilog="Example: gateway policy explain dec_k3…")
+def explain(
+    decision: str, server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
+) -> None:
+    """Explain a decision: which rules were considered, and what would have to change."""
+    found = f.client(server, key_file).policies.explain(decision).to_dict()
+    if as_json:
+        print_json("policy.explain", found)
+        return
+    print_decision("policy.explain", found["decision"], as_json=False)
+    for sentence in found["sentences"]:
+        print(safe(sentence))
+    if found["candidates"]:
+        print_table("", found["candidates"], ("rule", "kind", "outcome"), as_json=False)
+    if found.get("nearest"):
+        print(f"nearest allow: {safe(found['nearest'])}")

@@ -1,0 +1,66 @@
+"""Where the server is and who we are: the documented chain, and nothing else.
+
+Server: argument > `GATEWAY_SERVER` > `server` in gateway.toml > the file that a running
+gateway keeps in the runtime directory. Key: argument > `GATEWAY_KEY_FILE` > `key_file` in
+gateway.toml > `identity.json` in the config directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gateway.config import Settings
+from gateway.errors import ConfigError, Unavailable
+
+_SERVER_FILE = "server.json"
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def find_server(settings: Settings, given: str | None = None) -> str:
+    """Return the base URL of the gateway, without a trailing slash.
+
+    Raises:
+        ConfigError: not a URL, or plain HTTP to another host.
+        Unavailable: none was named and none runs here.
+    """
+    return check_url(given or settings.server or _running(settings.runtime_dir))
+
+
+def find_key_file(settings: Settings, given: str | Path | None = None) -> Path:
+    """Return the path of the identity key; whether it can be read is seen when it is needed."""
+    return Path(given or settings.key_file or settings.config_dir / "identity.json").expanduser()
+
+
+def check_url(url: str) -> str:
+    """Return `url` normalised; ConfigError when it is no base URL or sends tokens in the clear."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise ConfigError(
+            f"`{url[:200]}` is not the URL of a gateway", advice="write `https://host:8787`"
+        )
+    if parts.username or parts.password or parts.path.strip("/"):
+        raise ConfigError("the URL of a gateway has no path and no password")
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        raise ConfigError(f"`{host}` is not this machine, and the URL is not https")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
+
+
+def _running(runtime_dir: Path) -> str:
+    path = runtime_dir / _SERVER_FILE
+    try:
+        facts = json.loads(path.read_text("utf-8"))
+        os.kill(int(facts["pid"]), 0)
+        return str(facts["url"])
+    except (OSError, ValueError, KeyError, TypeError) as cause:
+        raise Unavailable(
+            "no gateway is running here and no server is named",
+            advice="start one with `gateway serve`, or name it with --server or GATEWAY_SERVER",
+        ) from cause

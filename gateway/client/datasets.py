@@ -1,0 +1,246 @@
+"""Datasets: list, show, classify, and register: upload in parts that survive interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypedDict, Unpack
+
+import gateway.wire as W
+from gateway.client.records import Dataset, Record, Table
+from gateway.client.transport import segment
+from gateway.domain.dataset import DatasetRef
+from gateway.errors import ConfigError, IntegrityError, InvalidInput
+from gateway.wire import codec
+
+if TYPE_CHECKING:
+    from gateway.client.client import GatewayClient, Progress
+
+
+class RegisterOptions(TypedDict, total=False):
+    """How files become a version; see `RegistrationRequest`."""
+
+    profile: str
+    splits: Mapping[str, float]
+    split_by: str | None
+    split_column: str | None
+    person_column: str | None
+    append: bool
+    allow_schema_change: bool
+
+
+class Datasets:
+    """`gw.datasets`."""
+
+    def __init__(self, gateway: GatewayClient) -> None:
+        """Belong to a client."""
+        self._gateway = gateway
+
+    def list(self, *, tag: str | None = None, text: str | None = None) -> Table:
+        """The datasets that we may see."""
+        return self._gateway.all_of("/v1/datasets", Dataset, tag=tag, text=text)
+
+    def show(self, dataset: str) -> Dataset:
+        """A dataset at the version named, or at its newest."""
+        return Dataset(self._gateway.get(_path(dataset)), self._gateway)
+
+    def classify(self, dataset: str, tags: Mapping[str, str | Sequence[str]]) -> Dataset:
+        """Set the tags of the named columns (one tag or several each)."""
+        wanted = {
+            column: (given,) if isinstance(given, str) else tuple(given)
+            for column, given in tags.items()
+        }
+        reply = self._gateway.transport.request(
+            "PATCH",
+            _path(str(DatasetRef.parse(dataset).unversioned)) + "/columns",
+            json=W.ColumnTags(tags=wanted),
+        )
+        return Dataset(reply.json(), self._gateway)
+
+    def register(
+        self,
+        dataset: str,
+        *sources: Any,
+        card: str | Path | Mapping[str, Any] | None = None,
+        wait: bool = True,
+        resume: str | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[RegisterOptions],
+    ) -> Dataset | Record:
+        """Upload files (or Arrow tables) and seal them into the dataset's next version.
+
+        Args:
+            dataset: `tenant/name`.
+            sources: paths of Parquet, CSV or Arrow IPC files, or Arrow tables and streams.
+            card: what the data is about; a mapping, or a `.json`, `.toml` or `.yaml` file.
+            wait: False returns the running Operation instead of the Dataset.
+            resume: id of an interrupted registration of the same files.
+            progress: called with what is being done and how much of it (0..1).
+            options: of the version, see `RegisterOptions`.
+
+        Raises:
+            SourceRefused: a file is not what it claims to be; nothing was registered.
+        """
+        with ExitStack() as stack:
+            files = [stack.enter_context(_opened(source)) for source in sources]
+            request = _request(dataset, files, card, options)
+            registration = self._begin(request, resume)
+            try:
+                self._upload(registration, files, progress)
+            except KeyboardInterrupt as stop:
+                stop.add_note(f"resume with the registration `{registration.id}`")
+                raise
+        operation = self._gateway.post(f"/v1/registrations/{segment(registration.id)}/commit")
+        if not wait:
+            return Record(operation, self._gateway)
+        done = self._gateway.finished(operation, progress)
+        return self.show((done.result or {}).get("dataset", dataset))
+
+    def _begin(self, request: W.RegistrationRequest, resume: str | None) -> W.Registration:
+        if resume is None:
+            reply = self._gateway.post("/v1/registrations", request)
+        else:
+            reply = self._gateway.get(f"/v1/registrations/{segment(resume)}")
+        registration = codec.decode_reply(W.Registration, reply)
+        if registration.dataset != request.dataset:
+            raise InvalidInput(f"the registration `{registration.id}` is of another dataset")
+        return registration
+
+    def _upload(
+        self, registration: W.Registration, files: Sequence[_Source], progress: Progress | None
+    ) -> None:
+        """Send every part that has not arrived yet with the same bytes."""
+        arrived = {(part.file, part.n): part.sha256 for part in registration.parts_received}
+        total = sum(file.bytes for file in files) or 1
+        sent = 0
+        for index, file in enumerate(files):
+            for n, part in enumerate(_parts(file, registration.part_bytes_max)):
+                digest = hashlib.sha256(part).hexdigest()
+                if arrived.get((index, n)) != digest:
+                    self._send(registration.id, (index, n), part, digest)
+                sent += len(part)
+                if progress is not None:
+                    progress(f"upload {file.name}", sent / total)
+
+    def _send(self, registration: str, at: tuple[int, int], part: bytes, digest: str) -> None:
+        reply = self._gateway.transport.request(
+            "PUT",
+            f"/v1/registrations/{segment(registration)}/parts/{at[1]}",
+            query={"file": at[0]},
+            body=part,
+            headers={"Content-Type": "application/octet-stream"},
+        )
+        if codec.decode_reply(W.PartReceipt, reply.json()).sha256 != digest:
+            raise IntegrityError("a part arrived with other bytes than it was sent")
+
+
+class _Source:
+    """An open file to upload."""
+
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self.name = name
+        self.file = file
+        self.bytes = file.seek(0, 2)
+        file.seek(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def _opened(source: Any) -> _Source:
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        try:
+            return _Source(path.name, path.open("rb"))
+        except OSError as cause:
+            raise InvalidInput(f"`{path}` cannot be read: {cause.strerror}") from cause
+    if hasattr(source, "__arrow_c_stream__"):
+        return _arrow(source)
+    raise InvalidInput(
+        f"a {type(source).__name__} is not a source", advice="give a path or an Arrow table"
+    )
+
+
+def _arrow(source: Any) -> _Source:
+    """Write an Arrow stream into an unnamed temporary file as IPC."""
+    import pyarrow as pa
+
+    file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the _Source
+    reader = pa.RecordBatchReader.from_stream(source)
+    with pa.ipc.new_stream(file, reader.schema) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+    return _Source("table.arrow", file)
+
+
+def _parts(file: _Source, part_bytes: int) -> Iterator[bytes]:
+    while part := file.file.read(part_bytes):
+        yield part
+
+
+def _request(
+    dataset: str,
+    files: Sequence[_Source],
+    card: str | Path | Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> W.RegistrationRequest:
+    if not files:
+        raise InvalidInput("there is nothing to register", advice="name at least one file")
+    wanted = {
+        "dataset": dataset,
+        "files": [{"name": file.name, "bytes": file.bytes} for file in files],
+        "card": read_card(card),
+        **{name: value for name, value in options.items() if value is not None},
+    }
+    return codec.decode(W.RegistrationRequest, wanted)
+
+
+def read_card(card: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Read what a dataset is about; InvalidInput when the file holds no table of facts."""
+    if card is None or isinstance(card, Mapping):
+        return dict(card or {})
+    path = Path(card)
+    try:
+        text = path.read_text("utf-8")
+        value = _parsers()[path.suffix](text)
+    except (OSError, ValueError) as cause:
+        raise InvalidInput(f"the card `{path}` cannot be read: {cause}") from cause
+    except KeyError as cause:
+        raise InvalidInput(
+            f"`{path.suffix}` is no format of a card", advice="use .yaml, .toml or .json"
+        ) from cause
+    if not isinstance(value, dict):
+        raise InvalidInput(f"the card `{path}` is not a table of facts")
+    return codec.encode(json.loads(json.dumps(value, default=str)))  # type: ignore[no-any-return]
+
+
+def _parsers() -> dict[str, Any]:
+    import tomllib
+
+    return {".json": codec.loads, ".toml": tomllib.loads, ".yaml": _yaml, ".yml": _yaml}
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError as cause:
+        raise ConfigError(
+            "a card in YAML needs PyYAML", advice="pip install pyyaml, or write it as .toml"
+        ) from cause
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as cause:
+        raise InvalidInput("the card is not YAML") from cause
+
+
+def _path(dataset: str) -> str:
+    ref = DatasetRef.parse(dataset)
+    at = f"/versions/{ref.version}" if ref.version is not None else ""
+    return f"/v1/datasets/{ref.tenant}/{ref.name}{at}"

@@ -1,0 +1,149 @@
+"""Lineage: named questions, SQL, the graph, and verification that trusts nobody's word.
+
+`verify` asks the gateway to verify its whole log, then checks itself what a client can: the
+signature on the newest LogCheckpoint under a key that came from elsewhere, and by an RFC 6962
+proof that the log only grew since an older LogCheckpoint that the caller kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gateway.wire as W
+from gateway.client.records import Record, Table, Trace
+from gateway.client.transport import segment
+from gateway.errors import IntegrityError, InvalidInput
+from gateway.wire import codec
+
+if TYPE_CHECKING:
+    from gateway.client.client import GatewayClient, Progress
+
+_ROOT_BYTES = 32
+
+
+class Lineage:
+    """`gw.lineage`."""
+
+    def __init__(self, gateway: GatewayClient) -> None:
+        """Belong to a client."""
+        self._gateway = gateway
+
+    def questions(self) -> Table:
+        """The named questions with their parameters."""
+        return self._gateway.all_of("/v1/lineage/questions")
+
+    def ask(self, question: str, **parameters: Any) -> Table:
+        """Ask a named question; asking is recorded."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        path = f"/v1/lineage/questions/{segment(question)}"
+        return self._answer(self._gateway.post(path, W.AskRequest(parameters=given)))
+
+    def query(self, sql: str) -> Table:
+        """Run one SELECT in a sandbox that holds our tenants' rows; asking is recorded."""
+        return self._answer(self._gateway.post("/v1/lineage/query", W.QueryRequest(sql=sql)))
+
+    def trace(self, ref: str, *, depth: int = 5) -> Trace:
+        """The graph around `clinic/icu@3`, `run:…` or `model:…`."""
+        graph = self._gateway.get("/api/v1/lineage", nodeId=ref, depth=depth)
+        return Trace.of(codec.decode_reply(W.Graph, graph).trace(), self._gateway)
+
+    def verify(
+        self,
+        *,
+        since: str | Path | None = None,
+        log_key: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Record:
+        """Verify the log; raises, never returns False.
+
+        Args:
+            since: an older LogCheckpoint (the note, or a file with it) that must be a prefix.
+            log_key: the log's verifier key (the `vkey` line, or a file with it), from
+                somewhere you trust; without it only consistency is shown, not authorship.
+            progress: called with what is being verified.
+
+        Raises:
+            IntegrityError: something does not hold.
+        """
+        key = None if log_key is None else _verifier(_text(log_key))
+        older = None if since is None else _opened(_text(since), key)
+        request = W.VerificationRequest(since=None if older is None else older.size)
+        done = self._gateway.finished(
+            self._gateway.post("/v1/lineage/verification", request), progress
+        )
+        view = codec.decode_reply(W.CheckpointView, self._gateway.get("/v1/lineage/checkpoint"))
+        newest = _opened(view.note, key)
+        if (newest.size, newest.root.hex()) != (view.size, view.root):
+            raise IntegrityError("the gateway's LogCheckpoint says another root than its note")
+        if older is not None:
+            self._prove_growth(older, newest)
+        facts = {
+            "size": newest.size,
+            "root": view.root,
+            "witnessed": view.witnessed,
+            "signed_by": key[0] if key else None,
+            "continues": older.size if older else None,
+            "note": view.note,
+            "events": (done.result or {}).get("events", newest.size),
+        }
+        return Record(facts, self._gateway)
+
+    def _prove_growth(self, older: _Checkpoint, newest: _Checkpoint) -> None:
+        from gateway.domain.merkle import verify_consistency
+
+        if older.size > newest.size:
+            raise IntegrityError("the log is shorter than the LogCheckpoint you kept")
+        reply = self._gateway.get(
+            "/v1/lineage/proofs/consistency", first=older.size, second=newest.size
+        )
+        proof = codec.decode_reply(W.Proof, reply)
+        path = [bytes.fromhex(text) for text in proof.hashes]
+        verify_consistency(older.size, newest.size, path, (older.root, newest.root))
+
+    def _answer(self, reply: Any) -> Table:
+        answer = codec.decode_reply(W.Answer, reply)
+        rows = [Record(dict(zip(answer.columns, row, strict=True))) for row in answer.rows]
+        facts = {"as_of_index": answer.as_of_index, "truncated": answer.truncated}
+        return Table(answer.columns, rows, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    size: int
+    root: bytes
+
+
+def _text(given: str | Path) -> str:
+    if isinstance(given, str) and "\n" in given.strip():
+        return given
+    path = Path(given)
+    try:
+        return path.read_text("utf-8") if path.is_file() else str(given)
+    except (OSError, ValueError) as cause:
+        raise InvalidInput(f"`{path}` cannot be read") from cause
+
+
+def _verifier(text: str) -> tuple[str, bytes]:
+    from gateway.crypto.notes import parse_verifier_key
+
+    return parse_verifier_key(text)
+
+
+def _opened(note: str, key: tuple[str, bytes] | None) -> _Checkpoint:
+    """Size and root of a LogCheckpoint (c2sp.org/tlog-checkpoint), verified when a key is given."""
+    if key is not None:
+        from gateway.crypto.notes import verify_note
+
+        note = verify_note(note, key[1], key[0])
+    lines = note.split("\n")
+    try:
+        size, root = int(lines[1]), base64.b64decode(lines[2], validate=True)
+    except (IndexError, ValueError, binascii.Error) as cause:
+        raise IntegrityError("not a LogCheckpoint") from cause
+    if len(root) != _ROOT_BYTES:
+        raise IntegrityError("not a LogCheckpoint")
+    return _Checkpoint(size, root)

@@ -1,0 +1,89 @@
+"""From a dataset's name to its rows: a token that stays good, a lease, a stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from gateway.client.access import Ask, detail_of
+from gateway.errors import InvalidInput
+from gateway.wire.leases import LeaseRequest, OrderRequest
+from gateway.wire.tokens import DETAIL_TYPE, TokenResponse
+
+if TYPE_CHECKING:
+    from gateway.client.stream import Stream
+    from gateway.client.transport import Transport
+
+_RENEW_SECONDS_BEFORE = 30.0
+_ORDER = ("seed", "epoch", "shuffle", "lanes", "rank", "world")
+_CONSUMED = ("batch_size", "uneven", "output", "prefetch_segments")
+
+
+class StreamAsk(Ask, total=False):
+    """An AccessRequest, or the Grant that stands, and how its rows should come."""
+
+    grant: str | None
+    position: Mapping[str, Any] | None  # a StreamPosition's `to_dict()`
+    seed: int
+    epoch: int
+    shuffle: bool
+    lanes: int | None
+    rank: int
+    world: int
+    batch_size: int
+    uneven: str
+    output: str
+    prefetch_segments: int
+
+
+class GrantedToken:
+    """A dataset token that is good whenever it is asked for; all of one Grant."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        detail: Mapping[str, Any],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Get the first token; AccessDenied says why not."""
+        self._transport, self._now = transport, now
+        self._reply: TokenResponse
+        self._ends = 0.0
+        self._take(detail)
+
+    @property
+    def grant(self) -> str | None:
+        """The Grant behind it."""
+        return self._reply.grant
+
+    def __call__(self) -> str:
+        """The token, exchanged anew shortly before it ends."""
+        if self._ends - _RENEW_SECONDS_BEFORE <= self._now():
+            self._take({"type": DETAIL_TYPE, "grant": self._reply.grant})
+        return self._reply.access_token
+
+    def _take(self, detail: Mapping[str, Any]) -> None:
+        self._reply = self._transport.exchange(detail)
+        self._ends = self._now() + self._reply.expires_in
+
+
+def open_dataset(
+    transport: Transport, dataset: str | None, ask: Mapping[str, Any], patience_seconds: float
+) -> Stream:
+    """Ask for a token, open a lease under it, and return the stream; see `GatewayClient.stream`."""
+    from gateway.client.leases import LeaseTerms
+    from gateway.client.stream import StreamOptions, open_stream
+
+    wanted = dict(ask)
+    order = {name: wanted.pop(name) for name in _ORDER if name in wanted}
+    consumed = {name: wanted.pop(name) for name in _CONSUMED if name in wanted}
+    position, grant = wanted.pop("position", None), wanted.pop("grant", None)
+    if (dataset is None) == (grant is None):
+        raise InvalidInput("name either a dataset or a grant")
+    token = GrantedToken(transport, detail_of(dataset, grant, wanted))
+    terms = LeaseTerms(token=token, patience_seconds=patience_seconds)
+    request = LeaseRequest(
+        order=OrderRequest(**order), position=None if position is None else dict(position)
+    )
+    return open_stream(transport, request, StreamOptions(terms=terms, **consumed))

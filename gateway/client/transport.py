@@ -1,0 +1,272 @@
+"""HTTP to the gateway: sender-bound tokens, silent renewal, typed errors. Standard library.
+
+One connection per thread and process; a DPoP proof per request; the API token is obtained
+with the identity key, kept in memory only, and renewed before it ends. A request that may be
+repeated without harm is repeated while the server says 503 or is restarting.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json as json_module
+import os
+import secrets
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from gateway.client.replies import Response, error_of
+from gateway.errors import GatewayError, LimitExceeded, NotAuthenticated, Unavailable
+from gateway.wire import codec
+from gateway.wire.tokens import GRANT_JWT_BEARER, GRANT_TOKEN_EXCHANGE, TokenResponse
+
+if TYPE_CHECKING:
+    from gateway.crypto.tokens import DpopKey, IdentityKey
+
+REPLY_BYTES_MAX = 64 << 20
+TIMEOUT_SECONDS = 60.0
+RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # between tries, when the server is away
+RENEW_SECONDS_BEFORE = 30.0
+Body = bytes | bytearray | memoryview
+
+
+def segment(text: str) -> str:
+    """`text` as one segment of a path: nothing in it can leave its place."""
+    return quote(text, safe="-_@")
+
+
+class Transport:
+    """A gateway, as one identity. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        server: str,
+        key_file: Path,
+        *,
+        now: Callable[[], float] = time.time,
+        retry_seconds: tuple[float, ...] = RETRY_SECONDS,
+    ) -> None:
+        """Name the server (base URL) and the identity key; nothing is opened yet."""
+        self.server = server
+        self._key_file = key_file
+        self._now = now
+        self._retry_seconds = retry_seconds
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._keys: tuple[IdentityKey, DpopKey] | None = None
+        self._token: tuple[str, float] | None = None  # and the Unix second it ends
+
+    def request(  # noqa: PLR0913 - the parts of an HTTP request
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        body: Body | None = None,
+        query: Mapping[str, str | int | None] | None = None,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send one request and return its answer.
+
+        Args:
+            method: HTTP method.
+            path: with `/`, already quoted (see `segment`).
+            json: a value or a wire dataclass to send as JSON.
+            body: bytes to send as they are.
+            query: keys whose value is None are left out.
+            token: a dataset token; None = the API token of this identity.
+            headers: more headers.
+
+        Raises:
+            GatewayError: of the class that the server's problem document names; Unavailable
+                when it cannot be reached.
+        """
+        given = {key: value for key, value in (query or {}).items() if value is not None}
+        target = path + ("?" + urlencode(given) if given else "")
+        sent = dict(headers or {})
+        payload = body
+        if json is not None:
+            payload = json_module.dumps(codec.encode(json), separators=(",", ":")).encode()
+            sent["Content-Type"] = "application/json"
+        if method == "POST" and path.startswith("/v1/"):
+            sent.setdefault("Idempotency-Key", secrets.token_urlsafe(18))
+        try:
+            return self._patiently(method, target, payload, sent, token)
+        except NotAuthenticated:
+            if token is not None or self._token is None:
+                raise
+            self._token = None  # it may have been revoked, or the server has new keys
+            return self._patiently(method, target, payload, sent, None)
+
+    def exchange(self, details: Mapping[str, Any]) -> TokenResponse:
+        """Ask for a dataset token (RFC 8693) with one RFC 9396 detail; AccessDenied on a denial."""
+        form = {
+            "grant_type": GRANT_TOKEN_EXCHANGE,
+            "subject_token": self.api_token(),
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "authorization_details": json_module.dumps([details]),
+        }
+        return self._token_request(form)
+
+    def revoke(self, token: str) -> None:
+        """End one of our own tokens now (RFC 7009)."""
+        self.request(
+            "POST",
+            "/oauth/revoke",
+            body=urlencode({"token": token}).encode(),
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
+
+    def proof(self, method: str, url: str, token: str) -> str:
+        """A DPoP proof by this process's key."""
+        return self.keys()[1].proof(method, url, now=self._now, access_token=token)
+
+    def keys(self) -> tuple[IdentityKey, DpopKey]:
+        """The identity key and the ephemeral DPoP key; ConfigError when the file is unusable."""
+        with self._lock:
+            if self._keys is None:
+                from gateway.crypto.tokens import DpopKey, IdentityKey
+
+                self._keys = (IdentityKey.load(self._key_file), DpopKey())
+            return self._keys
+
+    def api_token(self) -> str:
+        """The API token, renewed when it is about to end."""
+        kept = self._token
+        if kept is not None and kept[1] - RENEW_SECONDS_BEFORE > self._now():
+            return kept[0]
+        identity, dpop = self.keys()
+        assertion = identity.assertion(self.server, self._now, dpop.thumbprint)
+        reply = self._token_request({"grant_type": GRANT_JWT_BEARER, "assertion": assertion})
+        self._token = (reply.access_token, self._now() + reply.expires_in)
+        return reply.access_token
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+    def _token_request(self, form: Mapping[str, str]) -> TokenResponse:
+        def headers() -> dict[str, str]:
+            proof = self.keys()[1].proof("POST", f"{self.server}/oauth/token", now=self._now)
+            return {"Content-Type": "application/x-www-form-urlencoded", "DPoP": proof}
+
+        response = self._once("POST", "/oauth/token", urlencode(form).encode(), headers)
+        if response.status != http.HTTPStatus.OK:
+            raise self._explained(error_of(response, "/oauth/token"))
+        return codec.decode_reply(TokenResponse, response.json())
+
+    def _explained(self, error: GatewayError) -> GatewayError:
+        if isinstance(error, NotAuthenticated):
+            error.facts["key_file"] = str(self._key_file)
+            error.facts["server"] = self.server
+        return error
+
+    def _patiently(  # the retry loop around one request
+        self,
+        method: str,
+        target: str,
+        body: Body | None,
+        headers: dict[str, str],
+        token: str | None,
+    ) -> Response:
+        path = target.partition("?")[0]
+
+        def proved() -> dict[str, str]:
+            used = token or self.api_token()
+            proof = self.proof(method, self.server + path, used)
+            return {**headers, "Authorization": f"DPoP {used}", "DPoP": proof}
+
+        for pause in (*self._retry_seconds, None):
+            error: GatewayError
+            try:
+                response = self._once(method, target, body, proved)
+            except Unavailable as failed:
+                error = failed
+            else:
+                if response.status < http.HTTPStatus.BAD_REQUEST:
+                    return response
+                error = error_of(response, path)
+            if pause is None or not _is_worth_waiting(error):
+                raise error
+            time.sleep(max(pause, _retry_after(error)))
+        raise AssertionError("the last pause is None")
+
+    def _once(
+        self, method: str, target: str, body: Body | None, headers: Callable[[], dict[str, str]]
+    ) -> Response:
+        """One request on this thread's connection; once more when a kept one had gone stale.
+
+        `headers` is called for each try, since a proof is good only once.
+        """
+        for is_last in (False, True):
+            proved = headers()
+            connection, is_fresh = self._connection()
+            try:
+                connection.request(method, target, body, proved)
+                reply = connection.getresponse()
+                data = reply.read(REPLY_BYTES_MAX + 1)
+            except (OSError, http.client.HTTPException) as cause:
+                self.close()
+                if is_last or is_fresh:
+                    raise Unavailable(
+                        f"no gateway answers at `{self.server}`",
+                        advice="start it with `gateway serve`, or check --server",
+                    ) from cause
+                continue
+            if len(data) > REPLY_BYTES_MAX:
+                self.close()
+                raise Unavailable("the server's answer is larger than any answer of a gateway")
+            names = {name.lower(): value for name, value in reply.getheaders()}
+            return Response(status=reply.status, headers=names, body=data)
+        raise AssertionError("the last try returns or raises")
+
+    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
+        """This thread's connection and whether it is new; a forked process makes its own."""
+        local = self._local
+        if getattr(local, "connection", None) is not None and local.pid == os.getpid():
+            return local.connection, False
+        parts = urlsplit(self.server)
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            local.connection = _Secure(host, parts.port, timeout=TIMEOUT_SECONDS, context=context)
+        else:
+            local.connection = _Plain(host, parts.port, timeout=TIMEOUT_SECONDS)
+        local.pid = os.getpid()
+        return local.connection, True
+
+
+class _Plain(http.client.HTTPConnection):
+    """Closes itself with its thread or its client."""
+
+    def __del__(self) -> None:
+        """Give the socket back."""
+        self.close()
+
+
+class _Secure(http.client.HTTPSConnection):
+    """Closes itself with its thread or its client."""
+
+    def __del__(self) -> None:
+        """Give the socket back."""
+        self.close()
+
+
+def _is_worth_waiting(error: GatewayError) -> bool:
+    if isinstance(error, LimitExceeded):
+        return _retry_after(error) > 0
+    return isinstance(error, Unavailable)
+
+
+def _retry_after(error: GatewayError) -> float:
+    seconds = error.facts.get("retry_after_seconds", 0)
+    return min(float(seconds), 5.0) if isinstance(seconds, (int, float)) else 0.0
