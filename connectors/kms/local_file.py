@@ -104,7 +104,10 @@ class LocalFileKms:
 
     def _files(self, tenant: str) -> list[tuple[int, str]]:
         self._path(tenant, 1)
-        matches = (_FILE.match(entry.name) for entry in self._directory.iterdir())
+        try:
+            matches = [_FILE.match(entry.name) for entry in self._directory.iterdir()]
+        except OSError as cause:
+            raise KeyUnavailable(f"`{self._directory}` cannot be read: {cause.strerror}") from cause
         return [(int(m[2]), m[3]) for m in matches if m and m[1] == tenant]
 
     def _path(self, tenant: str, generation: int) -> Path:

@@ -173,6 +173,6 @@ def public_key_of(text: str) -> bytes:
         key = jws.unb64url(text)
     except NotAuthenticated as cause:
         raise InvalidInput("a public key is 43 characters of base64url") from cause
-    if len(key) != _SEED_BYTES:
-        raise InvalidInput("a public key is 43 characters of base64url")
+    if not jws.is_strong(key):
+        raise InvalidInput("a public key is an Ed25519 point of full order, 43 characters")
     return key

@@ -27,6 +27,11 @@ LEEWAY_SECONDS = 30
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 _ID = re.compile(r"[A-Za-z0-9_.:-]{16,128}\Z")
 _KEY_BYTES = 32
+# y coordinates of the points of order 1, 2, 4 and 8 (RFC 7748 §6.1 tells of the same problem for
+# X25519), also where they are not written modulo p = 2^255 - 19.
+_P = 2**255 - 19
+_Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER = frozenset({0, 1, _P - 1, _P, _P + 1, _Y8, _P - _Y8})
 Clock = Callable[[], float]  # Unix seconds
 
 
@@ -146,9 +151,21 @@ def key_of_jwk(jwk: Any) -> bytes:
     if not isinstance(jwk, dict) or set(jwk) != {"kty", "crv", "x"}:
         raise refused("jwk")
     key = unb64url(jwk["x"]) if isinstance(jwk["x"], str) else b""
-    if jwk["kty"] != "OKP" or jwk["crv"] != "Ed25519" or len(key) != _KEY_BYTES:
+    if jwk["kty"] != "OKP" or jwk["crv"] != "Ed25519" or not is_strong(key):
         raise refused("jwk")
     return key
+
+
+def is_strong(public_key: bytes) -> bool:
+    """Whether it has 32 bytes and is no point of small order.
+
+    Under such a point anybody can make signatures that verify: whoever registered it could
+    later deny every one of its acts.
+    """
+    if len(public_key) != _KEY_BYTES:
+        return False
+    y = int.from_bytes(public_key, "little") & ~(1 << 255)
+    return y not in _SMALL_ORDER
 
 
 def b64url(data: bytes) -> str:

@@ -158,6 +158,18 @@ class KeySheet:
             opened[dek_id] = self._unwrap_one(dek_id, entry, keks[entry.kek])
         return opened
 
+    def dek(self, dek_id: str, key: bytes) -> Dek:
+        """The opened key with what the sheet says of it."""
+        entry = self.entries[dek_id]
+        return Dek(
+            id=dek_id,
+            key=key,
+            shard=entry.shard,
+            leaf=entry.leaf,
+            origin_version=entry.origin_version,
+            group=entry.kek.split("/")[1],
+        )
+
     def _unwrap_one(self, dek_id: str, entry: Entry, kek: bytes) -> bytes:
         if entry.kek.split("/")[0] != self.dataset_id:
             raise IntegrityError("a key sheet names a KEK of another dataset")

@@ -7,6 +7,7 @@ directory. Killed at any step, the old content stands or the new one.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import stat
@@ -105,10 +106,15 @@ def remove_durably(path: Path) -> None:
 
 
 def sweep(directory: Path) -> None:
-    """Remove what killed writers left behind. Only for the one owner of the directory."""
+    """Remove what killed writers left behind; a living writer holds a lock on its file."""
     with _disk(directory):
         for leftover in directory.rglob(f"{_TEMPORARY}*"):
-            leftover.unlink(missing_ok=True)
+            with (
+                contextlib.suppress(FileNotFoundError, BlockingIOError),
+                leftover.open("rb") as file,
+            ):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                leftover.unlink()
 
 
 def sync_dir(path: Path) -> None:
@@ -126,10 +132,11 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        yield temporary
+            yield temporary
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -124,24 +124,21 @@ class KeyVault:
             IntegrityError: the sheet is older, of another identity, edited, or lacks an id.
             KeyUnavailable: the KMS does not answer, or the root was destroyed.
         """
-        wanted = list(dek_ids)
-        with self._lock:
-            path = self._sheet_path(dataset_id, version)
-            sheet = self._read_sheet(path, tenant, dataset_id, version)
-        if sheet is None:
-            raise NotFound(f"version {version} of the dataset has no key sheet")
+        sheet = self._require_sheet(tenant, dataset_id, version)
         sheet.require_generation(generation)
-        return sheet.unwrap(wanted, self._unwrap_kek)
+        return sheet.unwrap(dek_ids, self._unwrap_kek)
+
+    def deks(
+        self, tenant: str, dataset_id: str, version: int, generation: int, dek_ids: Iterable[str]
+    ) -> dict[str, Dek]:
+        """Like `open_deks`, with all that a later version's sheet must say of them."""
+        sheet = self._require_sheet(tenant, dataset_id, version)
+        opened = self.open_deks(tenant, dataset_id, version, generation, dek_ids)
+        return {dek_id: sheet.dek(dek_id, key) for dek_id, key in opened.items()}
 
     def dek_ids(self, tenant: str, dataset_id: str, version: int) -> tuple[str, ...]:
         """Ids in the version's sheet, sorted; NotFound when it has none."""
-        with self._lock:
-            sheet = self._read_sheet(
-                self._sheet_path(dataset_id, version), tenant, dataset_id, version
-            )
-        if sheet is None:
-            raise NotFound(f"version {version} of the dataset has no key sheet")
-        return tuple(sorted(sheet.entries))
+        return tuple(sorted(self._require_sheet(tenant, dataset_id, version).entries))
 
     def detail_key(self, tenant: str, month: str) -> bytes:
         """The key for details of a tenant in a month (`2026-11`, UTC); made at first use."""
@@ -225,6 +222,14 @@ class KeyVault:
             return None
         sheet = KeySheet.open(data, (tenant, dataset_id, version), self._unwrap_kek)
         self._keep_sheet(path, sheet)
+        return sheet
+
+    def _require_sheet(self, tenant: str, dataset_id: str, version: int) -> KeySheet:
+        with self._lock:
+            path = self._sheet_path(dataset_id, version)
+            sheet = self._read_sheet(path, tenant, dataset_id, version)
+        if sheet is None:
+            raise NotFound(f"version {version} of the dataset has no key sheet")
         return sheet
 
     def _keep_sheet(self, path: Path, sheet: KeySheet) -> None:

@@ -110,7 +110,9 @@ class DatasetVersion:
     manifest_digest: str  # SHA-256 hex of the canonical Manifest
     sheet_generation: int  # of the KeySheet in the vault; an older one is refused
     registered_at: str  # ISO 8601 UTC
-    registered_by: str  # subject id
+    registered_by: str  # subject id; "" when it was erased
+    manifest_key: str = ""  # of the Manifest in the object store
+    card_digest: str | None = None  # SHA-256 hex of the provenance card, which stands sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from gateway.errors import GatewayError, IntegrityError, InvalidInput, Unavailab
 from gateway.journal import frames, segments
 from gateway.journal.commit import ANCHOR_SYNC_SECONDS, Batch
 from gateway.journal.durability import Durability
-from gateway.journal.opening import Apply, JournalSetup, Parts, recover
+from gateway.journal.opening import Apply, JournalSetup, Parts, Start, recover
 
 __all__ = ["Journal", "JournalSetup"]
 
@@ -64,7 +64,9 @@ class Journal:
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     @classmethod
-    def open(cls, setup: JournalSetup, apply: Apply, start: int) -> Journal:
+    def open(
+        cls, setup: JournalSetup, apply: Apply, start: int, *, root: bytes | None = None
+    ) -> Journal:
         """Recover, replay, and write the Boot event.
 
         Args:
@@ -72,16 +74,18 @@ class Journal:
             apply: takes every event in index order, before `append` returns its index. What
                 it refuses with a GatewayError is not recorded; it must then be unchanged.
             start: index of the first event that `apply` has not seen (from a snapshot).
+            root: of the events before `start`, as the snapshot names it.
 
         Raises:
             Unavailable: another process writes this journal.
             IntegrityError: acknowledged history was changed; facts: `index`.
+            ForeignStart: `start` and `root` belong to another history.
             ConfigError: another format, or a setup that cannot work.
         """
         setup.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = segments.lock(setup.directory)
         try:
-            journal = cls(setup, apply, recover(setup, apply, start))
+            journal = cls(setup, apply, recover(setup, apply, Start(start, root)))
         except BaseException:
             os.close(lock)
             raise

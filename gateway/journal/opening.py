@@ -25,6 +25,18 @@ from gateway.journal.segments import SEGMENT_BYTES
 Apply = Callable[[Event], None]
 
 
+class ForeignStart(IntegrityError):
+    """The catalogue to go on from was folded from another history than these files hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the catalogue stands: the first event it has not seen, and the root before it."""
+
+    index: int
+    root: bytes | None = None  # None: not known, hence not checked
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalSetup:
     """What an opening needs."""
@@ -60,25 +72,23 @@ class Parts:
     tags: Tags
 
 
-def recover(setup: JournalSetup, apply: Apply, start: int) -> Parts:
+def recover(setup: JournalSetup, apply: Apply, start: Start) -> Parts:
     """Survey, cut, replay, anchor, and open the end of the journal for writing.
 
     Raises:
         IntegrityError: acknowledged history was changed; facts: `index`.
         ConfigError: the files are of another format.
+        ForeignStart: `start` does not belong to this history; nothing was changed.
     """
     log_key = setup.signer.public_key
     found = recovery.survey(
         setup.directory, node=setup.node, log_key=log_key, anchors=setup.anchor_directory
     )
-    if start > found.size:
-        raise IntegrityError(
-            f"the catalogue has seen {start} events, the journal holds {found.size}", index=start
-        )
+    _check_start(found, start)
     last = recovery.cut(setup.directory, found)
     boot, tags = os.urandom(16).hex(), Tags(setup.tag_key)
     composer = Composer(setup.node, boot, setup.details, tags)
-    chains = _replay(found, composer, apply, start)
+    chains = _replay(found, composer, apply, start.index)
     note = found.note or LogCheckpoint(
         origin=origin_of(setup.node), size=0, root=EMPTY_ROOT
     ).signed(setup.signer)
@@ -97,6 +107,16 @@ def recover(setup: JournalSetup, apply: Apply, start: int) -> Parts:
         cut_bytes=found.cut_bytes,
         tags=tags,
     )
+
+
+def _check_start(found: recovery.Found, start: Start) -> None:
+    if start.index > found.size:
+        raise ForeignStart(
+            f"the catalogue has seen {start.index} events, the journal holds {found.size}",
+            index=found.size,
+        )
+    if start.root is not None and found.tree.root(start.index) != start.root:
+        raise ForeignStart("the catalogue was folded from another history", index=start.index)
 
 
 def _replay(found: recovery.Found, composer: Composer, apply: Apply, start: int) -> Chains:

@@ -287,5 +287,41 @@ def test_a_public_key_that_is_none_is_refused(text: str) -> None:
         public_key_of(text)
 
 
+@pytest.mark.parametrize("top", [0, 0x80])
+@pytest.mark.parametrize("y", sorted(jws._SMALL_ORDER))
+def test_a_key_under_which_anybody_can_sign_is_refused(y: int, top: int) -> None:
+    key = bytearray(y.to_bytes(32, "little"))
+    key[-1] |= top
+    with pytest.raises(InvalidInput):
+        public_key_of(jws.b64url(bytes(key)))
+    header = {"typ": "dpop+jwt", "jwk": jws.public_jwk(bytes(key))}
+    claims = {"jti": "j" * 22, "htm": "POST", "htu": URL, "iat": NOW}
+    identity_point = bytes([1]) + bytes(31)
+    with pytest.raises(NotAuthenticated, match="jwk"):
+        check(jws.compose(lambda _: identity_point + bytes(32), header, claims), access_token=None)
+
+
+def test_the_list_of_weak_keys_is_complete() -> None:
+    """y of small order: 8 times the point is the neutral one (RFC 8032 §5.1.4 doubling)."""
+    p = jws._P
+    d = -121665 * pow(121666, -1, p) % p
+    for y in jws._SMALL_ORDER:
+        square = (y * y - 1) * pow(d * y * y + 1, -1, p) % p
+        x = pow(square, (p + 3) // 8, p)
+        if x * x % p != square:
+            x = x * pow(2, (p - 1) // 4, p) % p
+        assert x * x % p == square
+        point = (x, y % p)
+        for _ in range(3):
+            a, b = point
+            t = d * a * a * b * b
+            point = (
+                2 * a * b * pow(1 + t, -1, p) % p,
+                (b * b + a * a) * pow(1 - t, -1, p) % p,
+            )
+        assert point == (0, 1)
+    assert {y % p for y in jws._SMALL_ORDER} == {0, 1, p - 1, jws._Y8, p - jws._Y8}
+
+
 def test_a_public_key_reads_back(identity: IdentityKey) -> None:
     assert public_key_of(identity.public_text) == identity.public_key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,35 @@ def test_what_was_sealed_opens_after_a_restart(vault: KeyVault, tmp_path: Path) 
     opened = reopened(tmp_path).open_deks("clinic", D1, 2, 1, deks)
     assert opened == {d.id: d.key for d in deks.values()}
     assert vault.dek_ids("clinic", D1, 2) == tuple(sorted(deks))
+
+
+def test_an_append_carries_old_keys_with_their_origin(vault: KeyVault, tmp_path: Path) -> None:
+    first = sheet_of(dek(1), dek(2, group="pii"))
+    vault.new_sheet("clinic", D1, 1, first)
+    carried = vault.deks("clinic", D1, 1, 1, first)
+    assert carried == first
+    vault.new_sheet("clinic", D1, 2, {**carried, dek(3).id: dek(3, version=2)})
+    opened = reopened(tmp_path).open_deks("clinic", D1, 2, 1, [dek(1).id, dek(3).id])
+    assert opened == {dek(1).id: dek(1).key, dek(3).id: dek(3).key}
+
+
+def test_many_threads_get_the_same_secret(vault: KeyVault) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(vault.secret, ["order"] * 32))) == 1
+        generations = pool.map(
+            lambda _: vault.new_sheet("clinic", D1, 1, sheet_of(dek(1))), range(8)
+        )
+        assert sorted(generations) == list(range(1, 9))
+
+
+def test_when_the_root_directory_is_away_nothing_new_is_made(
+    vault: KeyVault, tmp_path: Path
+) -> None:
+    (tmp_path / "roots").rename(tmp_path / "away")
+    with pytest.raises(KeyUnavailable):
+        vault.new_sheet("clinic", D1, 1, sheet_of(dek(1)))
+    with pytest.raises(NotFound):
+        vault.dek_ids("clinic", D1, 1)
 
 
 def test_a_newer_sheet_than_the_journal_knows_opens(vault: KeyVault) -> None:

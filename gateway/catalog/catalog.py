@@ -1,0 +1,271 @@
+"""What is: the fold of the journal in memory. Every answer that decides something comes from here.
+
+Events come in index order from one writer (`apply` is given to `Journal.open`); readers on
+the control process's event loop see whole events. Nothing here reads a file, a clock or a
+database, so nothing a decision rests on can be edited on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from gateway.catalog import holdings, streams
+from gateway.catalog.records import DecisionRecord, Identity, KeyRecord, Run, Tenant
+from gateway.catalog.state import State
+from gateway.domain.dataset import Dataset, DatasetRef, DatasetVersion
+from gateway.domain.events import RAISES_POLICY_EPOCH, Event, EventKind
+from gateway.domain.lease import Grant, Lease
+from gateway.errors import IntegrityError, NotFound
+
+T = TypeVar("T")
+
+
+class Catalog:
+    """Present state, and how it follows from events."""
+
+    def __init__(self, state: State | None = None) -> None:
+        """Start empty, or from the state of a snapshot."""
+        self._state = state or State()
+
+    def apply(self, event: Event) -> None:
+        """Take the next event.
+
+        Raises:
+            GatewayError: the event contradicts the state, which is unchanged.
+            IntegrityError: it is not the next one, or of a kind nobody here knows.
+        """
+        state = self._state
+        if event.index != state.index:
+            raise IntegrityError(
+                f"event {event.index} came where {state.index} was due", index=state.index
+            )
+        fold = FOLDS.get(event.kind)
+        if fold is None:
+            raise IntegrityError(f"event {event.index} is of an unknown kind", index=event.index)
+        fold(state, event)
+        state.index = event.index + 1
+        state.newest_us = max(state.newest_us, event.time_us)
+        if event.kind in RAISES_POLICY_EPOCH:
+            state.policy_epoch += 1
+
+    @property
+    def state(self) -> State:
+        """The state itself, for snapshots and comparison; never change it."""
+        return self._state
+
+    @property
+    def index(self) -> int:
+        """How many events are folded in: the index of the next one."""
+        return self._state.index
+
+    @property
+    def policy_epoch(self) -> int:
+        """How often something that can narrow a Plan has happened."""
+        return self._state.policy_epoch
+
+    @property
+    def newest_time(self) -> float:
+        """Time of the newest event (Unix seconds): a clock far behind it is wrong."""
+        return self._state.newest_us / 1_000_000
+
+    # Tenants and identities
+
+    def tenant(self, name: str) -> Tenant:
+        """One tenant; NotFound."""
+        return self._state.tenant(name)
+
+    def tenants(self) -> list[Tenant]:
+        """All tenants, by name."""
+        return [self._state.tenants[name] for name in sorted(self._state.tenants)]
+
+    def identity(self, identity_id: str) -> Identity:
+        """One identity, disabled or not; NotFound."""
+        return _one(self._state.identities, identity_id, "identity")
+
+    def identity_by_thumbprint(self, thumbprint: str) -> Identity:
+        """The identity, not disabled, whose key has this thumbprint; NotFound."""
+        for identity in self._state.identities.values():
+            if identity.thumbprint == thumbprint and not identity.disabled:
+                return identity
+        raise NotFound("no identity has this key")
+
+    def identities(self, tenant: str) -> list[Identity]:
+        """All identities of a tenant, by id."""
+        found = (i for i in self._state.identities.values() if i.tenant == tenant)
+        return sorted(found, key=lambda identity: identity.id)
+
+    # Datasets and rules
+
+    def dataset(self, tenant: str, name: str) -> Dataset:
+        """One dataset; NotFound."""
+        return _one(self._state.datasets, f"{tenant}/{name}", "dataset")
+
+    def datasets(self) -> list[Dataset]:
+        """All datasets, by tenant and name."""
+        return [self._state.datasets[name] for name in sorted(self._state.datasets)]
+
+    def version(self, ref: DatasetRef) -> DatasetVersion:
+        """One version (None = the newest); NotFound."""
+        dataset = self.dataset(ref.tenant, ref.name)
+        if ref.version is None:
+            return dataset.newest
+        for version in dataset.versions:
+            if version.ref == ref:
+                return version
+        raise NotFound(f"no dataset `{ref}`")
+
+    def manifest_key(self, ref: DatasetRef) -> str:
+        """Key of the version's Manifest in the object store; NotFound."""
+        return self.version(ref).manifest_key
+
+    def expect_next_version(self, ref: DatasetRef) -> int:
+        """The number the next VersionRegistered of this dataset must carry."""
+        known = self._state.datasets.get(str(ref.unversioned))
+        return len(known.versions) + 1 if known else 1
+
+    def bundle(self, tenant: str) -> str | None:
+        """Digest of the tenant's rules in force; None = it never published any."""
+        found = self._state.bundles.get(tenant)
+        return found.digest if found else None
+
+    def keys(self) -> list[KeyRecord]:
+        """Signing keys that the log introduced, in that order."""
+        return list(self._state.keys.values())
+
+    # Decisions, grants, streams
+
+    def decision(self, decision_id: str) -> DecisionRecord:
+        """One of the newest Decisions; NotFound (lineage has the older ones)."""
+        return _one(self._state.decisions, decision_id, "decision")
+
+    def decisions(
+        self,
+        *,
+        owner: str | None = None,
+        actor: str | None = None,
+        effect: str | None = None,
+        limit: int | None = None,
+    ) -> list[DecisionRecord]:
+        """The newest Decisions that match, newest first."""
+        found: list[DecisionRecord] = []
+        for record in reversed(self._state.decisions.values()):
+            if limit is not None and len(found) >= limit:
+                break
+            if (
+                owner in (None, record.owner_tenant)
+                and actor in (None, record.actor)
+                and effect in (None, record.effect)
+            ):
+                found.append(record)
+        return found
+
+    def grant(self, grant_id: str) -> Grant:
+        """One Grant, revoked, run out or not; NotFound (also when its plan was erased)."""
+        return _one(self._state.grants, grant_id, "grant")
+
+    def grants(
+        self,
+        *,
+        owner: str | None = None,
+        subject: str | None = None,
+        dataset: DatasetRef | str | None = None,
+        run: str | None = None,
+        tenant: str | None = None,
+    ) -> list[Grant]:
+        """Grants that match all that is given, oldest first.
+
+        Args:
+            owner: tenant whose data it is.
+            subject: who may read, `startup/ml`.
+            dataset: with a version only Grants of that version.
+            run: of this training run.
+            tenant: tenant of the subject.
+        """
+        ref = DatasetRef.parse(dataset) if isinstance(dataset, str) else dataset
+        return [
+            grant
+            for grant in self._grants_of(run)
+            if owner in (None, grant.owner_tenant)
+            and subject in (None, grant.subject)
+            and tenant in (None, grant.subject_tenant)
+            and (ref is None or _covers(ref, grant.plan.dataset))
+        ]
+
+    def _grants_of(self, run: str | None) -> Iterable[Grant]:
+        grants = self._state.grants
+        if run is None:
+            return grants.values()
+        known = self._state.runs.get(run)
+        return [grants[grant] for grant in known.grants] if known else []
+
+    def lease(self, lease_id: str) -> Lease:
+        """One open or lately closed lease; NotFound."""
+        return self._state.lease(lease_id).shown()
+
+    def leases(self, grant: str | None = None, *, open_only: bool = True) -> list[Lease]:
+        """Leases, of one Grant if given, oldest first; closed ones only as long as kept."""
+        state = self._state
+        known = list(state.leases.values())
+        if not open_only:
+            known = [*state.closed_leases.values(), *known]
+        return [lease.shown() for lease in known if grant in (None, lease.grant)]
+
+    def is_token_revoked(self, jti: str) -> bool:
+        """Whether a token was taken back before its time."""
+        return jti in self._state.revoked_tokens
+
+    def run(self, run_id: str) -> Run:
+        """One training run; NotFound."""
+        return _one(self._state.runs, run_id, "run")
+
+    def runs(self) -> Iterator[Run]:
+        """All training runs, oldest first."""
+        return iter(list(self._state.runs.values()))
+
+
+def _one(known: Mapping[str, T], name: str, what: str) -> T:
+    try:
+        return known[name]
+    except KeyError as cause:
+        raise NotFound(f"no {what} `{name[:160]}`") from cause
+
+
+def _covers(wanted: DatasetRef, held: DatasetRef) -> bool:
+    return wanted == held or (wanted.version is None and wanted == held.unversioned)
+
+
+def _nothing(state: State, event: Event) -> None:
+    """Recorded for lineage; no decision rests on it."""
+
+
+FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
+    EventKind.Boot: _nothing,
+    EventKind.KeyIntroduced: holdings.key_introduced,
+    EventKind.TenantHeads: _nothing,
+    EventKind.TenantAdded: holdings.tenant_added,
+    EventKind.TenantSuspended: holdings.tenant_suspended,
+    EventKind.TenantResumed: holdings.tenant_resumed,
+    EventKind.IdentityAdded: holdings.identity_added,
+    EventKind.IdentityDisabled: holdings.identity_disabled,
+    EventKind.VersionRegistered: holdings.version_registered,
+    EventKind.ColumnsClassified: holdings.columns_classified,
+    EventKind.DatasetSuspended: holdings.dataset_suspended,
+    EventKind.DatasetResumed: holdings.dataset_resumed,
+    EventKind.PolicyPublished: holdings.policy_published,
+    EventKind.AccessDecided: streams.access_decided,
+    EventKind.TokenIssued: _nothing,
+    EventKind.TokenRevoked: streams.token_revoked,
+    EventKind.GrantRevoked: streams.grant_revoked,
+    EventKind.LeaseOpened: streams.lease_opened,
+    EventKind.LeaseRenewed: streams.lease_renewed,
+    EventKind.LeaseClosed: streams.lease_closed,
+    EventKind.SegmentIntent: streams.segment_intent,
+    EventKind.SegmentsConfirmed: streams.segments_confirmed,
+    EventKind.SegmentsAcknowledged: streams.segments_acknowledged,
+    EventKind.StreamRefused: _nothing,
+    EventKind.ViewBuilt: _nothing,
+    EventKind.QuestionAsked: _nothing,
+    EventKind.RequestRefused: _nothing,
+    EventKind.RunFinished: streams.run_finished,
+}

@@ -1,0 +1,161 @@
+"""How tenants, identities, datasets, rules and keys follow from events.
+
+Each function takes one kind of event. It checks first and changes afterwards, so that what it
+refuses leaves the state as it was: the journal then does not record the event.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from gateway.catalog.records import Bundle, Identity, KeyRecord, Tenant
+from gateway.catalog.state import State
+from gateway.domain.dataset import Column, Dataset, DatasetRef, DatasetVersion, Split
+from gateway.domain.events import Event
+from gateway.errors import Conflict, InvalidInput, NotFound
+
+
+def key_introduced(state: State, event: Event) -> None:
+    """A signing key counts from here on."""
+    f = event.facts
+    state.keys[f["key_id"]] = KeyRecord(
+        key_id=f["key_id"], use=f["use"], public_key=f["public_key"], index=event.index
+    )
+
+
+def tenant_added(state: State, event: Event) -> None:
+    """A new organisation."""
+    name = event.facts["tenant"]
+    if name in state.tenants:
+        raise Conflict(f"tenant `{name}` exists already", advice="choose another name")
+    state.tenants[name] = Tenant(name=name, added_at=event.time)
+
+
+def tenant_suspended(state: State, event: Event) -> None:
+    """Nothing of this tenant is released until it is resumed."""
+    tenant = state.tenant(event.facts["tenant"])
+    state.tenants[tenant.name] = replace(tenant, suspended=True)
+
+
+def tenant_resumed(state: State, event: Event) -> None:
+    """Undo a suspension."""
+    tenant = state.tenant(event.facts["tenant"])
+    state.tenants[tenant.name] = replace(tenant, suspended=False)
+
+
+def identity_added(state: State, event: Event) -> None:
+    """A person or job of a tenant, with its public key; neither may be known already."""
+    f = event.facts
+    state.tenant(event.owner_tenant)
+    if f["identity"] in state.identities:
+        raise Conflict(f"identity `{f['identity']}` exists already", advice="choose another name")
+    if any(known.thumbprint == f["thumbprint"] for known in state.identities.values()):
+        raise Conflict("this public key belongs to another identity", advice="make a new key")
+    state.identities[f["identity"]] = Identity(
+        id=f["identity"],
+        tenant=event.owner_tenant,
+        type=f["type"],
+        roles=tuple(f["roles"]),
+        thumbprint=f["thumbprint"],
+        public_key=f["public_key"],
+        added_at=event.time,
+    )
+
+
+def identity_disabled(state: State, event: Event) -> None:
+    """It proves nothing any more."""
+    name = event.facts["identity"]
+    if name not in state.identities:
+        raise NotFound(f"no identity `{name}`")
+    state.identities[name] = replace(state.identities[name], disabled=True)
+
+
+def version_registered(state: State, event: Event) -> None:
+    """The next version of a dataset; compare-and-set on its number."""
+    f = event.facts
+    state.tenant(event.owner_tenant)
+    known = state.datasets.get(f["dataset"])
+    expected = known.newest.ref.version if known else 0
+    if f["version"] != (expected or 0) + 1:
+        raise Conflict(
+            f"the next version of `{f['dataset']}` is {(expected or 0) + 1}, not {f['version']}"
+        )
+    if known is not None and known.dataset_id != f["dataset_id"]:
+        raise Conflict(f"`{f['dataset']}` is another dataset")
+    if known is None and any(d.dataset_id == f["dataset_id"] for d in state.datasets.values()):
+        raise Conflict("this dataset id is in use")
+    version = _version(event)
+    details = event.details or {}
+    card = details.get("card") or (known.card if known else {})
+    tenant, _, name = f["dataset"].partition("/")
+    state.datasets[f["dataset"]] = Dataset(
+        tenant=tenant,
+        name=name,
+        dataset_id=f["dataset_id"],
+        tags=known.tags if known else {},
+        versions=(*(known.versions if known else ()), version),
+        suspended=known.suspended if known else False,
+        card=card,
+    )
+
+
+def _version(event: Event) -> DatasetVersion:
+    f = event.facts
+    tenant, _, name = f["dataset"].partition("/")
+    registered = time.gmtime(event.time_us // 1_000_000)
+    return DatasetVersion(
+        ref=DatasetRef(tenant, name, f["version"]),
+        dataset_id=f["dataset_id"],
+        columns=tuple(Column(**column) for column in f["columns"]),
+        splits=tuple(Split(**split) for split in f["splits"]),
+        rows=f["rows"],
+        bytes=f["bytes"],
+        shards=f["shards"],
+        profile=f["profile"],
+        manifest_digest=f["manifest_digest"],
+        sheet_generation=f["sheet_generation"],
+        registered_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", registered),
+        registered_by=event.actor or "",
+        manifest_key=f["manifest_key"],
+        card_digest=f.get("card_digest"),
+    )
+
+
+def columns_classified(state: State, event: Event) -> None:
+    """The whole set of tags of each named column."""
+    f = event.facts
+    dataset = state.dataset(f["dataset"], f["dataset_id"])
+    known = {column.field_id for version in dataset.versions for column in version.columns}
+    given = {int(field): tuple(sorted(set(tags))) for field, tags in f["tags"].items()}
+    if not known.issuperset(given):
+        raise InvalidInput(f"`{f['dataset']}` has no column of field id {min(set(given) - known)}")
+    state.datasets[f["dataset"]] = replace(dataset, tags={**dataset.tags, **given})
+
+
+def dataset_suspended(state: State, event: Event) -> None:
+    """Nothing of this dataset is released until it is resumed."""
+    dataset = state.dataset(event.facts["dataset"], event.facts["dataset_id"])
+    state.datasets[event.facts["dataset"]] = replace(dataset, suspended=True)
+
+
+def dataset_resumed(state: State, event: Event) -> None:
+    """Undo a suspension."""
+    dataset = state.dataset(event.facts["dataset"], event.facts["dataset_id"])
+    state.datasets[event.facts["dataset"]] = replace(dataset, suspended=False)
+
+
+def policy_published(state: State, event: Event) -> None:
+    """These rules of a tenant are in force from here on."""
+    f = event.facts
+    if f["tenant"] != event.owner_tenant:
+        raise InvalidInput("rules are published by the tenant that they belong to")
+    state.tenant(f["tenant"])
+    state.bundles[f["tenant"]] = Bundle(
+        tenant=f["tenant"],
+        digest=f["bundle"],
+        files=f["files"],
+        rules=f["rules"],
+        index=event.index,
+        published_at=event.time,
+    )

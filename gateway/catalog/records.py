@@ -1,0 +1,151 @@
+"""What the catalogue knows besides the domain's values: tenants, identities, decisions, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.domain.lease import Lease, OrderSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """An organisation."""
+
+    name: str
+    added_at: float  # Unix seconds
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A person or job that can prove who it is."""
+
+    id: str  # `startup/ml`
+    tenant: str
+    type: str  # `person` | `job`
+    roles: tuple[str, ...]
+    thumbprint: str  # RFC 7638, of public_key
+    public_key: str
+    added_at: float  # Unix seconds
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The rules of one tenant in force."""
+
+    tenant: str
+    digest: str  # SHA-256 hex; the files are stored under it
+    files: int
+    rules: int
+    index: int  # of the event that put it in force
+    published_at: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """A signing key that the log introduced."""
+
+    key_id: str
+    use: str
+    public_key: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """One recorded Decision, for `explain` and lists; the newest only (lineage has them all)."""
+
+    id: str
+    index: int
+    time: float  # Unix seconds
+    owner_tenant: str
+    actor_tenant: str | None
+    actor: str | None  # None when it was erased
+    action: str
+    effect: str  # `allow` | `deny`
+    dataset: str | None
+    dataset_id: str | None
+    version: int | None
+    split: str | None
+    purpose: str | None
+    reasons: tuple[str, ...]  # codes
+    rules: tuple[str, ...]
+    bundle: str
+    policy_epoch: int
+    catalog_index: int
+    columns: tuple[int, ...]  # field ids
+    masks: Mapping[str, str]  # field id -> mask
+    grant: str | None
+    run: str | None
+    details: Mapping[str, Any] | None  # plan, request, advice; None when erased
+
+    @property
+    def advice(self) -> str | None:
+        """What would have to change, as the requester was told."""
+        return self.details.get("advice") if self.details else None
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """A training job, as far as the gateway saw it."""
+
+    id: str
+    subject: str
+    subject_tenant: str
+    first_at: float  # Unix seconds
+    last_at: float
+    grants: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()  # `tenant/name@version`
+    purposes: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()  # tenants
+    leases: int = 0
+    rows_confirmed: int = 0  # handed to the kernel or ring
+    rows_acknowledged: int = 0  # the client says it has them
+    model: str | None = None
+    artifact_sha256: str | None = None
+    finished_at: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class LeaseState:
+    """An open (or lately closed) stream with what was charged for it."""
+
+    id: str
+    grant: str
+    run: str | None
+    order: OrderSpec
+    opened_at: int
+    expires_at: int
+    policy_epoch: int
+    plan_digest: str
+    worker: int
+    segments: int
+    view: bool
+    closed: str | None = None
+    confirmed: set[int] = field(default_factory=set)
+    free: set[int] = field(default_factory=set)  # delivered before under the same order
+    charged_rows: int = 0  # by intents of this lease
+    charged_bytes: int = 0
+    settled_rows: int = 0  # of these, confirmed
+    settled_bytes: int = 0
+    rows_acknowledged: int = 0
+
+    def shown(self) -> Lease:
+        """The domain's value."""
+        return Lease(
+            id=self.id,
+            grant=self.grant,
+            run=self.run,
+            order=self.order,
+            opened_at=self.opened_at,
+            expires_at=self.expires_at,
+            policy_epoch=self.policy_epoch,
+            plan_digest=self.plan_digest,
+            worker=self.worker,
+            segments=self.segments,
+            closed=self.closed,
+            confirmed=frozenset(self.confirmed),
+        )

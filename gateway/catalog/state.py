@@ -1,0 +1,67 @@
+"""Everything the catalogue is made of: plain values, so that it can be saved and compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.catalog.ranges import Ranges
+from gateway.catalog.records import (
+    Bundle,
+    DecisionRecord,
+    Identity,
+    KeyRecord,
+    LeaseState,
+    Run,
+    Tenant,
+)
+from gateway.domain.dataset import Dataset
+from gateway.domain.lease import Grant
+from gateway.errors import Conflict, NotFound
+
+DECISIONS_KEPT = 10_000
+CLOSED_LEASES_KEPT = 10_000
+
+
+@dataclass(slots=True)
+class State:
+    """The fold of the first `index` events."""
+
+    index: int = 0
+    policy_epoch: int = 0
+    newest_us: int = 0  # time of the newest event, Unix microseconds
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    identities: dict[str, Identity] = field(default_factory=dict)
+    datasets: dict[str, Dataset] = field(default_factory=dict)  # by `tenant/name`
+    bundles: dict[str, Bundle] = field(default_factory=dict)  # by tenant
+    keys: dict[str, KeyRecord] = field(default_factory=dict)
+    grants: dict[str, Grant] = field(default_factory=dict)
+    erased_grants: dict[str, str] = field(default_factory=dict)  # id -> owner; plan was erased
+    leases: dict[str, LeaseState] = field(default_factory=dict)  # open ones
+    closed_leases: dict[str, LeaseState] = field(default_factory=dict)  # the newest
+    delivered: dict[str, Ranges] = field(default_factory=dict)  # grant and order -> segments
+    decisions: dict[str, DecisionRecord] = field(default_factory=dict)  # the newest
+    runs: dict[str, Run] = field(default_factory=dict)
+    revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expires_at
+
+    def tenant(self, name: str) -> Tenant:
+        """The tenant, or NotFound."""
+        try:
+            return self.tenants[name]
+        except KeyError as cause:
+            raise NotFound(f"no tenant `{name[:80]}`") from cause
+
+    def dataset(self, name: str, dataset_id: str) -> Dataset:
+        """The dataset `tenant/name`; Conflict when it is another one of that name."""
+        found = self.datasets.get(name)
+        if found is None:
+            raise NotFound(f"no dataset `{name[:160]}`")
+        if found.dataset_id != dataset_id:
+            raise Conflict(f"`{name}` is another dataset now")
+        return found
+
+    def lease(self, lease_id: str) -> LeaseState:
+        """The open or lately closed lease, or NotFound."""
+        found = self.leases.get(lease_id) or self.closed_leases.get(lease_id)
+        if found is None:
+            raise NotFound(f"no lease `{lease_id[:80]}`")
+        return found

@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.catalog.catalog import FOLDS, Catalog
+from gateway.catalog.state import State
+from gateway.domain.dataset import DatasetRef
+from gateway.domain.events import RAISES_POLICY_EPOCH, Event, EventDraft, EventKind
+from gateway.errors import Conflict, GatewayError, IntegrityError, InvalidInput, NotFound
+from tests.catalog import happenings as h
+
+Teller = Callable[..., Catalog]
+
+
+def tell(catalog: Catalog, *drafts: EventDraft) -> Catalog:
+    """Apply drafts as the journal would, each second one second later."""
+    for draft in drafts:
+        draft.check()
+        catalog.apply(
+            Event(
+                node="n1",
+                index=catalog.index,
+                boot="00",
+                time_us=1_790_000_000_000_000 + catalog.index * 1_000_000,
+                kind=draft.kind,
+                owner_tenant=draft.owner_tenant,
+                actor_tenant=draft.actor_tenant,
+                actor_tag=None,
+                facts=draft.facts,
+                sealed=None,
+                chains={},
+                actor=draft.actor,
+                details=copy.deepcopy(dict(draft.details)),
+            )
+        )
+    return catalog
+
+
+def world(*drafts: EventDraft) -> Catalog:
+    return tell(Catalog(), *h.WORLD, *drafts)
+
+
+def refuses(catalog: Catalog, error: type[GatewayError], *drafts: EventDraft) -> None:
+    before = copy.deepcopy(catalog.state)
+    with pytest.raises(error):
+        tell(catalog, *drafts)
+    assert catalog.state == before
+
+
+def streaming(*drafts: EventDraft) -> Catalog:
+    return world(h.decided(), h.opened(), *drafts)
+
+
+def rows_charged(catalog: Catalog, grant: str = "1") -> int:
+    return catalog.grant(h.named("grant_", grant)).rows_charged
+
+
+def test_every_kind_of_event_has_its_fold() -> None:
+    assert set(FOLDS) == set(EventKind)
+
+
+def test_an_event_out_of_order_is_refused() -> None:
+    catalog = world()
+    draft = h.policy()
+    for index in (catalog.index - 1, catalog.index + 1):
+        event = Event(
+            node="n1",
+            index=index,
+            boot="00",
+            time_us=0,
+            kind=draft.kind,
+            owner_tenant="clinic",
+            actor_tenant=None,
+            actor_tag=None,
+            facts=draft.facts,
+            sealed=None,
+            chains={},
+        )
+        with pytest.raises(IntegrityError):
+            catalog.apply(event)
+
+
+@pytest.mark.parametrize(
+    ("draft", "error"),
+    [
+        (h.tenant("clinic"), Conflict),
+        (h.identity(), Conflict),
+        (h.identity("startup/other", "k1"), Conflict),
+        (h.identity("nobody/ml", "k9"), NotFound),
+        (h.version(1), Conflict),
+        (h.version(3), Conflict),
+        (h.version(2, dataset_id="ee" * 16), Conflict),
+        (h.version(1, dataset="clinic/other"), Conflict),
+        (h.version(1, dataset="nobody/icu", dataset_id="ee" * 16), NotFound),
+        (h.classified(f3=["pii"]), InvalidInput),
+        (h.policy("nobody"), NotFound),
+        (h.revoked("9"), NotFound),
+        (h.opened(grant="9"), NotFound),
+        (h.intent(0, 0, 1), NotFound),
+        (h.closed("9"), NotFound),
+        (h.decided(effect="deny"), InvalidInput),
+        (h.decided(expires_at=None), InvalidInput),
+        (h.decided(columns=[1]), InvalidInput),
+        (h.decided(masks={}), InvalidInput),
+        (h.decided(version=2), InvalidInput),
+        (h.decided(purpose="marketing"), InvalidInput),
+    ],
+)
+def test_what_contradicts_the_state_is_refused_and_changes_nothing(
+    draft: EventDraft, error: type[GatewayError]
+) -> None:
+    refuses(world(), error, draft)
+
+
+def test_a_grant_without_its_plan_is_refused() -> None:
+    bare = h.decided()
+    no_plan = EventDraft(
+        kind=bare.kind, owner_tenant="clinic", actor_tenant="startup", actor="startup/ml",
+        facts=bare.facts, details={},
+    )  # fmt: skip
+    refuses(world(), InvalidInput, no_plan)
+
+
+def test_nothing_is_intended_under_a_revoked_grant_or_a_closed_lease() -> None:
+    refuses(streaming(h.revoked("1")), Conflict, h.intent(0, 0, 10))
+    refuses(streaming(h.revoked("1")), Conflict, h.opened("2"))
+    refuses(streaming(h.closed()), Conflict, h.intent(0, 0, 10))
+    refuses(streaming(), InvalidInput, h.intent(3, 2, 10))
+    refuses(streaming(), InvalidInput, h.intent(99, 100, 10))
+    refuses(streaming(), InvalidInput, h.confirmed(100, rows=1))
+
+
+def test_the_same_decision_grant_or_lease_twice_is_refused() -> None:
+    refuses(streaming(), Conflict, h.decided())
+    refuses(streaming(), Conflict, h.decided("2", grant=False, decision=h.named("dec_", "1")))
+    refuses(streaming(), Conflict, h.opened())
+    refuses(streaming(h.closed()), Conflict, h.opened())
+
+
+def test_a_disabled_identity_is_not_found_by_its_key() -> None:
+    catalog = world()
+    assert catalog.identity_by_thumbprint("thumb-k1").id == "startup/ml"
+    disabled = EventDraft(
+        kind=EventKind.IdentityDisabled,
+        owner_tenant="startup",
+        facts={"identity": "startup/ml"},
+    )
+    tell(catalog, disabled)
+    with pytest.raises(NotFound):
+        catalog.identity_by_thumbprint("thumb-k1")
+    assert catalog.identity("startup/ml").disabled
+    assert [i.id for i in catalog.identities("startup")] == ["startup/ml"]
+
+
+def test_what_is_not_there_is_not_found() -> None:
+    catalog = world()
+    asks: list[Callable[[], Any]] = [
+        lambda: catalog.tenant("x"),
+        lambda: catalog.identity("x"),
+        lambda: catalog.dataset("clinic", "x"),
+        lambda: catalog.version(DatasetRef("clinic", "icu", 2)),
+        lambda: catalog.grant("x"),
+        lambda: catalog.lease("x"),
+        lambda: catalog.decision("x"),
+        lambda: catalog.run("x"),
+    ]
+    for ask in asks:
+        with pytest.raises(NotFound):
+            ask()
+    assert catalog.bundle("startup") is None
+
+
+def test_the_policy_epoch_counts_what_can_narrow_a_plan_and_nothing_else() -> None:
+    catalog = streaming()
+    assert catalog.policy_epoch == 2  # classified, published
+    drafts = {
+        EventKind.PolicyPublished: h.policy("startup"),
+        EventKind.ColumnsClassified: h.classified(f1=["pii"]),
+        EventKind.DatasetSuspended: h.on_dataset(EventKind.DatasetSuspended),
+        EventKind.DatasetResumed: h.on_dataset(EventKind.DatasetResumed),
+        EventKind.GrantRevoked: h.revoked("1"),
+        EventKind.IdentityDisabled: EventDraft(
+            kind=EventKind.IdentityDisabled,
+            owner_tenant="startup",
+            facts={"identity": "startup/ml"},
+        ),
+        EventKind.TenantSuspended: EventDraft(
+            kind=EventKind.TenantSuspended, owner_tenant="startup", facts={"tenant": "startup"}
+        ),
+        EventKind.TenantResumed: EventDraft(
+            kind=EventKind.TenantResumed, owner_tenant="startup", facts={"tenant": "startup"}
+        ),
+    }
+    assert set(drafts) == RAISES_POLICY_EPOCH
+    for number, draft in enumerate(drafts.values(), 3):
+        tell(catalog, draft)
+        assert catalog.policy_epoch == number
+    tell(catalog, h.denied(), h.identity("startup/b", "k2"), h.version(2))
+    assert catalog.policy_epoch == 10
+
+
+def test_a_dataset_is_the_fold_of_its_events() -> None:
+    catalog = world()
+    dataset = catalog.dataset("clinic", "icu")
+    assert dataset.tags == {1: ("pii.indirect",), 2: ("health", "health.special")}
+    assert dataset.card["title"] == "ICU stays"
+    assert dataset.newest.registered_by == "clinic/anna"
+    assert dataset.newest.registered_at == "2026-09-21T14:13:24Z"
+    assert catalog.expect_next_version(DatasetRef("clinic", "icu")) == 2
+    assert catalog.expect_next_version(DatasetRef("clinic", "new")) == 1
+    tell(catalog, h.version(2, manifest_key="objects/m2"))
+    assert catalog.version(DatasetRef("clinic", "icu")).ref.version == 2
+    assert catalog.manifest_key(DatasetRef("clinic", "icu", 1)) == "objects/m1"
+    assert catalog.manifest_key(DatasetRef("clinic", "icu", 2)) == "objects/m2"
+    assert catalog.dataset("clinic", "icu").tags == dataset.tags
+    tell(catalog, h.on_dataset(EventKind.DatasetSuspended))
+    assert catalog.dataset("clinic", "icu").suspended
+    assert [d.name for d in catalog.datasets()] == ["icu"]
+
+
+def test_a_grant_carries_the_plan_that_was_decided() -> None:
+    catalog = streaming(h.denied())
+    grant = catalog.grant(h.named("grant_", "1"))
+    assert grant.plan == h.plan()
+    assert grant.plan.digest == h.plan().digest
+    assert (grant.subject, grant.owner_tenant, grant.run) == ("startup/ml", "clinic", "r1")
+    assert catalog.decision(h.named("dec_", "no")).advice == "ask for health-research"
+    assert [d.effect for d in catalog.decisions(owner="clinic")] == ["deny", "allow"]
+    assert [d.effect for d in catalog.decisions(effect="deny", limit=1)] == ["deny"]
+    assert catalog.decisions(owner="startup") == []
+
+
+def test_grants_are_found_by_every_selector() -> None:
+    catalog = world(h.decided("1"), h.decided("2", run=None))
+    assert len(catalog.grants()) == 2
+    assert len(catalog.grants(owner="clinic", subject="startup/ml", tenant="startup")) == 2
+    assert [g.id for g in catalog.grants(run="r1")] == [h.named("grant_", "1")]
+    assert catalog.grants(run="other") == []
+    assert len(catalog.grants(dataset="clinic/icu")) == 2
+    assert len(catalog.grants(dataset=DatasetRef("clinic", "icu", 1))) == 2
+    assert catalog.grants(dataset="clinic/icu@2") == catalog.grants(owner="startup") == []
+
+
+def test_an_erased_grant_permits_nothing_and_its_id_stays_taken() -> None:
+    catalog = world()
+    draft = h.decided()
+    event = Event(
+        node="n1", index=catalog.index, boot="00", time_us=1, kind=draft.kind,
+        owner_tenant="clinic", actor_tenant="startup", actor_tag="ab", facts=draft.facts,
+        sealed=None, chains={}, details=None,
+    )  # fmt: skip
+    catalog.apply(event)
+    with pytest.raises(NotFound):
+        catalog.grant(h.named("grant_", "1"))
+    refuses(catalog, Conflict, h.decided(decision=h.named("dec_", "2")))
+    tell(catalog, h.opened(), h.intent(0, 1, 10), h.closed(), h.revoked("1"))
+
+
+def test_intents_charge_and_the_close_gives_back_what_was_never_confirmed() -> None:
+    catalog = streaming(h.intent(0, 3, 400))
+    assert rows_charged(catalog) == 400
+    tell(catalog, h.confirmed(0, 1, rows=200))
+    assert rows_charged(catalog) == 400
+    assert catalog.lease(h.named("lease_", "1")).confirmed == {0, 1}
+    tell(catalog, h.closed(), h.closed())
+    grant = catalog.grant(h.named("grant_", "1"))
+    assert (grant.rows_charged, grant.bytes_charged) == (200, 2000)
+    assert catalog.leases() == []
+    assert [x.closed for x in catalog.leases(open_only=False)] == ["returned"]
+
+
+def test_rows_confirmed_after_the_close_are_charged_after_all() -> None:
+    catalog = streaming(h.intent(0, 1, 200), h.closed())
+    assert rows_charged(catalog) == 0
+    tell(catalog, h.confirmed(0, rows=100))
+    assert rows_charged(catalog) == 100
+
+
+def test_delivering_the_same_segments_again_in_the_same_order_is_free() -> None:
+    first = (h.intent(0, 3, 400), h.confirmed(0, 1, 2, 3, rows=400), h.closed())
+    catalog = streaming(*first, h.opened("2"), h.intent(1, 3, 300, lease="2"))
+    assert rows_charged(catalog) == 400
+    tell(catalog, h.confirmed(1, 2, 3, rows=300, lease="2"), h.closed("2"))
+    assert rows_charged(catalog) == 400
+    tell(catalog, h.opened("3"), h.intent(2, 5, 400, lease="3"))
+    assert rows_charged(catalog) == 800
+
+
+def test_another_epoch_or_seed_is_charged_again() -> None:
+    for change in ({"epoch": 1}, {"seed": 8}, {"rank": 1, "world": 2}):
+        first = (h.intent(0, 3, 400), h.confirmed(0, 1, 2, 3, rows=400), h.closed())
+        catalog = streaming(
+            *first, h.opened("2", order={**h.ORDER, **change}), h.intent(0, 3, 400, lease="2")
+        )
+        assert rows_charged(catalog) == 800
+
+
+def test_a_run_gathers_its_grants_and_what_it_received() -> None:
+    catalog = streaming(
+        h.intent(0, 3, 400),
+        h.confirmed(0, 1, rows=200),
+        h.streamed(EventKind.SegmentsAcknowledged, lease=h.named("lease_", "1"), upto=1, rows=100),
+        h.streamed(EventKind.SegmentsAcknowledged, lease=h.named("lease_", "1"), upto=2, rows=200),
+        h.streamed(EventKind.SegmentsAcknowledged, lease=h.named("lease_", "1"), upto=1, rows=100),
+        EventDraft(
+            kind=EventKind.RunFinished,
+            owner_tenant="startup",
+            facts={"run": "r1", "model": "sepsis-v2", "artifact_sha256": h.sha("model")},
+        ),
+    )
+    (run,) = catalog.runs()
+    assert run == catalog.run("r1")
+    assert (run.rows_confirmed, run.rows_acknowledged, run.leases) == (200, 200, 1)
+    assert (run.datasets, run.purposes) == (("clinic/icu@1",), ("health-research",))
+    assert (run.model, run.owners) == ("sepsis-v2", ("clinic",))
+
+
+def test_a_revoked_token_is_forgotten_only_after_it_ran_out() -> None:
+    def taken(jti: str, expires_at: int) -> EventDraft:
+        return EventDraft(
+            kind=EventKind.TokenRevoked,
+            owner_tenant="startup",
+            facts={"jti": jti, "expires_at": expires_at},
+        )
+
+    catalog = world(taken("a", 1_789_999_948), taken("b", 1_790_000_600))
+    assert catalog.is_token_revoked("a")
+    tell(catalog, taken("c", 1_790_000_600))
+    assert not catalog.is_token_revoked("a")
+    assert catalog.is_token_revoked("b")
+
+
+def test_only_the_newest_decisions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.catalog.streams.DECISIONS_KEPT", 5)
+    catalog = world(*(h.denied(str(n)) for n in range(8)))
+    assert len(catalog.decisions()) == 5
+    assert catalog.decisions()[0].id == h.named("dec_", "7")
+    with pytest.raises(NotFound):
+        catalog.decision(h.named("dec_", "2"))
+
+
+def test_an_empty_catalogue_knows_nobody() -> None:
+    assert Catalog().state == State()
+    assert Catalog().tenants() == Catalog().datasets() == Catalog().grants() == []

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.catalog.catalog import Catalog
+from gateway.catalog.restore import restore
+from gateway.catalog.snapshot import FILE_NAME, load, load_snapshot, save
+from gateway.catalog.state import State
+from gateway.crypto.signing import Signer
+from gateway.domain.events import EventDraft, EventKind
+from gateway.errors import IntegrityError
+from gateway.journal.journal import Journal
+from tests.catalog import happenings as h
+from tests.journal.places import LOG, refused_request, setup
+
+KEY = b"s" * 32
+HISTORY = (
+    *h.WORLD,
+    h.version(2, manifest_key="objects/m2"),
+    h.denied(),
+    h.decided("1"),
+    h.decided("2", run=None),
+    h.opened("1"),
+    h.intent(0, 3, 400),
+    h.confirmed(0, 2, rows=200),
+    h.opened("2"),
+    h.intent(0, 1, 200, lease="2"),
+    h.closed("2", "lease-revoked"),
+    h.revoked("2"),
+    EventDraft(
+        kind=EventKind.TokenRevoked,
+        owner_tenant="startup",
+        facts={"jti": "j1", "expires_at": 1_900_000_000},
+    ),
+    EventDraft(
+        kind=EventKind.KeyIntroduced,
+        owner_tenant="platform",
+        facts={"use": "token", "key_id": "token-1", "public_key": "k"},
+    ),
+)
+
+
+def lived(base: Path, *drafts: EventDraft) -> tuple[State, str]:
+    """A history in a journal; its state and LogCheckpoint at rest."""
+    catalog = Catalog()
+    with Journal.open(setup(base), catalog.apply, 0) as journal:
+        for draft in drafts or HISTORY:
+            journal.append(draft)
+    return catalog.state, journal.checkpoint()
+
+
+def test_without_a_snapshot_there_is_none(tmp_path: Path) -> None:
+    assert load(tmp_path / "none", KEY, LOG.public_key) is None
+
+
+@pytest.mark.parametrize("place", [0, 35, 200, 500, -65, -1])
+def test_a_snapshot_with_a_flipped_bit_is_thrown_away(tmp_path: Path, place: int) -> None:
+    state, note = lived(tmp_path)
+    save(Catalog(state), tmp_path / "snapshots", note, KEY, LOG)
+    path = tmp_path / "snapshots" / FILE_NAME
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    assert load(tmp_path / "snapshots", KEY, LOG.public_key) is None
+
+
+def test_a_truncated_snapshot_is_thrown_away_at_every_length(tmp_path: Path) -> None:
+    state, note = lived(tmp_path)
+    save(Catalog(state), tmp_path / "snapshots", note, KEY, LOG)
+    path = tmp_path / "snapshots" / FILE_NAME
+    data = path.read_bytes()
+    for length in range(0, len(data), 37):
+        path.write_bytes(data[:length])
+        assert load(tmp_path / "snapshots", KEY, LOG.public_key) is None
+
+
+def test_a_snapshot_under_another_key_or_signer_is_thrown_away(tmp_path: Path) -> None:
+    state, note = lived(tmp_path)
+    save(Catalog(state), tmp_path / "snapshots", note, KEY, LOG)
+    other = Signer(b"o" * 32, "log")
+    assert load(tmp_path / "snapshots", b"x" * 32, LOG.public_key) is None
+    assert load(tmp_path / "snapshots", KEY, other.public_key) is None
+    save(Catalog(state), tmp_path / "snapshots", note, KEY, other)
+    assert load(tmp_path / "snapshots", KEY, other.public_key) is None
+
+
+def test_no_snapshot_is_taken_while_events_are_in_flight(tmp_path: Path) -> None:
+    state, note = lived(tmp_path)
+    state.index += 1
+    assert not save(Catalog(state), tmp_path / "snapshots", note, KEY, LOG)
+    assert not (tmp_path / "snapshots").exists()
+
+
+def test_a_snapshot_shows_nothing_of_what_it_holds(tmp_path: Path) -> None:
+    state, note = lived(tmp_path)
+    save(Catalog(state), tmp_path / "snapshots", note, KEY, LOG)
+    data = (tmp_path / "snapshots" / FILE_NAME).read_bytes()
+    for word in (b"clinic", b"startup", b"age", b"ICU"):
+        assert word not in data
+
+
+def test_live_replayed_and_loaded_states_are_the_same(tmp_path: Path) -> None:
+    live, note = lived(tmp_path)
+    replayed = Catalog()
+    journal = Journal.open(setup(tmp_path), lambda e: _until(replayed, e, live.index), 0)
+    journal.close()
+    assert replayed.state == live
+    assert save(Catalog(live), tmp_path / "snapshots", note, KEY, LOG)
+    loaded = load_snapshot(tmp_path / "snapshots", KEY, LOG.public_key)
+    assert loaded is not None
+    assert loaded.catalog.state == live
+    assert loaded.root == journal.root(live.index)
+
+
+def _until(catalog: Catalog, event: object, stop: int) -> None:
+    if catalog.index < stop:
+        catalog.apply(event)  # type: ignore[arg-type]
+
+
+def test_a_start_replays_only_what_came_after_the_snapshot(tmp_path: Path) -> None:
+    live, note = lived(tmp_path)
+    save(Catalog(live), tmp_path / "snapshots", note, KEY, LOG)
+    catalog, journal = restore(setup(tmp_path), tmp_path / "snapshots", KEY)
+    with journal:
+        journal.wait_durable(journal.append(h.version(3)))
+    again, journal = restore(setup(tmp_path), tmp_path / "snapshots", KEY)
+    journal.close()
+    assert again.dataset("clinic", "icu") == catalog.dataset("clinic", "icu")
+    assert again.dataset("clinic", "icu").newest.ref.version == 3
+
+
+def test_a_snapshot_of_another_history_is_not_obeyed(tmp_path: Path) -> None:
+    lived(tmp_path, h.tenant("platform"), h.tenant("clinic"))
+    shutil.copytree(tmp_path, tmp_path / "fork")
+    catalog, journal = restore(setup(tmp_path), tmp_path / "none", KEY)
+    with journal:
+        journal.append(h.tenant("evil"))
+    save(catalog, tmp_path / "snapshots", journal.checkpoint(), KEY, LOG)
+    for more in (0, 40):  # the other history: shorter, then longer than the snapshot
+        shutil.copytree(tmp_path / "snapshots", tmp_path / "stolen", dirs_exist_ok=True)
+        found, journal = restore(setup(tmp_path / "fork"), tmp_path / "stolen", KEY)
+        with journal:
+            assert [t.name for t in found.tenants()] == ["clinic", "platform"]
+            for number in range(more or 40):
+                journal.append(refused_request(number))
+        assert not (tmp_path / "stolen" / FILE_NAME).exists()
+
+
+def test_a_changed_journal_is_refused_with_or_without_a_snapshot(tmp_path: Path) -> None:
+    live, note = lived(tmp_path)
+    save(Catalog(live), tmp_path / "snapshots", note, KEY, LOG)
+    path = next((tmp_path / "journal").glob("*.log"))
+    path.write_bytes(path.read_bytes().replace(b"thumb-k1", b"thumb-k2"))
+    for snapshots in ("snapshots", "none"):
+        with pytest.raises(IntegrityError):
+            restore(setup(tmp_path), tmp_path / snapshots, KEY)
