@@ -82,7 +82,9 @@ class DetailSealer:
         if set(sealed) != _MEMBERS or sealed["key"] != f"{tenant}/{month}":
             raise IntegrityError("a sealed detail belongs to another key")
         key = self._key(tenant, month, place)
-        if not hmac.compare_digest(commitment(key).encode(), str(sealed["commitment"]).encode()):
+        stated = sealed["commitment"]
+        is_ascii = isinstance(stated, str) and stated.isascii()
+        if not is_ascii or not hmac.compare_digest(commitment(key), stated):
             raise IntegrityError("a sealed detail commits to another key")
         plaintext = unseal(key, _bytes(sealed["sealed"]), _place(tenant, month, place))
         try:

@@ -116,4 +116,4 @@ def normal_url(url: str) -> str:
 
 
 def _token_hash(access_token: str) -> str:
-    return jws.b64url(hashlib.sha256(access_token.encode("utf-8")).digest())
+    return jws.b64url(hashlib.sha256(access_token.encode("utf-8", "surrogatepass")).digest())

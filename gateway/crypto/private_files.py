@@ -60,12 +60,16 @@ def read_private(path: Path, *, bytes_max: int = FILE_BYTES_MAX) -> bytes:
         raise NotFound(f"there is no `{path}`") from cause
     except OSError as cause:
         raise ConfigError(f"`{path}` cannot be opened: {cause.strerror}") from cause
-    with os.fdopen(descriptor, "rb") as file, _disk(path):
-        facts = os.fstat(descriptor)
-        _refuse_exposed(path, facts)
-        if facts.st_size > bytes_max:
-            raise ConfigError(f"`{path}` is longer than {bytes_max} bytes")
-        return file.read(bytes_max)
+    try:
+        with _disk(path):
+            facts = os.fstat(descriptor)
+            _refuse_exposed(path, facts)
+            if facts.st_size > bytes_max:
+                raise ConfigError(f"`{path}` is longer than {bytes_max} bytes")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(bytes_max)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_exposed(path: Path, facts: os.stat_result) -> None:

@@ -30,7 +30,7 @@ _SIGNATURE_BYTES = 64
 class Signer:
     """A private Ed25519 key for one use."""
 
-    __slots__ = ("_private", "_seed", "key_id", "public_key", "use")
+    __slots__ = ("_private", "key_id", "public_key", "use")
 
     def __init__(self, seed: bytes, use: str) -> None:
         """Make one of a 32-byte seed; InvalidInput for an unknown use or another length."""
@@ -38,7 +38,6 @@ class Signer:
             raise InvalidInput(f"`{use}` is not a use of a signing key")
         if len(seed) != 32:  # noqa: PLR2004
             raise InvalidInput("the seed of an Ed25519 key has 32 bytes")
-        self._seed = seed
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self.use = use
         self.public_key: bytes = self._private.public_key().public_bytes_raw()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from connectors.kms.local_file import LocalFileKms
 from gateway.crypto.details import DETAIL_BYTES_MAX, DetailSealer
+from gateway.crypto.envelope import bound, commitment, derive, seal
 from gateway.crypto.vault import KeyVault
 from gateway.errors import IntegrityError, InvalidInput, KeyUnavailable, TooLarge
 
@@ -82,6 +84,19 @@ def test_a_detail_without_place_or_over_its_size_is_not_sealed() -> None:
         SEALER.seal("clinic", "2026-11", "", VALUE)
     with pytest.raises(TooLarge):
         SEALER.seal("clinic", "2026-11", PLACE, {"a": "x" * DETAIL_BYTES_MAX})
+
+
+def test_sealed_bytes_that_are_no_object_are_refused() -> None:
+    key = derive(FixedKeys().detail_key("clinic", "2026-11"), "detail", PLACE)
+    sealed = seal(key, b"[]", bound("detail", "clinic", "2026-11", PLACE))
+    made = {
+        "sealed": base64.b64encode(sealed).decode(),
+        "commitment": commitment(key),
+        "key": "clinic/2026-11",
+    }
+    for bad in (made, {**made, "sealed": made["sealed"][:-3] + "B=="}):
+        with pytest.raises(IntegrityError):
+            SEALER.unseal("clinic", "2026-11", PLACE, bad)
 
 
 def test_after_the_root_is_destroyed_details_stay_closed(tmp_path: Path) -> None:

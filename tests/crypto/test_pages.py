@@ -216,6 +216,18 @@ def test_the_associated_data_is_the_one_of_the_standard() -> None:
             module_aad(unique, ModuleType.DATA_PAGE, *ordinals)
 
 
+def test_a_header_opens_at_no_other_place(sealed: Sealed) -> None:
+    leaf, group, column, page, header, _ = next(pages(sealed))
+    good = opener(sealed, leaf)
+    for kind, ordinals in (
+        (ModuleType.DATA_PAGE_HEADER, (group, column, page + 1)),
+        (ModuleType.DATA_PAGE, (group, column, page)),
+        (ModuleType.DICTIONARY_PAGE_HEADER, (group, column)),
+    ):
+        with pytest.raises(IntegrityError):
+            good.open_module(header, kind, *ordinals)
+
+
 def test_an_opener_needs_a_key_and_a_file() -> None:
     for key, unique in ((b"short", b"12345678"), (KEY, b"")):
         with pytest.raises(InvalidInput):

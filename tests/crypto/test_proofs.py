@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joserfc.errors import JoseError
 
 from gateway.crypto import dpop, jws
 from gateway.crypto.identity_keys import public_key_of
+from gateway.crypto.jose import require_signature
 from gateway.crypto.signing import Signer
 from gateway.crypto.tokens import (
     DpopKey,
@@ -132,6 +134,23 @@ def test_a_proof_serves_the_same_resource_however_it_is_written() -> None:
         assert check(proof(url=url)) == KEY.thumbprint
     assert dpop.normal_url("https://GW.example:443") == "https://gw.example/"
     assert dpop.normal_url("http://[::1]:80/a") == "http://[::1]/a"
+
+
+def test_a_proof_that_answers_a_nonce_is_taken() -> None:
+    assert check(proof(nonce="n-1")) == KEY.thumbprint
+
+
+def test_an_algorithm_beside_ed25519_never_reaches_a_key() -> None:
+    header = {"typ": "dpop+jwt", "jwk": jws.public_jwk(KEY.public_key)}
+    text = jws.compose(lambda _: bytes(64), header, {})
+    hs256 = jws.b64url(b'{"alg":"HS256"}') + text[text.index(".") :]
+    with pytest.raises(JoseError):
+        require_signature(hs256, jws.public_jwk(KEY.public_key))
+
+
+def test_a_seed_of_another_length_is_no_identity() -> None:
+    with pytest.raises(InvalidInput):
+        IdentityKey("startup/ml", b"short")
 
 
 def test_a_memory_that_is_full_refuses_and_forgets_in_time() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.crypto import private_files, strict_json
 from gateway.crypto.notes import parse_verifier_key, sign_note, verifier_key, verify_note
 from gateway.crypto.signing import (
     USES,
@@ -17,6 +18,7 @@ from gateway.crypto.signing import (
     open_document,
     sign_document,
     verify,
+    verify_text,
 )
 from gateway.errors import ConfigError, IntegrityError, InvalidInput
 
@@ -191,3 +193,54 @@ def test_the_private_key_does_not_show_in_the_file_of_another_use(tmp_path: Path
     path = tmp_path / "log.json"
     load_or_create(path, "log")
     assert json.loads(path.read_text())["use"] == "log"
+
+
+def test_what_is_no_key_makes_no_signer() -> None:
+    for seed, use in ((b"short", "log"), (b"\x01" * 32, "other")):
+        with pytest.raises(InvalidInput):
+            Signer(seed, use)
+    with pytest.raises(InvalidInput):
+        verifier_key("a name", LOG.public_key)
+    with pytest.raises(IntegrityError):
+        verify_text(LOG.public_key, b"\x00", bytes(64))
+
+
+def test_base64_with_stray_bits_is_refused() -> None:
+    document = sign_document(MANIFEST, {"a": 1})
+    for name, bad in (("signature", document["signature"][:-3] + "B=="), ("payload", "QR==")):
+        with pytest.raises(IntegrityError):
+            open_document({**document, name: bad}, MANIFEST.public_key, "manifest")
+
+
+def test_a_note_that_is_too_long_or_has_odd_lines_is_refused() -> None:
+    name, key = "gateway.example/log", LOG.public_key
+    text, line = NOTE.rsplit("\n", 2)[:2]
+    for bad in (
+        NOTE + "x" * 70_000,
+        f"{text}\n{line}\n" + f"{line}\n" * 20,
+        f"{text}\n\u2014 other ====\n{line}\n",
+        f"{text}\n\u2014 other AAA=\n{line}\n",
+        f"{text}\n\u2014 other AAAAAAAB\nnoise\n{line}\n",
+        "\ud800" + NOTE,
+        "\n\n" + line + "\n",
+        "",
+    ):
+        with pytest.raises(IntegrityError):
+            verify_note(bad, key, name)
+
+
+def test_of_two_processes_that_make_a_key_the_first_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.json"
+    create = private_files.create_private
+
+    def second(target: Path, data: bytes) -> None:
+        create(target, strict_json.encode(json.loads(data) | {"private_key": FIRST}))
+        create(target, data)
+
+    monkeypatch.setattr(private_files, "create_private", second)
+    assert load_or_create(path, "log").public_key == Signer(bytes(32), "log").public_key
+
+
+FIRST = "A" * 43 + "="  # a seed of zeros

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from connectors.kms.local_file import LocalFileKms
+from gateway.crypto import key_sheet
+from gateway.crypto import vault as vault_module
 from gateway.crypto.vault import Dek, KeyVault
 from gateway.errors import ConfigError, IntegrityError, InvalidInput, KeyUnavailable, NotFound
 
@@ -261,3 +263,74 @@ def test_secrets_and_detail_keys_stay_the_same_and_differ(vault: KeyVault, tmp_p
     again = reopened(tmp_path)
     assert again.secret("order") == made[0]
     assert again.detail_key("clinic", "2026-11") == made[2]
+
+
+def test_an_impossible_kek_or_entry_is_refused_even_when_signed(
+    vault: KeyVault, tmp_path: Path
+) -> None:
+    vault.new_sheet("clinic", D1, 1, sheet_of(dek(1)))
+    path = path_of(tmp_path)
+    good = json.loads(path.read_text())
+    mac_key = vault._unwrap_kek("clinic", good["mac_key"])
+    entry = good["entries"][dek(1).id]
+    for change in (
+        {"kek": "x"},
+        {"kek": f"{D1}/data/x"},
+        {"kek": f"{D1}/../x/1"},
+        {"kek": f"{D1}/data/0007"},
+        {"kek": 1},
+        {"origin_version": True},
+        {"wrapped": "*"},
+        {"wrapped": ""},
+        {"more": 1},
+    ):
+        body = {**good, "entries": {dek(1).id: {**entry, **change}}}
+        del body["mac"]
+        path.write_text(json.dumps({**body, "mac": key_sheet._mac(mac_key, body)}))
+        with pytest.raises(IntegrityError):
+            reopened(tmp_path).open_deks("clinic", D1, 1, 1, [dek(1).id])
+    for change in ({"mac_key": 1}, {"mac_key": f"{D1}/data/1"}, {"mac": 1}, {"mac": "\u00e4"}):
+        path.write_text(json.dumps({**good, **change}))
+        with pytest.raises(IntegrityError):
+            reopened(tmp_path).open_deks("clinic", D1, 1, 1, [dek(1).id])
+
+
+def test_a_dek_listed_under_another_id_is_not_wrapped(vault: KeyVault) -> None:
+    with pytest.raises(InvalidInput):
+        vault.new_sheet("clinic", D1, 1, {"other": dek(1)})
+    for version in (0, -1, 10**9):
+        with pytest.raises(InvalidInput):
+            vault.new_sheet("clinic", D1, version, {})
+
+
+def test_a_root_that_is_no_number_is_refused(vault: KeyVault, tmp_path: Path) -> None:
+    vault.secret("order")
+    path = tmp_path / "vault" / "secrets" / "order.json"
+    good = json.loads(path.read_text())
+    for root in ({"tenant": "_gateway", "generation": "1"}, {"tenant": "_gateway"}, 7, None):
+        path.write_text(json.dumps({**good, "root": root}))
+        with pytest.raises(IntegrityError):
+            reopened(tmp_path).secret("order")
+
+
+def test_a_kms_that_returns_another_key_is_refused(tmp_path: Path) -> None:
+    class Faulty(LocalFileKms):
+        def unwrap_key(self, *_: object, **__: object) -> bytes:
+            return b"short"
+
+    KeyVault(tmp_path / "vault", LocalFileKms(tmp_path / "roots")).secret("order")
+    with pytest.raises(IntegrityError, match="length"):
+        KeyVault(tmp_path / "vault", Faulty(tmp_path / "roots")).secret("order")
+
+
+def test_what_is_kept_in_memory_is_bounded(
+    vault: KeyVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vault_module, "KEYS_KEPT_MAX", 2)
+    made = [vault.secret(f"s{n}") for n in range(5)]
+    assert len(vault._kept) <= 2
+    assert [vault.secret(f"s{n}") for n in range(5)] == made
+    for version in range(1, 20):
+        vault.new_sheet("clinic", D1, version, sheet_of(dek(1)))
+    assert len(vault._sheets) == vault_module.SHEETS_KEPT
+    assert vault.open_deks("clinic", D1, 1, 1, [dek(1).id]) == {dek(1).id: dek(1).key}
