@@ -20,7 +20,7 @@ from gateway.errors import InvalidInput, PolicyError
 
 FILE_CHARS_MAX = 256 << 10
 DEPTH_MAX = 10
-NODES_MAX = 100_000
+NODES_MAX = 30_000
 _BLANKS = ("\n", "\t", "\r")
 _INTEGER = re.compile(r"-?[0-9](?:_?[0-9]){0,18}\Z")
 

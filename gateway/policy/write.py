@@ -26,7 +26,13 @@ from gateway.policy.rules import ACCEPTABLE, Rule
 from gateway.policy.schema import Schema, default_schema
 
 _TYPES = ("string", "int64", "double", "date32[day]")
-_FIXTURES = {"string": "x", "int": 1, "decimal": 1, "bool": True}
+_FIXTURES = {
+    "string": "x",
+    "int": 1,
+    "decimal": 1,
+    "bool": True,
+    "timestamp": "2026-01-01T00:00:00Z",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,10 +238,11 @@ def _literal_type(literal: tuple[Any, ...], schema: Schema) -> str:
 def _suite(rule: Rule, columns: Sequence[Column], now: float, schema: Schema) -> dict[str, Any]:
     tenant, _, who = rule.principals[0].partition("/")
     kind, _, name = who.partition(":")
+    declared = [schema.attributes[bound] for bound in (binds_of(rule.where) if rule.where else ())]
     attributes = {
-        bound.removeprefix("subject."): _FIXTURES[schema.attributes[bound].type]
-        for bound in (binds_of(rule.where) if rule.where else ())
-        if bound.startswith("subject.") and schema.attributes[bound].type in _FIXTURES
+        one.name.removeprefix("subject."): one.values[0] if one.values else _FIXTURES[one.type]
+        for one in declared
+        if one.name.startswith("subject.")
     }
     subject: dict[str, Any] = {"id": f"{tenant}/{name if kind == 'user' else 'somebody'}"}
     if kind == "role":

@@ -64,6 +64,14 @@ def place(text: str) -> tuple[int, int]:
         "format: gateway-policy/v0\n# \x85\n",
         "format: gateway-policy/v0\n# \ud800\n",
         "format: gateway-policy/v0\n#" + "x" * (256 << 10),
+        'format: gateway-policy/v0\nrules: ["\\x00"]\n',
+        'format: gateway-policy/v0\nrules: ["\\u200b"]\n',
+        'format: gateway-policy/v0\nrules: ["\\u202e"]\n',
+        'format: gateway-policy/v0\nrules: ["\\r"]\n',
+        'format: gateway-policy/v0\nrules: ["e\\u0301"]\n',
+        'format: gateway-policy/v0\n"ru\\u200bles": []\n',
+        "format: gateway-policy/v0\nrules: [" + "a," * 40_000 + "]\n",
+        "format: [gateway-policy/v0]\n",
     ],
 )
 def test_text_that_is_not_a_policy_file_is_refused_with_its_place(text: str) -> None:
@@ -129,6 +137,8 @@ def test_a_billion_laughs_are_refused_before_anything_grows() -> None:
         {"masks": {"age": "x-bucket:-5"}},
         {"masks": {"age": "replace-with-null:1"}},
         {"masks": ["x-drop"]},
+        {"masks": {"age": ["x-drop"]}},
+        {"masks": {"age": ""}},
         {"tag_masks": {"PII": "x-drop"}},
         {"limits": {"max_rows": 0}},
         {"limits": {"max_rows": "many"}},

@@ -89,6 +89,8 @@ def test_what_is_not_in_the_grammar_is_refused(text: str) -> None:
         ("subject.s == subject.s", {}, None),
         ("subject.t > timestamp'2026-01-01T00:00:00Z'", {"t": "2026-02-01"}, None),
         ("subject.b == true", {"b": 1}, None),
+        ("subject.t > timestamp'2026-01-01T00:00:00Z'", {"t": "soon"}, None),
+        ("subject.t > timestamp'2026-01-01T00:00:00Z'", {"t": 5}, None),
         ("subject.i in (1, 2)", {"i": True}, None),
         ("has subject.i", {"i": "x"}, False),
         ("has subject.i", {"i": 1}, True),

@@ -363,6 +363,63 @@ def test_an_explanation_shows_every_candidate_and_the_nearest_allow() -> None:
     assert found.to_dict()["candidates"][2]["changes"][0] == "purpose must be within `audit`"
 
 
+def test_an_explanation_names_every_kind_of_change() -> None:
+    judged = judge(
+        rule(expires="2020-01-01"),
+        rule(id="clinic.icu.b", splits=["train", "test"]),
+        rule(id="clinic.icu.c", when="not subject.type == 'job' and has context.mfa"),
+        rule(id="clinic.icu.d", when="workload.attested == true or true"),
+    )
+    found = judged.explain(request(), ICU, NOW)
+    assert [c.changes for c in found.candidates] == [
+        ("split must be `train` or `test`",),
+        ("`subject.type == 'job'` must not hold", "`context.mfa` must be known"),
+        ("`workload.attested == true` must hold",),
+        ("the rule must be renewed, it has expired",),
+    ]
+    assert found.candidates[0].conditions[0].text == "split in (train, test)"
+    assert found.candidates[3].conditions[0].text == "before 2020-01-02T00:00:00+00:00"
+    assert found.candidates[1].conditions[0].parts[0].parts[0].truth == "TRUE"
+
+
+def test_a_request_that_cannot_be_judged_is_explained_as_an_error() -> None:
+    broken = replace(ICU, columns=(None,))  # type: ignore[arg-type]
+    found = judge(rule()).explain(request(), broken, NOW)
+    assert (found.effect, found.reasons, found.candidates) == ("deny", ("error",), ())
+
+
+def test_a_condition_that_fails_is_explained_as_unknown() -> None:
+    class Broken:
+        def judge(self, _: object) -> bool:
+            raise RuntimeError("never seen")
+
+        def text(self) -> str:
+            return "broken"
+
+        def parts(self) -> tuple[()]:
+            return ()
+
+    read = bundle(rule())
+    rules = (replace(read.rules[0], when=Broken()),)  # type: ignore[arg-type]
+    found = Judge.build([replace(read, rules=rules)]).explain(request(), ICU, NOW)
+    assert found.candidates[0].conditions[0].truth == "UNKNOWN"
+
+
+def test_a_purpose_a_rule_needs_is_unknown_when_none_is_given() -> None:
+    judged = judge(
+        rule(actions=["describe"], columns=None), deny(actions=["describe"], purpose=["marketing"])
+    )
+    assert codes(ask(judged, action="describe", purpose=None)) == ["denied-by-rule"]
+    assert ask(judged, action="describe", purpose="research").is_allowed
+
+
+def test_a_deny_that_may_speak_says_what_must_not_hold() -> None:
+    judged = judge(rule(), deny(when="subject.type == 'job'", explain="requester"))
+    assert ask(judged).advice == "`subject.type == 'job'` must not hold"
+    judged = judge(rule(), deny(explain="requester"))
+    assert ask(judged).advice == "a rule forbids this action"
+
+
 def test_a_resource_without_dataset_is_judged_by_tenant_scopes() -> None:
     clinic = PolicyBundle.read(packs.load("tenant", "clinic"), "clinic")
     judged = Judge.build([clinic])

@@ -117,6 +117,30 @@ def test_a_mistake_in_a_suite_has_a_place(change: dict[str, Any]) -> None:
     assert caught.value.facts["file"] == "a_test.yaml"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "gateway-policy-test/v1"},
+        {"now": "2026-12-01"},
+        {"now": "yesterday"},
+        {"subjects": {"job": {"id": "ml"}}},
+        {"subjects": {"job": {"id": "startup/ml", "attributes": {"n": ["x"]}}}},
+        {"subjects": {"job": "startup/ml"}},
+        {"datasets": {"icu": {"ref": "icu"}}},
+        {"datasets": {"icu": {"ref": "clinic/icu", "columns": {"age": {}}}}},
+        {"datasets": {"icu": {"ref": "clinic/icu", "columns": ["age"]}}},
+        {"datasets": {"icu": {"ref": "clinic/icu", "splits": ["Train"]}}},
+        {"extra": "x"},
+    ],
+    ids=str,
+)
+def test_a_mistake_in_the_fixtures_has_a_place(change: dict[str, Any]) -> None:
+    text = "".join(f"{key}: {yaml_of(value)}\n" for key, value in {**BASE, **change}.items())
+    with pytest.raises(PolicyError) as caught:
+        run_suites(PolicyBundle.read({"a_test.yaml": text}, "clinic"))
+    assert caught.value.facts["file"] == "a_test.yaml"
+
+
 def test_a_suite_cannot_grow_without_bound() -> None:
     with pytest.raises(PolicyError):
         results(*[{**TEST, "name": f"t{n}"} for n in range(1300)])
