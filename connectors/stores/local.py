@@ -139,6 +139,8 @@ class LocalStore:
         return path
 
     def _publish(self, source: Path, target: Path, key: str) -> None:
+        if any(parent.is_file() for parent in target.parents):
+            raise Conflict(f"an object stands where a folder of `{key}` would be")
         private_files.make_private_dir(target.parent)
         try:
             os.link(source, target)

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from gateway import discovery
-from gateway.errors import ConfigError, Conflict, IntegrityError, InvalidInput, NotFound
+from gateway.errors import (
+    ConfigError,
+    Conflict,
+    IntegrityError,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+)
 from gateway.ports import ObjectStore
 
 
@@ -154,3 +161,18 @@ def test_a_source_on_another_file_system_is_copied(tmp_path: Path) -> None:
         file.flush()
         store.put_new("a/b", file.name)
     assert store.read("a/b") == b"far away"
+
+
+def test_an_object_is_no_folder_and_a_folder_no_object(tmp_path: Path) -> None:
+    store = discovery.connect("stores", "local:", state_dir=tmp_path)
+    store.put_bytes_new("a/b", b"1")
+    with pytest.raises(Conflict):
+        store.put_bytes_new("a/b/c", b"2")
+    with pytest.raises(Conflict):
+        store.put_bytes_new("a", b"2")
+    with pytest.raises(NotFound):
+        store.read("a")
+    (tmp_path / "staged").mkdir()
+    with pytest.raises(Unavailable):
+        store.put_new("d", str(tmp_path / "staged"))
+    assert list(store.list()) == ["a/b"]

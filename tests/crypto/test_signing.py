@@ -220,6 +220,7 @@ def test_a_note_that_is_too_long_or_has_odd_lines_is_refused() -> None:
         f"{text}\n{line}\n" + f"{line}\n" * 20,
         f"{text}\n\u2014 other ====\n{line}\n",
         f"{text}\n\u2014 other AAA=\n{line}\n",
+        f"{text}\n\u2014 other AAAAA\n{line}\n",
         f"{text}\n\u2014 other AAAAAAAB\nnoise\n{line}\n",
         "\ud800" + NOTE,
         "\n\n" + line + "\n",
