@@ -8,19 +8,16 @@ files in a staging directory and keys in memory.
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gateway.crypto.key_sheet import Dek
 from gateway.domain.dataset import Column
 from gateway.errors import GatewayError, IntegrityError, SourceRefused, Unavailable
-from gateway.process.channel import ChannelClosed, Message
-from gateway.process.confine import resident_bytes
+from gateway.process.channel import Message
 from gateway.process.spawn import Child, Confinement, Launch, spawn
 from gateway.shards.job import (
     SealedShard,
@@ -29,6 +26,7 @@ from gateway.shards.job import (
     UploadedFile,
     shard_from_message,
 )
+from gateway.shards.watch import ChildStopped, Watched, error_of, next_message, text_of
 
 __all__ = ["SealJob", "SealedShard", "SealedVersion", "UploadedFile", "seal_upload"]
 
@@ -37,8 +35,6 @@ PARSER_RESIDENT_MAX = 300 << 20
 SEALER_RESIDENT_MAX = 300 << 20
 _DATA_BYTES_MAX = 1 << 30  # address space that may be written; the watchdog is stricter
 _CPU_SECONDS_BASE, _CPU_BYTES_PER_SECOND = 120, 1 << 20
-_SILENCE_SECONDS_MAX = 120.0
-_POLL_SECONDS = 0.05
 
 
 def seal_upload(job: SealJob, progress: Progress) -> SealedVersion:
@@ -110,7 +106,6 @@ class _Watch:
     progress: Progress
     shards: list[SealedShard] = field(default_factory=list)
     deks: dict[str, Dek] = field(default_factory=dict)
-    killed_for: str = ""
 
     def run(self) -> SealedVersion:
         while True:
@@ -125,45 +120,28 @@ class _Watch:
                 self._raise(message)
 
     def _next(self) -> Message:
-        quiet_since = time.monotonic()
-        while not select.select([self.sealer.channel.socket], [], [], _POLL_SECONDS)[0]:
-            self._check_memory()
-            if time.monotonic() - quiet_since > _SILENCE_SECONDS_MAX:
-                raise SourceRefused("reading the file makes no progress", advice=_REWRITE)
-        self._check_memory()
+        watched = (
+            Watched(self.parser, PARSER_RESIDENT_MAX),
+            Watched(self.sealer, SEALER_RESIDENT_MAX),
+        )
         try:
-            return self.sealer.channel.receive()
-        except ChannelClosed as cause:
-            self._refuse_if_grown()
-            raise Unavailable("the sealer stopped unexpectedly", advice="try again") from cause
+            return next_message(self.sealer, watched)
+        except ChildStopped as cause:
+            if cause.why == "memory":
+                text = "the file needs more memory than its parser may use"
+                raise SourceRefused(text, advice=_REWRITE) from cause
+            if cause.why == "silence":
+                raise SourceRefused("reading makes no progress", advice=_REWRITE) from cause
+            raise Unavailable(f"the sealer stopped ({cause.why})", advice="try again") from cause
 
-    def _check_memory(self) -> None:
-        limits = ((self.parser, PARSER_RESIDENT_MAX), (self.sealer, SEALER_RESIDENT_MAX))
-        for child, limit in limits:
-            if resident_bytes(child.process.pid) > limit:
-                child.kill()
-                self.killed_for = "memory"
-        if self.killed_for:
-            self._refuse_if_grown()
-
-    def _refuse_if_grown(self) -> None:
-        if self.killed_for:
-            raise SourceRefused(
-                "the file needs more memory than its parser may use", advice=_REWRITE
-            )
-
-    def _raise(self, message: Message) -> None:
-        text = str(message.body.get("message", ""))[:500]
-        advice = message.body.get("advice")
+    def _raise(self, message: Message) -> NoReturn:
         if message.kind == "refused":
-            raise SourceRefused(text, advice=str(advice)[:500] if advice else None)
+            advice = text_of(message, "advice") or None
+            raise SourceRefused(text_of(message, "message"), advice=advice)
         if message.kind == "parser-gone":
-            raise SourceRefused(
-                f"the file cannot be read: {self._end_of_parser()}", advice=_REWRITE
-            )
-        if message.kind == "failed" and message.body.get("code") == IntegrityError.code:
-            raise IntegrityError(text)
-        raise Unavailable(text or "the sealer failed", advice="try again; `gateway doctor` helps")
+            text = f"the file cannot be read: {self._end_of_parser()}"
+            raise SourceRefused(text, advice=_REWRITE)
+        raise error_of(message, (IntegrityError, Unavailable))
 
     def _end_of_parser(self) -> str:
         with contextlib.suppress(Exception):

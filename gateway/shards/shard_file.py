@@ -17,11 +17,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.crypto.envelope import commitment
 from gateway.crypto.key_sheet import Dek
+from gateway.crypto.pages import ModuleType, PageOpener
 from gateway.domain.block_table import BlockTable, TableColumn
 from gateway.domain.manifest import FOOTER, Leaf, Shard, dek_id
 from gateway.errors import IntegrityError
@@ -30,7 +29,6 @@ from gateway.shards.geometry import Geometry
 from gateway.shards.types import direct_type, physical_type, retyped, to_direct
 
 MAGIC = b"PARE"
-_PAGE_HEADER_MODULE = 4
 _DATA_PAGE, _PLAIN = 0, 0
 _NEVER = 1 << 30
 
@@ -219,7 +217,7 @@ class ShardFile:
                 continue
             width = _width(self._schema.field(f"f{name}").type)
             key = self._keys.keys[dek_id(self.plan.dataset_id, self.shard_id, name)]
-            pages = _Pages(data, AESGCM(key), unique, ordinal, width)
+            pages = _Pages(data, PageOpener(key, unique), ordinal, width)
             chunks = [row_group[ordinal] for row_group in metadata]
             columns.append(TableColumn(field_id=int(name), width=width, ordinal=ordinal))
             places.append(pages.places(chunks, blocks))
@@ -267,8 +265,7 @@ class _Pages:
     """Walks the modules of one column's chunks: header and page by turns."""
 
     data: Any
-    cipher: AESGCM
-    unique: bytes
+    opener: PageOpener
     ordinal: int
     width: int
 
@@ -298,14 +295,10 @@ class _Pages:
     def _check_header(self, at: int, place: tuple[int, int], rows: int) -> int:
         length = self._module_bytes(at)
         group, page = place
-        ordinals = b"".join(n.to_bytes(2, "little") for n in (group, self.ordinal, page))
-        aad = self.unique + bytes([_PAGE_HEADER_MODULE]) + ordinals
-        try:
-            head = self.cipher.decrypt(
-                self.data[at + 4 : at + 16], self.data[at + 16 : at + length], aad
-            )
-        except (InvalidTag, ValueError) as cause:
-            raise IntegrityError("a page header is not where it should be") from cause
+        module = memoryview(self.data[at : at + length])
+        head = self.opener.open_module(
+            module, ModuleType.DATA_PAGE_HEADER, group, self.ordinal, page
+        )
         fields, _ = thrift.read_struct(head)
         expected: Mapping[int, int] = {1: _DATA_PAGE, 2: rows * self.width}
         values = fields.get(5, {})
