@@ -55,6 +55,11 @@ class LineageLink:
         self._ids = itertools.count(1)
         self._receiving: asyncio.Task[None] | None = None
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether a process is there to be asked."""
+        return self._channel is not None
+
     async def attach(
         self,
         channel: AsyncChannel,
