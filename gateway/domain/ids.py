@@ -11,7 +11,7 @@ import re
 
 from gateway.errors import InvalidInput
 
-PREFIXES = ("dec_", "req_", "grant_", "lease_", "op_", "run:")
+PREFIXES = ("dec_", "req_", "grant_", "lease_", "op_", "reg_", "run:")
 RANDOM_BYTES = 16
 _BODY = re.compile(r"[a-z2-7]{25}[aeimquy4]\Z")  # 128 bits: the last character carries 3 of them
 

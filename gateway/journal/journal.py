@@ -157,6 +157,11 @@ class Journal:
         except (frames.BadFrame, OSError) as cause:
             raise IntegrityError("the journal on disk was changed while it is open") from cause
 
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be recorded any more; None while all is well."""
+        return self._failure
+
     def checkpoint(self) -> str:
         """The signed LogCheckpoint of the last group commit."""
         self._need_unbroken()

@@ -1,0 +1,222 @@
+"""Journey 4: auditors ask; the question is recorded first, the answer carries its place in the log.
+
+An owner or auditor sees its tenant's side of history; an operator sees none of it. Lineage
+knows people as tags only; control, which has the identities, puts the names back for those
+the caller may see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import gateway.wire as W
+from gateway.domain.access import digest_of
+from gateway.domain.dataset import DatasetRef, parse_name
+from gateway.domain.events import EventDraft, EventKind
+from gateway.errors import InvalidInput, NotFound
+from gateway.journal import reader
+from gateway.lineage import questions as named
+from gateway.lineage.link import Answer, Side
+from gateway.services.house import House
+from gateway.services.operations import Operation, Report
+from gateway.services.request_access import Caller, authorize, may
+
+SQL_CHARS_MAX = 20_000
+_TAG_COLUMNS = ("subject", "subject_tag", "actor", "actor_tag")
+
+
+async def questions(house: House, caller: Caller) -> list[W.Question]:
+    """The list; asking to see it needs no right and tells nothing about data."""
+    del house, caller
+    return [
+        W.Question(
+            name=question.name,
+            text=question.text,
+            parameters=tuple(
+                W.QuestionParameter(name=p.name, type=p.type, required=p.required, text=p.text)
+                for p in question.parameters
+            ),
+        )
+        for question in named.QUESTIONS.values()
+    ]
+
+
+async def ask(house: House, caller: Caller, name: str, parameters: Mapping[str, Any]) -> W.Answer:
+    """Ask a named question over the caller's side of history."""
+    named.question(name)
+    wanted = {key: value for key, value in parameters.items() if key != "tenant"}
+    tenant = _side_of(house, caller, parameters.get("tenant"), wanted.get("dataset"))
+    await _recorded(house, caller, tenant, (name, dict(parameters)))
+    answer = await house.lineage.ask(name, _with_tags(house, wanted), _side(house, tenant))
+    return _answer(house, tenant, answer)
+
+
+async def query(house: House, caller: Caller, sql: str, tenant: str | None = None) -> W.Answer:
+    """Run the caller's SQL in the sandbox, over one tenant's rows only."""
+    if len(sql) > SQL_CHARS_MAX:
+        raise InvalidInput(f"the query is longer than {SQL_CHARS_MAX} characters")
+    side = _side_of(house, caller, tenant, None)
+    await _recorded(house, caller, side, ("query", {"sql": sql, "tenant": tenant}))
+    return _answer(house, side, await house.lineage.query(sql, _side(house, side)))
+
+
+async def trace(house: House, caller: Caller, ref: str, depth: int) -> W.Trace:
+    """The graph around a dataset, run or model, as far as the caller may see."""
+    is_dataset = "/" in ref and not ref.startswith(("run:", "model:"))
+    tenant = _side_of(house, caller, None, ref.removeprefix("dataset:") if is_dataset else None)
+    await _recorded(house, caller, tenant, ("trace", {"ref": ref, "depth": depth}))
+    graph = await house.lineage.trace(ref, _side(house, tenant), depth=depth)
+    return W.Trace(
+        nodes=tuple(
+            W.TraceNode(
+                id=str(node["id"]),
+                kind=str(node.get("kind", "")),
+                name=str(node.get("name", node["id"])),
+                facts={k: v for k, v in node.items() if k not in ("id", "kind", "name")},
+            )
+            for node in graph["nodes"]
+        ),
+        edges=tuple(
+            W.TraceEdge(
+                source=str(edge["source"]), target=str(edge["target"]), kind=str(edge["kind"])
+            )
+            for edge in graph["edges"]
+        ),
+    )
+
+
+def _side_of(house: House, caller: Caller, tenant: Any, dataset: Any) -> str:
+    """Whose side of history is asked for.
+
+    A tenant that is named; else the owner of the dataset that is named, when its rules let
+    the caller audit it; else the caller's own.
+    """
+    if isinstance(tenant, str):
+        return parse_name(tenant, what="tenant")
+    if isinstance(dataset, str):
+        owner = DatasetRef.parse(dataset).tenant
+        if owner != caller.subject.tenant and may(house, caller, "audit", owner):
+            return owner
+    return caller.subject.tenant
+
+
+def _side(house: House, tenant: str) -> Side:
+    return Side(tenant=tenant, at_least=house.journal.durable_size)
+
+
+async def _recorded(
+    house: House, caller: Caller, tenant: str, question: tuple[str, dict[str, Any]]
+) -> None:
+    """The right to audit that tenant, then the durable record, then the answer."""
+    name, parameters = question
+    if tenant != caller.subject.tenant and not may(house, caller, "audit", tenant):
+        raise NotFound(f"no tenant `{tenant}` that you may audit")
+    await authorize(house, caller, "audit", tenant)
+    await house.recorded(
+        EventDraft(
+            kind=EventKind.QuestionAsked,
+            owner_tenant=tenant,
+            actor_tenant=caller.subject.tenant,
+            actor=caller.subject.id,
+            facts={"question": name, "parameters_digest": digest_of(parameters)},
+            details={"parameters": parameters},
+        )
+    )
+
+
+def _with_tags(house: House, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Lineage knows a subject by its keyed tag."""
+    found = dict(parameters)
+    if isinstance(found.get("subject"), str):
+        found["subject"] = _tag(house, found["subject"])
+    return found
+
+
+def _answer(house: House, tenant: str, answer: Answer) -> W.Answer:
+    places = [i for i, name in enumerate(answer.columns) if name in _TAG_COLUMNS]
+    names = _names(house, tenant) if places else {}
+    rows = tuple(
+        tuple(names.get(v, v) if i in places else v for i, v in enumerate(row))
+        for row in answer.rows
+    )
+    return W.Answer(
+        columns=answer.columns,
+        rows=rows,
+        as_of_index=answer.as_of_index,
+        truncated=answer.truncated,
+    )
+
+
+def _names(house: House, tenant: str) -> dict[Any, str]:
+    """Tag to identity: the tenant's own people, and those who asked for its data."""
+    known = {identity.id for identity in house.catalog.identities(tenant)}
+    known |= {grant.subject for grant in house.catalog.grants(owner=tenant)}
+    known |= {d.actor for d in house.catalog.decisions(owner=tenant) if d.actor is not None}
+    return {_tag(house, identity): identity for identity in known}
+
+
+def _tag(house: House, identity: str) -> str:
+    return house.journal.tags.actor(identity.partition("/")[0], identity)
+
+
+# proofs
+
+
+async def checkpoint(house: House, caller: Caller) -> W.CheckpointView:
+    """The newest signed LogCheckpoint; anybody with a token may pin it."""
+    del caller
+    await house.settled()
+    note = house.journal.checkpoint()
+    size, root = reader.parse_checkpoint(note)
+    return W.CheckpointView(note=note, size=size, root=root.hex(), witnessed="none")
+
+
+async def inclusion(house: House, caller: Caller, index: int, size: int | None) -> W.Proof:
+    """That event `index` is among the first `size` (default: all durable) events."""
+    del caller
+    whole = house.journal.durable_size if size is None else size
+    hashes = house.journal.inclusion(index, whole)
+    return W.Proof(
+        kind="inclusion",
+        first=index,
+        second=whole,
+        hashes=tuple(h.hex() for h in hashes),
+        leaf=house.journal.leaf(index).hex(),
+    )
+
+
+async def consistency(house: House, caller: Caller, first: int, second: int | None) -> W.Proof:
+    """That the first `first` events are the beginning of the first `second`."""
+    del caller
+    whole = house.journal.durable_size if second is None else second
+    hashes = house.journal.consistency(first, whole)
+    return W.Proof(
+        kind="consistency", first=first, second=whole, hashes=tuple(h.hex() for h in hashes)
+    )
+
+
+async def verify(house: House, caller: Caller, since: int | None) -> Operation:
+    """Read the whole journal again from disk: frames, chains, tree, signatures, anchor."""
+    await _recorded(house, caller, caller.subject.tenant, ("verify", {"since": since}))
+    operation = Operation(
+        id=house.id("op_"),
+        kind="verify",
+        tenant=caller.subject.tenant,
+        started_at=house.now(),
+        detail="waiting",
+    )
+
+    async def act(report: Report) -> dict[str, Any]:
+        state, config = house.settings.state_dir, house.settings.config_dir
+        found = await asyncio.to_thread(
+            reader.verify,
+            state / "journal",
+            house.signers.log.public_key,
+            anchor=config / "anchor",
+            progress=report,
+        )
+        return {"events": found.size, "root": found.root.hex(), "witnessed": "none"}
+
+    return house.operations.start(operation, act)

@@ -1,0 +1,153 @@
+"""What could be wrong with this installation, each check with the line that mends it.
+
+Read-only and without a running server, except for `repair`, which takes the directory lock
+and removes objects that no recorded version refers to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from gateway import discovery
+from gateway.config import Settings
+from gateway.errors import GatewayError
+from gateway.process import confine
+from gateway.process.directory import check_format, read_server_file
+
+FREE_BYTES_MIN = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One finding; `fix` says what to do when it is not ok."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+
+def diagnose(settings: Settings) -> list[Check]:
+    """Run every check; one that fails itself is a finding too."""
+    return [_guarded(name, check, settings) for name, check in _CHECKS.items()]
+
+
+def _guarded(name: str, check: Callable[[Settings], Check], settings: Settings) -> Check:
+    try:
+        return check(settings)
+    except GatewayError as error:
+        return Check(name=name, ok=False, detail=error.message, fix=error.advice)
+    except OSError as error:
+        detail = f"{error.strerror}: `{error.filename}`"
+        return Check(name=name, ok=False, detail=detail, fix="check the path and its owner")
+
+
+def _packages(_settings: Settings) -> Check:
+    """`casbin` and `pycasbin` install the same package and overwrite each other."""
+    try:
+        version = metadata.version("casbin")
+    except metadata.PackageNotFoundError:
+        found = metadata.version("pycasbin")
+        return Check(name="packages", ok=True, detail=f"pycasbin {found}, gateway from here")
+    return Check(
+        name="packages",
+        ok=False,
+        detail=f"the distribution `casbin` {version} overwrites `pycasbin`",
+        fix="pip uninstall casbin pycasbin, then pip install 'dataset-gateway[server]'",
+    )
+
+
+def _state(settings: Settings) -> Check:
+    check_format(settings.state_dir)
+    return Check(name="state directory", ok=True, detail=str(settings.state_dir))
+
+
+def _private(settings: Settings) -> Check:
+    """Like ssh: a key file that others can reach is refused."""
+    exposed = [
+        path
+        for path in _key_files(settings)
+        if stat.S_IMODE(path.stat().st_mode) & 0o077 or path.stat().st_uid != os.geteuid()
+    ]
+    if exposed:
+        return Check(
+            name="key files",
+            ok=False,
+            detail=f"`{exposed[0]}` can be reached by others",
+            fix=f"chmod 600 {exposed[0]}",
+        )
+    return Check(name="key files", ok=True, detail="only their owner can reach them")
+
+
+def _key_files(settings: Settings) -> Iterator[Path]:
+    for pattern in ("*.json", "keys/*", "roots/*", "*.key"):
+        yield from settings.config_dir.glob(pattern)
+
+
+def _custody(settings: Settings) -> Check:
+    kms = discovery.connect("kms", settings.kms, config_dir=settings.config_dir)
+    return Check(name="root keys", ok=True, detail=kms.custody)
+
+
+def _disk(settings: Settings) -> Check:
+    free = shutil.disk_usage(_existing(settings.state_dir)).free
+    return Check(
+        name="disk",
+        ok=free >= FREE_BYTES_MIN,
+        detail=f"{free >> 30} GiB free",
+        fix="free at least 1 GiB: a full disk stops the journal, and with it all release",
+    )
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _same_device(settings: Settings) -> Check:
+    """Whoever copies one disk should not get keys and data together."""
+    state, config = _existing(settings.state_dir), _existing(settings.config_dir)
+    same = state.stat().st_dev == config.stat().st_dev
+    detail = "keys and data lie on the same device: a copy of the disk has both"
+    return Check(
+        name="custody",
+        ok=True,  # said plainly; it is the default, and safe against copies of the data alone
+        detail=detail if same else "keys and data lie on different devices",
+    )
+
+
+def _confinement(_settings: Settings) -> Check:
+    missing = confine.missing()
+    return Check(
+        name="confinement of children",
+        ok=not missing,
+        detail=", ".join(missing) or "landlock, rlimits, no network",
+        fix="use a Linux kernel with Landlock; children are still limited by rlimits",
+    )
+
+
+def _server(settings: Settings) -> Check:
+    try:
+        facts = read_server_file(settings.runtime_dir)
+    except GatewayError:
+        return Check(name="server", ok=True, detail="none is running here")
+    return Check(name="server", ok=True, detail=f"{facts['url']} (pid {facts['pid']})")
+
+
+_CHECKS: dict[str, Callable[[Settings], Check]] = {
+    "packages": _packages,
+    "state directory": _state,
+    "key files": _private,
+    "root keys": _custody,
+    "custody": _same_device,
+    "disk": _disk,
+    "confinement of children": _confinement,
+    "server": _server,
+}

@@ -1,0 +1,228 @@
+"""A small OAuth 2 authorization server: who are you (assertion), what may you do (exchange).
+
+RFC 7523 assertion by a local key file → API token; RFC 8693 exchange of an API token with
+RFC 9396 `dataset_access` details → dataset token, after the judge allowed it. Every token is
+an RFC 9068 `at+jwt`, EdDSA, at most ten minutes, bound to the DPoP key (RFC 9449) of its user.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import gateway.wire as W
+from gateway.crypto import tokens
+from gateway.crypto.tokens import TokenClaims
+from gateway.domain.access import Limits, Subject
+from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.lease import Grant
+from gateway.errors import InvalidInput, NotAuthenticated, NotFound
+from gateway.services import request_access, shapes
+from gateway.services.house import House
+from gateway.services.request_access import Ask, Caller
+from gateway.wire import codec
+from gateway.wire.tokens import parse_details
+
+GRANT_ASSERTION = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+GRANT_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+
+
+def authenticate(
+    house: House, request: tuple[str, str], authorization: str | None, dpop: str | None
+) -> Caller:
+    """The caller behind `Authorization: DPoP <token>` and its proof; NotAuthenticated otherwise.
+
+    Args:
+        house: the rooms.
+        request: HTTP method and full URL as the client sent it (RFC 9449 `htm`, `htu`).
+        authorization: the header.
+        dpop: the proof header.
+    """
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "dpop" or not token or dpop is None:
+        raise NotAuthenticated("a DPoP-bound access token and its proof are needed")
+    claims = _verify(house, token)
+    thumbprint = _proof(house, dpop, request, token)
+    claims.require_bound_to(thumbprint)
+    return Caller(
+        subject=_subject(house, claims.subject),
+        jti=claims.jti,
+        grant=claims.grant,
+        thumbprint=thumbprint,
+        expires_at=claims.expires_at,
+    )
+
+
+def _proof(house: House, dpop: str, request: tuple[str, str], token: str | None) -> str:
+    return tokens.verify_proof(dpop, *request, token, house.now, house.replay.seen)
+
+
+def _verify(house: House, token: str) -> TokenClaims:
+    """The claims of one of our tokens that was not revoked."""
+    claims = tokens.verify(token, house.token_keys(), house.issuer, house.now)
+    if house.catalog.is_token_revoked(claims.jti):
+        raise NotAuthenticated("this token was revoked", advice="ask for a new one")
+    return claims
+
+
+def _subject(house: House, identity_id: str) -> Subject:
+    """Roles come from the catalogue as it is now, never from the token."""
+    try:
+        identity = house.catalog.identity(identity_id)
+    except NotFound as cause:
+        raise NotAuthenticated("this identity is not known") from cause
+    if identity.disabled:
+        raise NotAuthenticated("this identity was disabled", advice="ask your tenant's owner")
+    return Subject(
+        id=identity.id, tenant=identity.tenant, type=identity.type, roles=tuple(identity.roles)
+    )
+
+
+async def token(
+    house: House, form: Mapping[str, str], url: str, dpop: str | None
+) -> W.TokenResponse:
+    """POST /oauth/token."""
+    if dpop is None:
+        raise NotAuthenticated("tokens are bound to a DPoP key: send a proof")
+    thumbprint = _proof(house, dpop, ("POST", url), None)
+    match form.get("grant_type"):
+        case "urn:ietf:params:oauth:grant-type:jwt-bearer":
+            return await _from_assertion(house, form, thumbprint)
+        case "urn:ietf:params:oauth:grant-type:token-exchange":
+            return await _from_exchange(house, form, thumbprint)
+        case other:
+            raise InvalidInput(
+                f"`{str(other)[:80]}` is not a grant type",
+                advice=f"use {GRANT_ASSERTION} or {GRANT_EXCHANGE}",
+            )
+
+
+async def _from_assertion(
+    house: House, form: Mapping[str, str], thumbprint: str
+) -> W.TokenResponse:
+    claimed = tokens.verify_assertion(
+        form.get("assertion", ""), house.identity_key, house.issuer, house.now, house.replay.seen
+    )
+    if claimed.dpop_thumbprint != thumbprint:
+        raise NotAuthenticated("the assertion names another DPoP key than the proof's")
+    subject = _subject(house, claimed.identity)
+    return await _issue(house, subject, thumbprint, None)
+
+
+async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str) -> W.TokenResponse:
+    """A sender-bound subject_token is exchanged only by its own key: no laundering."""
+    claims = _verify(house, form.get("subject_token", ""))
+    claims.require_bound_to(thumbprint)
+    subject = _subject(house, claims.subject)
+    caller = Caller(subject=subject, jti=claims.jti, grant=claims.grant, thumbprint=thumbprint)
+    details = parse_details(form.get("authorization_details", ""))
+    if details.grant is not None:
+        grant = _own_grant(house, subject, details.grant)
+    else:
+        _, grant = await request_access.request_grant(house, caller, _ask(details))
+    return await _issue(house, subject, thumbprint, grant)
+
+
+def _ask(details: W.AuthorizationDetail) -> Ask:
+    if details.dataset is None or len(details.actions) != 1:
+        raise InvalidInput("a dataset_access detail names one dataset and one action")
+    return Ask(
+        dataset=details.dataset,
+        action=details.actions[0],
+        purpose=details.purpose,
+        columns=details.columns,
+        split=details.split,
+        limits=Limits(
+            max_rows=details.max_rows,
+            max_bytes=details.max_bytes,
+            max_epochs=details.max_epochs,
+        ),
+        run=details.run,
+    )
+
+
+def _own_grant(house: House, subject: Subject, grant_id: str) -> Grant:
+    try:
+        grant = house.catalog.grant(grant_id)
+    except NotFound:
+        grant = None
+    if grant is None or grant.subject != subject.id:
+        raise NotFound(f"no grant `{grant_id[:80]}` of yours")
+    return grant
+
+
+async def _issue(
+    house: House, subject: Subject, thumbprint: str, grant: Grant | None
+) -> W.TokenResponse:
+    """Record, then sign; the token exists only after its event is durable."""
+    now = int(house.now())
+    expires_at = now + house.settings.token_seconds_max
+    if grant is not None:
+        expires_at = min(expires_at, grant.expires_at)
+    claims = TokenClaims(
+        issuer=house.issuer,
+        subject=subject.id,
+        type=subject.type,
+        audience=house.issuer,
+        jti=secrets.token_urlsafe(16),
+        issued_at=now,
+        expires_at=expires_at,
+        thumbprint=thumbprint,
+        grant=grant.id if grant else None,
+        decision=grant.decision if grant else None,
+        run=grant.run if grant else None,
+        plan_digest=grant.plan.digest if grant else None,
+        policy_epoch=house.catalog.policy_epoch,
+    )
+    await house.recorded(
+        EventDraft(
+            kind=EventKind.TokenIssued,
+            owner_tenant=grant.owner_tenant if grant else subject.tenant,
+            actor_tenant=subject.tenant,
+            actor=subject.id,
+            facts={
+                "jti": claims.jti,
+                "grant": claims.grant,
+                "thumbprint": thumbprint,
+                "expires_at": expires_at,
+            },
+        )
+    )
+    details: tuple[dict[str, Any], ...] = ()
+    if grant is not None:
+        plan = codec.encode(shapes.plan_view(grant.plan))
+        details = ({"type": "dataset_access", "grant": grant.id, "run": grant.run, **plan},)
+    return W.TokenResponse(
+        access_token=tokens.mint(house.signers.token, claims),
+        expires_in=expires_at - now,
+        authorization_details=details,
+        decision=grant.decision if grant else None,
+        grant=grant.id if grant else None,
+        scope="stream" if grant else "api",
+    )
+
+
+async def revoke_token(house: House, caller: Caller, token_text: str) -> None:
+    """End one of the caller's own tokens, durably; silence for anything else (RFC 7009)."""
+    try:
+        claims = _verify(house, token_text)
+    except NotAuthenticated:
+        return
+    if claims.subject == caller.subject.id:
+        await house.recorded(
+            EventDraft(
+                kind=EventKind.TokenRevoked,
+                owner_tenant=caller.subject.tenant,
+                actor_tenant=caller.subject.tenant,
+                actor=caller.subject.id,
+                facts={"jti": claims.jti, "expires_at": claims.expires_at},
+            )
+        )
+
+
+def public_keys(house: House) -> W.KeySet:
+    """What verifies our signatures, as a JWK Set (RFC 7517)."""
+    signers = (house.signers.token, house.signers.view, house.signers.log)
+    keys = tokens.key_set({signer.key_id: signer.public_key for signer in signers})["keys"]
+    return W.KeySet(issuer=house.issuer, keys=tuple(keys))

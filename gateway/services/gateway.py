@@ -1,0 +1,350 @@
+"""The facade that doors call: one method per act, each the straight line of one journey.
+
+Every method but the public ones takes the authenticated `caller` first, takes and returns
+wire messages, and raises only GatewayError. Judging, recording and waiting for durability
+happen in the services it names; doors only translate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gateway.wire as W
+from gateway.domain.access import Limits
+from gateway.domain.dataset import DatasetRef
+from gateway.errors import PolicyError
+from gateway.services import (
+    audit,
+    describe,
+    exchange,
+    grants,
+    health,
+    publish,
+    register,
+    request_access,
+    revoke,
+    runs,
+    shapes,
+    stream,
+    tenants,
+)
+from gateway.services.house import House
+from gateway.services.request_access import Ask, Caller
+from gateway.wire.leases import LeaseRequest, LeaseView
+from gateway.wire.times import iso, moment
+
+
+@dataclass(slots=True)
+class Gateway:
+    """All journeys over one House."""
+
+    house: House
+
+    # who is calling
+
+    async def authenticate(
+        self, method: str, url: str, authorization: str | None, dpop: str | None
+    ) -> Caller:
+        """The caller behind a DPoP-bound token; NotAuthenticated otherwise."""
+        return exchange.authenticate(self.house, (method, url), authorization, dpop)
+
+    async def token(self, form: Mapping[str, str], url: str, dpop: str | None) -> W.TokenResponse:
+        """POST /oauth/token: an assertion, or an exchange for a dataset token."""
+        return await exchange.token(self.house, form, url, dpop)
+
+    async def revoke_token(self, caller: Caller, token: str) -> None:
+        """POST /oauth/revoke: end one token before its time."""
+        await exchange.revoke_token(self.house, caller, token)
+
+    async def whoami(self, caller: Caller) -> W.WhoAmI:
+        """Who the token says one is."""
+        subject = caller.subject
+        return W.WhoAmI(
+            subject=subject.id,
+            tenant=subject.tenant,
+            type=subject.type,
+            roles=subject.roles,
+            expires_at=iso(caller.expires_at),
+            server_time=iso(self.house.now()),
+        )
+
+    def public_keys(self) -> W.KeySet:
+        """Keys that verify our tokens, leases and log (JWKS and pins)."""
+        return exchange.public_keys(self.house)
+
+    # datasets
+
+    async def datasets(
+        self, caller: Caller, tag: str | None, text: str | None
+    ) -> list[W.DatasetSummary]:
+        """What the caller may see."""
+        found = await describe.datasets(self.house, caller, tag=tag, text=text)
+        return [shapes.dataset_summary(dataset) for dataset in found]
+
+    async def dataset(self, caller: Caller, ref: str) -> W.DatasetDetail:
+        """One dataset, at the version named or the newest."""
+        return shapes.dataset_detail(
+            *await describe.dataset(self.house, caller, DatasetRef.parse(ref))
+        )
+
+    async def columns(self, caller: Caller, ref: str) -> list[W.ColumnView]:
+        """Its columns with their tags."""
+        return list((await self.dataset(caller, ref)).columns)
+
+    async def versions(self, caller: Caller, ref: str) -> list[W.VersionView]:
+        """Its versions, ascending."""
+        found, _ = await describe.dataset(self.house, caller, DatasetRef.parse(ref))
+        return [shapes.version_view(version) for version in found.versions]
+
+    async def manifest(self, caller: Caller, ref: str) -> dict[str, Any]:
+        """The signed storage Manifest, for owners and auditors of the tenant."""
+        return await describe.manifest(self.house, caller, DatasetRef.parse(ref))
+
+    async def classify(
+        self, caller: Caller, ref: str, tags: Mapping[str, Sequence[str]]
+    ) -> W.DatasetDetail:
+        """Set the tags of columns."""
+        wanted = {name: list(values) for name, values in tags.items()}
+        return shapes.dataset_detail(
+            *await describe.classify(self.house, caller, DatasetRef.parse(ref), wanted)
+        )
+
+    async def begin_registration(
+        self, caller: Caller, wanted: W.RegistrationRequest
+    ) -> W.Registration:
+        """Open an upload."""
+        return await register.begin(self.house, caller, wanted)
+
+    async def put_part(
+        self,
+        caller: Caller,
+        registration: str,
+        file: int,
+        n: int,
+        stream_: AsyncIterator[bytes],
+    ) -> W.PartReceipt:
+        """Seal one part on arrival."""
+        return await register.put_part(self.house, caller, registration, (file, n), stream_)
+
+    async def registration(self, caller: Caller, registration: str) -> W.Registration:
+        """Which parts have arrived."""
+        return await register.state(self.house, caller, registration)
+
+    async def abort_registration(self, caller: Caller, registration: str) -> None:
+        """Give an upload up; its parts are deleted."""
+        await register.abort(self.house, caller, registration)
+
+    async def commit_registration(self, caller: Caller, registration: str) -> W.Operation:
+        """Parse, seal and publish the version; answers with an Operation."""
+        return shapes.operation_view(await register.commit(self.house, caller, registration))
+
+    # long acts
+
+    async def operations(self, caller: Caller) -> list[W.Operation]:
+        """The tenant's Operations, newest first."""
+        return [shapes.operation_view(o) for o in self.house.operations.of(caller.subject.tenant)]
+
+    async def operation(self, caller: Caller, operation: str) -> W.Operation:
+        """One Operation."""
+        found = self.house.operations.get(operation, caller.subject.tenant)
+        return shapes.operation_view(found)
+
+    async def cancel_operation(self, caller: Caller, operation: str) -> W.Operation:
+        """Stop one."""
+        found = self.house.operations.cancel(operation, caller.subject.tenant)
+        return shapes.operation_view(found)
+
+    # access
+
+    async def check(self, caller: Caller, ask: W.AccessAsk, at: str | None) -> W.DecisionView:
+        """Would it be allowed? Never makes a Grant."""
+        when = moment(at, now=self.house.now()) if at is not None else None
+        decision = await request_access.check(self.house, caller, ask_of(ask), when)
+        return shapes.decision_view(
+            decision,
+            subject=caller.subject.id,
+            action=ask.action,
+            dataset=ask.dataset,
+            purpose=ask.purpose,
+            at=iso(self.house.now() if when is None else when),
+        )
+
+    async def grants(self, caller: Caller, filters: Mapping[str, str]) -> list[W.GrantView]:
+        """Grants given from the tenant's data or to the caller's tenant."""
+        return [shapes.grant_view(g) for g in await grants.list_(self.house, caller, filters)]
+
+    async def grant(self, caller: Caller, grant: str) -> W.GrantView:
+        """One Grant."""
+        return shapes.grant_view(await grants.show(self.house, caller, grant))
+
+    async def decision(self, caller: Caller, decision: str) -> W.DecisionView:
+        """One recorded Decision, as the caller may see it."""
+        return await grants.decision(self.house, caller, decision)
+
+    async def explain(self, caller: Caller, decision: str) -> W.Explanation:
+        """Why a Decision came out as it did, and what would have to change."""
+        return await grants.explain(self.house, caller, decision)
+
+    async def revoke(self, caller: Caller, wanted: W.RevocationRequest) -> W.Revocation:
+        """Take back Grants and stop their streams."""
+        selector = revoke.Selector(
+            grant=wanted.grant,
+            dataset=wanted.dataset,
+            subject=wanted.subject,
+            run=wanted.run,
+            tenant=wanted.tenant,
+        )
+        done = await revoke.revoke(self.house, caller, selector, wanted.reason or "")
+        return W.Revocation(
+            grants=len(done.grants),
+            streams_stopped=done.streams_stopped,
+            slowest_ms=round(done.slowest_ms),
+            grant_ids=done.grants,
+        )
+
+    # streams
+
+    async def open_lease(self, caller: Caller, wanted: LeaseRequest) -> LeaseView:
+        """Open a stream under a dataset token."""
+        return await stream.open_lease(self.house, caller, wanted)
+
+    async def lease(self, caller: Caller, lease: str) -> LeaseView:
+        """An open lease (without its key)."""
+        return await stream.show(self.house, caller, lease)
+
+    async def renew_lease(self, caller: Caller, lease: str) -> LeaseView:
+        """Judge again and prolong."""
+        return await stream.renew(self.house, caller, lease)
+
+    async def close_lease(self, caller: Caller, lease: str) -> None:
+        """Hand the lease back."""
+        await stream.close(self.house, caller, lease)
+
+    # runs
+
+    async def runs(self, caller: Caller) -> list[W.RunView]:
+        """Training jobs that read from or for the tenant."""
+        return await runs.list_(self.house, caller)
+
+    async def run(self, caller: Caller, run: str) -> W.RunView:
+        """One training job."""
+        return await runs.show(self.house, caller, run)
+
+    # policies
+
+    async def bundle(self, caller: Caller, tenant: str) -> W.BundleView:
+        """The rules in force."""
+        return _bundle_view(tenant, await publish.current(self.house, caller, tenant))
+
+    async def publish(
+        self, caller: Caller, tenant: str, files: Mapping[str, str], if_match: str | None
+    ) -> W.BundleView:
+        """Put new rules in force."""
+        return _bundle_view(
+            tenant, await publish.publish(self.house, caller, tenant, files, if_match)
+        )
+
+    async def trial(self, caller: Caller, tenant: str, files: Mapping[str, str]) -> W.Trial:
+        """Read and test rules without publishing them."""
+        try:
+            _, suites = await publish.trial(self.house, caller, tenant, files)
+        except PolicyError as error:
+            facts = error.facts
+            problem = W.PolicyProblem(
+                file=str(facts.get("file", "")),
+                line=int(facts.get("line") or 0),
+                column=int(facts.get("column") or 0),
+                message=error.message,
+            )
+            return W.Trial(ok=False, problems=(problem,))
+        return W.Trial(ok=all(s.ok for s in suites), suites=shapes.suite_views(suites))
+
+    # lineage
+
+    async def questions(self, caller: Caller) -> list[W.Question]:
+        """The named questions."""
+        return await audit.questions(self.house, caller)
+
+    async def ask(self, caller: Caller, name: str, parameters: Mapping[str, Any]) -> W.Answer:
+        """Ask one of them; the question is recorded first."""
+        return await audit.ask(self.house, caller, name, parameters)
+
+    async def query(self, caller: Caller, sql: str) -> W.Answer:
+        """Run an auditor's SQL in the sandbox; recorded first."""
+        return await audit.query(self.house, caller, sql)
+
+    async def trace(self, caller: Caller, ref: str, depth: int) -> W.Trace:
+        """Where something came from and went to."""
+        return await audit.trace(self.house, caller, ref, depth)
+
+    async def checkpoint(self, caller: Caller) -> W.CheckpointView:
+        """The newest signed LogCheckpoint."""
+        return await audit.checkpoint(self.house, caller)
+
+    async def inclusion(self, caller: Caller, index: int, size: int | None) -> W.Proof:
+        """Proof that an event stands in the log."""
+        return await audit.inclusion(self.house, caller, index, size)
+
+    async def consistency(self, caller: Caller, first: int, second: int | None) -> W.Proof:
+        """Proof that the log only grew."""
+        return await audit.consistency(self.house, caller, first, second)
+
+    async def verify(self, caller: Caller, since: int | None) -> W.Operation:
+        """Verify the whole log on the server; an Operation."""
+        return shapes.operation_view(await audit.verify(self.house, caller, since))
+
+    # tenants
+
+    async def tenants(self, caller: Caller) -> list[W.TenantView]:
+        """Tenants the caller may see."""
+        return await tenants.views(self.house, caller)
+
+    async def tenant(self, caller: Caller, tenant: str) -> W.TenantView:
+        """One tenant."""
+        return await tenants.view(self.house, caller, tenant)
+
+    async def add_tenant(self, caller: Caller, wanted: W.TenantRequest) -> W.TenantView:
+        """Add a tenant, with its first owner when a key is given."""
+        await tenants.add_tenant(self.house, caller, wanted)
+        return await tenants.view(self.house, caller, wanted.tenant)
+
+    async def identities(self, caller: Caller, tenant: str) -> list[W.IdentityView]:
+        """The tenant's identities."""
+        return await tenants.identities(self.house, caller, tenant)
+
+    async def add_identity(
+        self, caller: Caller, tenant: str, wanted: W.IdentityRequest
+    ) -> W.IdentityView:
+        """Register a public key."""
+        return await tenants.add_identity(self.house, caller, tenant, wanted)
+
+    # operation of the gateway itself
+
+    async def ready(self) -> W.Readiness:
+        """Whether it can serve now."""
+        return await health.ready(self.house)
+
+    async def metrics(self) -> Mapping[str, float]:
+        """Gauges for the admin port."""
+        return health.gauges(self.house)
+
+
+def ask_of(ask: W.AccessAsk) -> Ask:
+    """The AccessRequest's part that comes from the body."""
+    return Ask(
+        dataset=ask.dataset,
+        action=ask.action,
+        purpose=ask.purpose,
+        columns=ask.columns,
+        split=ask.split,
+        limits=Limits(max_rows=ask.max_rows, max_bytes=ask.max_bytes, max_epochs=ask.max_epochs),
+        run=ask.run,
+    )
+
+
+def _bundle_view(tenant: str, bundle: Any) -> W.BundleView:
+    return W.BundleView(
+        tenant=tenant, hash=bundle.digest, files=dict(bundle.files), rules=len(bundle.rules)
+    )

@@ -1,0 +1,53 @@
+"""Is the gateway able to serve, and what are its numbers?"""
+
+from __future__ import annotations
+
+import gateway.wire as W
+from gateway.errors import GatewayError
+from gateway.services.house import PLATFORM, House
+
+
+async def ready(house: House) -> W.Readiness:
+    """Journal writable, KMS answering, at least one data worker; lineage is shown only."""
+    checks = {
+        "journal": _journal(house),
+        "kms": _kms(house),
+        "workers": W.CheckResult(
+            ok=house.workers.count > 0, detail=f"{house.workers.count} data workers"
+        ),
+    }
+    is_ready = all(check.ok for check in checks.values())
+    # Lineage lag never makes the gateway unready: release does not depend on it.
+    checks["lineage"] = W.CheckResult(
+        ok=house.lineage.is_attached,
+        detail="answers" if house.lineage.is_attached else "restarting",
+    )
+    return W.Readiness(ready=is_ready, checks=checks)
+
+
+def _journal(house: House) -> W.CheckResult:
+    lag = house.journal.size - house.journal.durable_size
+    failure = house.journal.failure
+    return W.CheckResult(ok=failure is None, detail=failure or f"{lag} events on their way")
+
+
+def _kms(house: House) -> W.CheckResult:
+    try:
+        generations = house.kms.generations(PLATFORM)
+    except GatewayError as error:
+        return W.CheckResult(ok=False, detail=error.message)
+    return W.CheckResult(ok=bool(generations), detail=house.kms.custody)
+
+
+def gauges(house: House) -> dict[str, float]:
+    """Numbers for Prometheus; no name, no person."""
+    catalog = house.catalog
+    return {
+        "gateway_journal_events": float(house.journal.size),
+        "gateway_journal_durable_events": float(house.journal.durable_size),
+        "gateway_policy_epoch": float(catalog.policy_epoch),
+        "gateway_datasets": float(sum(1 for _ in catalog.datasets())),
+        "gateway_open_leases": float(sum(1 for _ in catalog.leases())),
+        "gateway_data_workers": float(house.workers.count),
+        "gateway_lineage_attached": float(house.lineage.is_attached),
+    }

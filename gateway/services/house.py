@@ -1,0 +1,130 @@
+"""What every journey needs, in one value: the rooms of the control process, already built.
+
+bootstrap.py fills it once; services take it as their first argument. Nothing here decides:
+it only keeps the two promises that every journey shares: an event is applied and its
+PolicyEpoch published before anything that follows from it, and a reply waits until the
+highest index it depends on is durable.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.catalog.catalog import Catalog
+from gateway.config import Settings
+from gateway.crypto.identity_keys import public_key_of
+from gateway.crypto.signing import Signer
+from gateway.crypto.tokens import ReplayMemory
+from gateway.crypto.vault import KeyVault
+from gateway.domain.events import EventDraft
+from gateway.domain.ids import new_id
+from gateway.errors import NotFound
+from gateway.journal.journal import Journal
+from gateway.lineage.link import LineageLink
+from gateway.policy.judge import Judge
+from gateway.ports import Kms, ObjectStore
+from gateway.process.status_page import StatusWriter
+from gateway.services.operations import Operations
+
+if TYPE_CHECKING:
+    from gateway.services.register import Upload
+    from gateway.services.sources import Views
+    from gateway.services.workers import Workers
+
+PLATFORM = "platform"  # the tenant that operates the machine; it owns no data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signers:
+    """One Ed25519 key per use (threats: a signature of one use is worthless for another)."""
+
+    log: Signer
+    token: Signer
+    manifest: Signer
+    view: Signer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Directories under the state directory."""
+
+    bundles: Path
+    parts: Path
+    staging: Path
+    views: Path
+
+    @classmethod
+    def under(cls, state_dir: Path) -> Places:
+        """Create them (0700) where they are missing."""
+        paths = {name: state_dir / name for name in ("bundles", "parts", "staging", "views")}
+        for path in paths.values():
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(**paths)
+
+
+@dataclass(slots=True, kw_only=True)
+class House:
+    """The built rooms."""
+
+    settings: Settings
+    places: Places
+    catalog: Catalog
+    journal: Journal
+    judge: Judge
+    vault: KeyVault
+    kms: Kms
+    store: ObjectStore
+    signers: Signers
+    status: StatusWriter
+    now: Callable[[], float]  # Unix seconds
+    issuer: str  # our own URL, audience of every token and assertion
+    node: str  # names this journal
+    replay: ReplayMemory
+    views: Views
+    revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expiry
+    uploads: dict[str, Upload] = field(default_factory=dict)  # open registrations
+    operations: Operations = field(default_factory=Operations)
+    workers: Workers = field(init=False)
+    lineage: LineageLink = field(default_factory=LineageLink)
+
+    def token_keys(self) -> dict[str, bytes]:
+        """Public keys that verify our tokens, by key id."""
+        return {self.signers.token.key_id: self.signers.token.public_key}
+
+    def identity_key(self, identity: str) -> bytes | None:
+        """The public key of `tenant/name`; None when it is unknown, disabled or suspended."""
+        try:
+            found = self.catalog.identity(identity)
+        except NotFound:
+            return None
+        return None if found.disabled else public_key_of(found.public_key)
+
+    @property
+    def boot(self) -> str:
+        """Random, new at every start; part of every signed segment request."""
+        return self.journal.boot
+
+    def id(self, prefix: str) -> str:
+        """A new random id, such as `dec_…`."""
+        return new_id(prefix, secrets.token_bytes(16))
+
+    def record(self, draft: EventDraft) -> int:
+        """Append one event, apply it, publish the PolicyEpoch; durable a moment later."""
+        index = self.journal.append(draft)
+        self.status.set_policy_epoch(self.catalog.policy_epoch)
+        return index
+
+    async def recorded(self, draft: EventDraft) -> int:
+        """Append one event and wait until it is durable."""
+        index = self.record(draft)
+        await self.journal.durable(index)
+        return index
+
+    async def settled(self) -> None:
+        """Wait until everything the catalogue shows is durable (before replying with it)."""
+        if self.catalog.index:
+            await self.journal.durable(self.catalog.index - 1)

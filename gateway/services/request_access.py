@@ -1,0 +1,288 @@
+"""Journey 2: a caller asks; the judge answers; the answer is recorded before it is told.
+
+Numbered as docs/explain/how-a-decision-is-made.md:
+(1) the caller is authenticated (authenticate.py); (2) the resource is looked up, in the same
+order whether it exists or not; (3) the judge decides over one catalogue index; (4) the
+Decision is recorded; with effect allow on a data action that event *is* the Grant;
+(5) the caller is told after it is durable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.domain.access import (
+    DATA_ACTIONS,
+    AccessRequest,
+    Decision,
+    Limits,
+    Resource,
+    Subject,
+)
+from gateway.domain.dataset import DatasetRef
+from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.lease import Grant
+from gateway.domain.purpose import parse_purpose
+from gateway.errors import AccessDenied, InvalidInput, NotFound, Unavailable
+from gateway.services.house import House
+
+RUN_CHARS_MAX = 200
+CLOCK_BACK_SECONDS_MAX = 5  # invariant 1
+GRANT_SECONDS_DEFAULT = 14 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who the verified token says is calling."""
+
+    subject: Subject
+    jti: str
+    grant: str | None = None  # set when the token is a dataset token
+    thumbprint: str = ""  # of the DPoP key the token is bound to
+    expires_at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What is asked of a dataset (the body of check, request and token alike)."""
+
+    dataset: str
+    action: str = "stream"
+    purpose: str | None = None
+    columns: tuple[str, ...] | None = None
+    split: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    run: str | None = None
+
+
+def qualified_run(tenant: str, run: str | None) -> str | None:
+    """Runs are named `tenant/name`, so that no tenant can write into another's run."""
+    if run is None or run == "":
+        return None
+    name = run.removeprefix("run:").removeprefix(f"{tenant}/")
+    if "/" in name or len(name) > RUN_CHARS_MAX or not name.isascii() or not name.isprintable():
+        raise InvalidInput(f"`{name[:80]}` cannot name a run", advice="use 1 to 200 letters")
+    if " " in name:
+        raise InvalidInput("a run's name has no spaces")
+    return f"{tenant}/{name}"
+
+
+def resource_of(house: House, ref: DatasetRef) -> Resource:
+    """(2) What the catalogue knows; NotFound when there is no such version."""
+    try:
+        dataset = house.catalog.dataset(ref.tenant, ref.name)
+    except NotFound as cause:
+        raise unseen(ref) from cause
+    wanted = ref.version if ref.version is not None else dataset.newest.ref.version
+    for version in dataset.versions:
+        if version.ref.version == wanted:
+            return Resource(
+                tenant=ref.tenant,
+                dataset=version.ref,
+                columns=dataset.columns_of(version),
+                splits=tuple(split.name for split in version.splits),
+                suspended=dataset.suspended,
+            )
+    raise unseen(ref)
+
+
+def unseen(ref: DatasetRef | str) -> NotFound:
+    """The one answer for what is not there and for what the caller may not see."""
+    return NotFound(f"no dataset `{ref}` that you may see")
+
+
+def decide(
+    house: House, request: AccessRequest, resource: Resource, at: float | None = None
+) -> Decision:
+    """(3) Judge one request over the catalogue as it is now; `at` asks for another time.
+
+    Raises:
+        Unavailable: this machine's clock is behind the newest recorded event.
+    """
+    if house.catalog.newest_time - house.now() > CLOCK_BACK_SECONDS_MAX:
+        raise Unavailable(
+            "the clock of the gateway is behind its own journal", advice="set the server's clock"
+        )
+    return house.judge.decide(
+        request,
+        resource,
+        decision_id=house.id("dec_"),
+        now=house.now() if at is None else at,
+        policy_epoch=house.catalog.policy_epoch,
+        catalog_index=house.catalog.index,
+    )
+
+
+def is_visible(house: House, subject: Subject, resource: Resource) -> bool:
+    """Whether the subject may know that this dataset exists: its own, or named by a rule."""
+    return subject.tenant == resource.tenant or house.judge.is_visible(
+        subject, resource, house.now()
+    )
+
+
+def may(house: House, caller: Caller, action: str, tenant: str) -> bool:
+    """Whether the rules allow a management action on a tenant; only to choose what to do.
+
+    Whatever is then done goes through `authorize`, which records.
+    """
+    request = AccessRequest(subject=caller.subject, action=action, dataset=None, tenant=tenant)
+    return decide(house, request, Resource(tenant=tenant)).is_allowed
+
+
+async def authorize(
+    house: House, caller: Caller, action: str, tenant: str, ref: DatasetRef | None = None
+) -> Resource:
+    """Require that the caller may do a management action; a denial is recorded.
+
+    Returns:
+        The resource that was judged (columns with tags, when it is a dataset).
+
+    Raises:
+        NotFound: the dataset is not there, or the caller may not see it (same words).
+        AccessDenied: it is visible, and the rules do not allow the action.
+    """
+    if caller.grant is not None:
+        raise AccessDenied("a dataset token opens streams only", advice="use your API token")
+    resource = Resource(tenant=tenant) if ref is None else resource_of(house, ref)
+    request = AccessRequest(
+        subject=caller.subject, action=action, dataset=resource.dataset, tenant=tenant
+    )
+    decision = decide(house, request, resource)
+    if not decision.is_allowed:
+        await record(house, request, decision)
+        if ref is not None and not is_visible(house, caller.subject, resource):
+            raise unseen(ref)
+        decision.require()
+    return resource
+
+
+def request_of(house: House, subject: Subject, ask: Ask) -> tuple[AccessRequest, Resource]:
+    """Build the AccessRequest of an ask: names parsed, the version pinned."""
+    ref = DatasetRef.parse(ask.dataset)
+    if ask.action not in DATA_ACTIONS:
+        raise InvalidInput(
+            f"`{ask.action[:40]}` does not release data", advice=f"use {', '.join(DATA_ACTIONS)}"
+        )
+    purpose = parse_purpose(ask.purpose) if ask.purpose is not None else None
+    resource = resource_of(house, ref)
+    request = AccessRequest(
+        subject=subject,
+        action=ask.action,
+        dataset=resource.dataset,
+        tenant=ref.tenant,
+        purpose=purpose,
+        columns=ask.columns,
+        split=ask.split,
+        limits=ask.limits,
+        run=qualified_run(subject.tenant, ask.run),
+    )
+    return request, resource
+
+
+async def check(house: House, caller: Caller, ask: Ask, at: float | None = None) -> Decision:
+    """Answer whether, without a Grant. The question itself is recorded."""
+    request, resource = request_of(house, caller.subject, ask)
+    decision = decide(house, request, resource, at)
+    await record(house, request, decision, is_question=True)
+    if not decision.is_allowed and not is_visible(house, caller.subject, resource):
+        raise unseen(ask.dataset)
+    return decision
+
+
+async def request_grant(house: House, caller: Caller, ask: Ask) -> tuple[Decision, Grant]:
+    """Decide, record, and return the Grant; all ranks of one run and request share one.
+
+    Raises:
+        AccessDenied: with the reasons the caller may read, after the denial is durable.
+        NotFound: the caller may not see the dataset.
+    """
+    request, resource = request_of(house, caller.subject, ask)
+    decision = decide(house, request, resource)
+    if not decision.is_allowed:
+        await record(house, request, decision)
+        if not is_visible(house, caller.subject, resource):
+            raise unseen(ask.dataset)
+        decision.require()
+    shared = _same_grant(house, request, decision)
+    if shared is not None:
+        return dataclasses.replace(decision, id=shared.decision, plan=shared.plan), shared
+    grant_id = house.id("grant_")
+    await record(house, request, decision, grant_id=grant_id)
+    return decision, house.catalog.grant(grant_id)
+
+
+def _same_grant(house: House, request: AccessRequest, decision: Decision) -> Grant | None:
+    if request.run is None or decision.plan is None:
+        return None
+    for grant in house.catalog.grants(run=request.run, subject=request.subject.id):
+        same = grant.plan.cells() == decision.plan.cells()
+        alive = not grant.revoked and grant.expires_at > house.now()
+        if same and alive and grant.plan.purpose == decision.plan.purpose:
+            return grant
+    return None
+
+
+async def record(
+    house: House,
+    request: AccessRequest,
+    decision: Decision,
+    *,
+    grant_id: str | None = None,
+    is_question: bool = False,
+) -> None:
+    """(4) Record a Decision durably; with `grant_id` the event is the Grant."""
+    await house.recorded(_draft(house, request, decision, grant_id, is_question=is_question))
+
+
+def _draft(
+    house: House,
+    request: AccessRequest,
+    decision: Decision,
+    grant_id: str | None,
+    *,
+    is_question: bool,
+) -> EventDraft:
+    plan = decision.plan if decision.is_allowed else None
+    dataset = (
+        house.catalog.dataset(request.dataset.tenant, request.dataset.name)
+        if request.dataset
+        else None
+    )
+    facts: dict[str, Any] = {
+        "decision": decision.id,
+        "action": request.action,
+        "effect": decision.effect.value,
+        "dataset": str(request.dataset.unversioned) if request.dataset else None,
+        "dataset_id": dataset.dataset_id if dataset else None,
+        "version": request.dataset.version if request.dataset else None,
+        "split": plan.split if plan else request.split,
+        "purpose": request.purpose,
+        "reasons": [reason.code for reason in decision.reasons],
+        "rules": list(decision.rules),
+        "bundle": decision.bundle,
+        "policy_epoch": decision.policy_epoch,
+        "catalog_index": decision.catalog_index,
+        "columns": [c.field_id for c in plan.columns] if plan else [],
+        "masks": {str(c.field_id): c.mask for c in plan.columns if c.mask} if plan else {},
+        "grant": grant_id,
+        "run": request.run,
+    }
+    if grant_id is not None and plan is not None:
+        expires_at = plan.limits.expires_at or int(house.now()) + GRANT_SECONDS_DEFAULT
+        facts["expires_at"] = expires_at
+        facts["limits"] = plan.limits.to_dict()
+    return EventDraft(
+        kind=EventKind.AccessDecided,
+        owner_tenant=request.tenant,
+        actor_tenant=request.subject.tenant,
+        actor=request.subject.id,
+        facts=facts,
+        details={
+            "plan": plan.to_dict() if plan else None,
+            "asked_columns": list(request.columns) if request.columns is not None else None,
+            "advice": decision.advice,
+            "is_question": is_question,
+        },
+    )

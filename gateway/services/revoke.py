@@ -1,0 +1,107 @@
+"""The owner takes back: Grants end, and their streams stop within one segment.
+
+(1) the revocation is one durable event, which raises the PolicyEpoch at once, so that no
+worker starts another chunk unasked; (2) every lease of the Grants is closed on its worker,
+which answers when no further byte will be handed to the kernel; (3) the answer says how many
+streams stopped and how long the slowest took, from the durable event on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from gateway.domain.dataset import DatasetRef
+from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.lease import Grant
+from gateway.errors import InvalidInput, NotFound
+from gateway.services.house import House
+from gateway.services.request_access import Caller, authorize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selector:
+    """Which Grants; at least one field is set, several narrow each other."""
+
+    grant: str | None = None
+    dataset: str | None = None
+    subject: str | None = None
+    run: str | None = None
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """What a revocation did."""
+
+    grants: tuple[str, ...]
+    streams_stopped: int
+    slowest_ms: float
+
+
+async def revoke(house: House, caller: Caller, selector: Selector, reason: str) -> Revocation:
+    """Revoke every Grant the selector names among those the caller may revoke.
+
+    Raises:
+        InvalidInput: the selector is empty.
+        NotFound: it names no Grant that the caller may revoke.
+    """
+    chosen = _select(house, caller, selector)
+    owners = sorted({grant.owner_tenant for grant in chosen})
+    for owner in owners:
+        if owner == caller.subject.tenant:
+            await authorize(house, caller, "revoke", owner)
+    for owner in owners:
+        ids = [g.id for g in chosen if g.owner_tenant == owner]
+        recipients = sorted({g.subject_tenant for g in chosen if g.owner_tenant == owner})
+        house.record(
+            EventDraft(
+                kind=EventKind.GrantRevoked,
+                owner_tenant=owner,
+                actor_tenant=caller.subject.tenant,
+                actor=caller.subject.id,
+                facts={"grants": ids, "reason_code": "revoked"},
+                details={"reason": reason},
+                concerns=(owner, *recipients),
+            )
+        )
+    await house.settled()
+    durable_at = time.monotonic()
+    grants = {grant.id for grant in chosen}
+    leases = [lease for lease in house.catalog.leases() if lease.grant in grants]
+    await asyncio.gather(*(house.workers.close(lease.id, "revoked") for lease in leases))
+    slowest_ms = (time.monotonic() - durable_at) * 1e3 if leases else 0.0
+    return Revocation(
+        grants=tuple(sorted(grants)), streams_stopped=len(leases), slowest_ms=round(slowest_ms, 3)
+    )
+
+
+def _select(house: House, caller: Caller, selector: Selector) -> list[Grant]:
+    if not any((selector.grant, selector.dataset, selector.subject, selector.run, selector.tenant)):
+        raise InvalidInput(
+            "nothing is selected", advice="name a grant, dataset, subject, run or tenant"
+        )
+    ref = DatasetRef.parse(selector.dataset) if selector.dataset else None
+    chosen = [
+        grant
+        for grant in house.catalog.grants(subject=selector.subject, run=selector.run)
+        if not grant.revoked
+        and _may_touch(caller, grant)
+        and selector.grant in (None, grant.id)
+        and selector.tenant in (None, grant.subject_tenant)
+        and (ref is None or _covers(ref, grant.plan.dataset))
+    ]
+    if not chosen:
+        raise NotFound("no such grant that you may revoke", advice="`gateway grant list`")
+    return chosen
+
+
+def _may_touch(caller: Caller, grant: Grant) -> bool:
+    """Owners revoke what was given from their data; anybody may give back his own."""
+    return caller.subject.tenant == grant.owner_tenant or caller.subject.id == grant.subject
+
+
+def _covers(asked: DatasetRef, granted: DatasetRef) -> bool:
+    same = (asked.tenant, asked.name) == (granted.tenant, granted.name)
+    return same and asked.version in (None, granted.version)

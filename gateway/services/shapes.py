@@ -1,0 +1,167 @@
+"""Turn what the rooms know into what travels: domain values to wire messages. No rules here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gateway.wire as W
+from gateway.domain.access import Decision, Plan, Resource
+from gateway.domain.dataset import Dataset, DatasetVersion
+from gateway.domain.lease import Grant
+from gateway.domain.rowfilter import text_of
+from gateway.policy.suite import SuiteResult
+from gateway.services.operations import Operation
+from gateway.wire.times import iso
+
+
+def plan_view(plan: Plan) -> W.PlanView:
+    """A Plan as its requester may see it."""
+    limits = plan.limits
+    return W.PlanView(
+        dataset=str(plan.dataset),
+        columns=tuple(W.PlanColumn(name=c.name, mask=c.mask) for c in plan.columns),
+        row_filter=text_of(plan.row_filter) if plan.row_filter is not None else None,
+        split=plan.split,
+        limits=W.LimitsView(
+            max_rows=limits.max_rows, max_bytes=limits.max_bytes, max_epochs=limits.max_epochs
+        ),
+        obligations=dict(plan.obligations),
+        expires_at=iso(limits.expires_at) if limits.expires_at is not None else None,
+    )
+
+
+def decision_view(decision: Decision, **asked: Any) -> W.DecisionView:
+    """A Decision as its requester may see it; `asked` adds subject, action, dataset, purpose."""
+    return W.DecisionView(
+        decision=decision.id,
+        effect=decision.effect.value,
+        reasons=tuple(
+            W.ReasonView(code=r.code, text=r.text, rule=r.rule) for r in decision.reasons
+        ),
+        advice=decision.advice,
+        plan=plan_view(decision.plan) if decision.plan is not None else None,
+        policy_epoch=decision.policy_epoch,
+        bundle=decision.bundle,
+        **asked,
+    )
+
+
+def grant_view(grant: Grant) -> W.GrantView:
+    """A Grant with what was charged to it so far."""
+    plan = plan_view(grant.plan)
+    return W.GrantView(
+        id=grant.id,
+        decision=grant.decision,
+        dataset=plan.dataset,
+        subject=grant.subject,
+        purpose=grant.plan.purpose,
+        action=grant.plan.action,
+        columns=plan.columns,
+        row_filter=plan.row_filter,
+        split=plan.split,
+        run=grant.run,
+        limits=plan.limits,
+        rows_charged=grant.rows_charged,
+        bytes_charged=grant.bytes_charged,
+        granted_at=iso(grant.granted_at),
+        expires_at=iso(grant.expires_at),
+        revoked=grant.revoked,
+    )
+
+
+def dataset_summary(dataset: Dataset) -> W.DatasetSummary:
+    """One line of `dataset list`."""
+    newest = dataset.newest
+    columns = dataset.columns_of(newest)
+    return W.DatasetSummary(
+        dataset=f"{dataset.tenant}/{dataset.name}",
+        version=newest.ref.version or 0,
+        rows=newest.rows,
+        columns=len(columns),
+        tags=tuple(sorted({tag for column in columns for tag in column.effective_tags})),
+        suspended=dataset.suspended,
+        registered_at=newest.registered_at,
+    )
+
+
+def dataset_detail(dataset: Dataset, resource: Resource) -> W.DatasetDetail:
+    """`dataset show`: the version that `resource` names, with present tags."""
+    version = next(v for v in dataset.versions if v.ref == resource.dataset)
+    return W.DatasetDetail(
+        dataset=f"{dataset.tenant}/{dataset.name}",
+        dataset_id=dataset.dataset_id,
+        version=version.ref.version or 0,
+        columns=tuple(
+            W.ColumnView(
+                field_id=c.field_id,
+                name=c.name,
+                type=c.type,
+                nullable=c.nullable,
+                tags=c.effective_tags,
+            )
+            for c in resource.columns
+        ),
+        splits=tuple(W.SplitView(name=s.name, rows=s.rows) for s in version.splits),
+        rows=version.rows,
+        bytes=version.bytes,
+        shards=version.shards,
+        profile=version.profile,
+        manifest_digest=version.manifest_digest,
+        registered_at=version.registered_at,
+        registered_by=version.registered_by,
+        suspended=dataset.suspended,
+        versions=tuple(v.ref.version or 0 for v in dataset.versions),
+        card=dict(dataset.card),
+    )
+
+
+def version_view(version: DatasetVersion) -> W.VersionView:
+    """One line of a dataset's versions."""
+    return W.VersionView(
+        version=version.ref.version or 0,
+        rows=version.rows,
+        bytes=version.bytes,
+        shards=version.shards,
+        profile=version.profile,
+        splits=tuple(W.SplitView(name=s.name, rows=s.rows) for s in version.splits),
+        manifest_digest=version.manifest_digest,
+        registered_at=version.registered_at,
+        registered_by=version.registered_by,
+    )
+
+
+def suite_views(results: Sequence[SuiteResult]) -> tuple[W.SuiteResult, ...]:
+    """Policy tests, counted by the file they stand in."""
+    by_file: dict[str, list[SuiteResult]] = {}
+    for result in results:
+        by_file.setdefault(result.place.partition(":")[0], []).append(result)
+    return tuple(
+        W.SuiteResult(
+            name=name,
+            passed=sum(result.ok for result in found),
+            failed=sum(not result.ok for result in found),
+            failures=tuple(f"{r.place}: {'; '.join(r.problems)}" for r in found if not r.ok),
+        )
+        for name, found in sorted(by_file.items())
+    )
+
+
+def operation_view(operation: Operation) -> W.Operation:
+    """An Operation as polled."""
+    error = operation.error
+    problem = (
+        {"type": error.code, "detail": error.message, "advice": error.advice, **error.facts}
+        if error is not None
+        else None
+    )
+    return W.Operation(
+        id=operation.id,
+        kind=operation.kind,
+        state=operation.state,
+        progress=round(operation.progress, 4),
+        detail=operation.detail,
+        result=operation.result or None,
+        problem=problem,
+        started_at=iso(operation.started_at),
+    )

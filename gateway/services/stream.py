@@ -1,0 +1,317 @@
+"""Journey 3: a dataset token becomes a lease; the lease's worker sends exactly the Plan.
+
+(1) the token names a Grant that is alive and belongs to the caller; (2) the rules are judged
+again: another Plan than the granted one is refused (PlanChanged); (3) the Manifest is the one
+the journal recorded; (4) pages alone serve the Plan (direct), or a view of it is built first;
+(5) the order of rows is fixed by a keyed function of what is released, to whom; (6) the lease
+is durable; (7) its worker gets the keys of the planned leaves, and nothing else; (8) the
+client gets a signed lease manifest and, once, the lease key.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import secrets
+
+from gateway.crypto.envelope import derive
+from gateway.crypto.signing import sign_document
+from gateway.delivery.spec import DirectSource, LeaseSpec, ViewSource
+from gateway.domain.access import AccessRequest, Decision, Plan, Subject, digest_of
+from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.lease import Grant, Lease, OrderSpec
+from gateway.domain.order import GlobalOrder, lay_out, order_id, window_key
+from gateway.domain.position import StreamPosition
+from gateway.errors import (
+    AccessDenied,
+    InvalidInput,
+    LeaseExpired,
+    LeaseRevoked,
+    LimitExceeded,
+    NotFound,
+    PlanChanged,
+)
+from gateway.services import request_access, shapes
+from gateway.services.house import House
+from gateway.services.request_access import Caller
+from gateway.services.sources import Geometry, direct_source, is_direct, view_source
+from gateway.services.storage import load_manifest
+from gateway.wire import codec
+from gateway.wire.leases import (
+    LEASE_MANIFEST_FORMAT,
+    LeaseManifest,
+    LeaseRequest,
+    LeaseView,
+    OrderRequest,
+)
+
+
+async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> LeaseView:
+    """Open a stream; answers `building` with an Operation while its view is made.
+
+    Raises:
+        AccessDenied, LeaseRevoked, LeaseExpired, PlanChanged: the Grant does not hold now.
+        LimitExceeded: the Grant's epochs are used up.
+    """
+    grant = _grant_of(house, caller)
+    _require_fits(grant, wanted)
+    await _judge(house, grant)
+    manifest = load_manifest(house, grant.plan.dataset)
+    source: DirectSource | ViewSource
+    if is_direct(manifest, grant.plan):
+        source, geometry = direct_source(house, manifest, grant.plan)
+    else:
+        ready = view_source(house, manifest, grant)
+        if isinstance(ready, str):
+            return LeaseView(lease="", state="building", expires_at=0, operation=ready)
+        source, geometry = ready
+    order = _order(wanted.order)
+    spec = LeaseSpec(
+        lease=house.id("lease_"),
+        key=secrets.token_bytes(32),
+        boot=house.boot,
+        plan_digest=digest_of(grant.plan.cells()),
+        policy_epoch=house.catalog.policy_epoch,
+        expires_at=min(int(house.now()) + house.settings.lease_seconds_max, grant.expires_at),
+        order=order,
+        order_key=_order_key(house, grant, order),
+        source=source,
+    )
+    described = _describe(spec, grant, geometry, wanted.order)
+    if wanted.position is not None:
+        position = StreamPosition.from_dict(wanted.position)
+        position.require(described.order_id, described.rows)
+    return await _start(house, grant, spec, described)
+
+
+def _require_fits(grant: Grant, wanted: LeaseRequest) -> None:
+    if wanted.split not in (None, grant.plan.split):
+        raise InvalidInput(f"the grant is for split `{grant.plan.split}`")
+    if request_access.qualified_run(grant.subject_tenant, wanted.run) not in (None, grant.run):
+        raise InvalidInput("the grant is for another run", advice="ask for a token of this run")
+    epochs = grant.plan.limits.max_epochs
+    if epochs is not None and wanted.order.epoch >= epochs:
+        raise LimitExceeded(
+            f"the grant allows {epochs} epochs", advice="ask the owner for more", limit="max_epochs"
+        )
+
+
+def _grant_of(house: House, caller: Caller) -> Grant:
+    """(1)."""
+    if caller.grant is None:
+        raise AccessDenied("this token opens no stream", advice="ask for a dataset token")
+    grant = house.catalog.grant(caller.grant)
+    if grant.subject != caller.subject.id:
+        raise AccessDenied("the grant is another subject's")
+    if grant.revoked:
+        raise LeaseRevoked("the owner revoked this grant")
+    if grant.expires_at <= house.now():
+        raise LeaseExpired("the grant ran out")
+    return grant
+
+
+async def _judge(house: House, grant: Grant) -> None:
+    """(2) Record a denial like any other."""
+    request, decision = _decide_again(house, grant)
+    if not decision.is_allowed:
+        await request_access.record(house, request, decision)
+        decision.require()
+    _require_same(grant, decision.plan)
+
+
+def judge_lease(house: House, lease: Lease) -> int:
+    """Judge an open lease under the rules as they are; the PolicyEpoch it holds for.
+
+    Raises:
+        LeaseRevoked, PlanChanged: the stream ends here.
+    """
+    grant = house.catalog.grant(lease.grant)
+    if grant.revoked:
+        raise LeaseRevoked("the owner revoked the grant of this stream")
+    _, decision = _decide_again(house, grant)
+    if not decision.is_allowed:
+        raise PlanChanged("the rules no longer allow this stream", decision=decision.id)
+    _require_same(grant, decision.plan)
+    return decision.policy_epoch
+
+
+def _require_same(grant: Grant, plan: Plan | None) -> None:
+    if plan is None or plan.cells() != grant.plan.cells():
+        raise PlanChanged("the rules now allow another plan than the one granted")
+
+
+def _decide_again(house: House, grant: Grant) -> tuple[AccessRequest, Decision]:
+    """The same question as when the Grant was made, by the subject as it is now."""
+    plan = grant.plan
+    request = AccessRequest(
+        subject=subject_of(house, grant.subject),
+        action=plan.action,
+        dataset=plan.dataset,
+        tenant=grant.owner_tenant,
+        purpose=plan.purpose,
+        columns=plan.names,
+        split=plan.split,
+        limits=plan.limits,
+        run=grant.run,
+    )
+    resource = request_access.resource_of(house, plan.dataset)
+    return request, request_access.decide(house, request, resource)
+
+
+def subject_of(house: House, identity_id: str) -> Subject:
+    """The Subject behind an identity as it stands in the catalogue; denied when disabled."""
+    identity = house.catalog.identity(identity_id)
+    if identity.disabled:
+        raise LeaseRevoked("the identity of this stream was disabled")
+    return Subject(
+        id=identity.id, tenant=identity.tenant, type=identity.type, roles=tuple(identity.roles)
+    )
+
+
+def _order(wanted: OrderRequest) -> OrderSpec:
+    return OrderSpec(
+        seed=wanted.seed,
+        epoch=wanted.epoch,
+        shuffle=wanted.shuffle,
+        lanes=wanted.lanes_chosen,
+        window_blocks=wanted.window_blocks,
+        rank=wanted.rank,
+        world=wanted.world,
+    )
+
+
+def _order_key(house: House, grant: Grant, order: OrderSpec) -> bytes:
+    """(5) Limits and times are no part of it, so a renewed Grant resumes the same order."""
+    return derive(
+        house.vault.secret("order"),
+        "order",
+        digest_of(grant.plan.cells()),
+        grant.subject_tenant,
+        order.seed,
+        order.epoch,
+    )
+
+
+def _describe(
+    spec: LeaseSpec, grant: Grant, geometry: Geometry, wanted: OrderRequest
+) -> LeaseManifest:
+    """What the client verifies every segment against."""
+    segments = lay_out(spec.order_key, spec.order, geometry.rows, geometry.sizes)
+    lanes: list[list[int]] = [[] for _ in range(spec.order.lanes)]
+    for segment in segments:
+        lanes[segment.lane].append(segment.rows)
+    return LeaseManifest(
+        format=LEASE_MANIFEST_FORMAT,
+        lease=spec.lease,
+        dataset=str(grant.plan.dataset),
+        split=grant.plan.split,
+        kind=spec.kind,
+        plan_digest=spec.plan_digest,
+        columns=geometry.columns,
+        schema=geometry.schema,
+        rows=GlobalOrder([sum(lane) for lane in lanes]).rows,
+        lanes=tuple(tuple(lane) for lane in lanes),
+        order=dataclasses.replace(wanted, lanes=spec.order.lanes),
+        order_id=order_id(spec.order_key),
+        window_key=window_key(spec.order_key).hex() if spec.order.shuffle else "",
+        boot=spec.boot,
+    )
+
+
+async def _start(
+    house: House, grant: Grant, spec: LeaseSpec, described: LeaseManifest
+) -> LeaseView:
+    """(6) to (8); an older lease of the same run, rank and Grant is replaced at once."""
+    for older in house.catalog.leases(grant=grant.id):
+        if older.run == grant.run and older.order.rank == spec.order.rank and grant.run:
+            await house.workers.close(older.id, "replaced")
+    worker = house.workers.choose()
+    await house.recorded(
+        EventDraft(
+            kind=EventKind.LeaseOpened,
+            owner_tenant=grant.owner_tenant,
+            actor_tenant=grant.subject_tenant,
+            actor=grant.subject,
+            facts={
+                "lease": spec.lease,
+                "grant": grant.id,
+                "run": grant.run,
+                "worker": worker,
+                "order": dataclasses.asdict(spec.order),
+                "segments": sum(len(lane) for lane in described.lanes),
+                "view": spec.kind == "view",
+                "expires_at": spec.expires_at,
+                "policy_epoch": spec.policy_epoch,
+                "plan_digest": spec.plan_digest,
+            },
+        )
+    )
+    await house.workers.open(worker, spec)
+    return LeaseView(
+        lease=spec.lease,
+        state="open",
+        expires_at=spec.expires_at,
+        policy_epoch=spec.policy_epoch,
+        data_url=house.workers.url_of(worker),
+        lease_key=base64.b64encode(spec.key).decode(),
+        manifest=sign_document(house.signers.view, codec.encode(described)),
+        plan=codec.encode(shapes.plan_view(grant.plan)),
+    )
+
+
+def _owned(house: House, caller: Caller, lease_id: str) -> Lease:
+    try:
+        lease = house.catalog.lease(lease_id)
+        grant = house.catalog.grant(lease.grant)
+    except NotFound:
+        grant = None
+    if grant is None or grant.subject != caller.subject.id:
+        raise NotFound(f"no lease `{lease_id[:80]}` that you may see")
+    return lease
+
+
+async def show(house: House, caller: Caller, lease_id: str) -> LeaseView:
+    """The lease as it stands, without its key."""
+    return _view(house, _owned(house, caller, lease_id))
+
+
+async def renew(house: House, caller: Caller, lease_id: str) -> LeaseView:
+    """Judge again and prolong; the worker learns it before the caller."""
+    lease = _owned(house, caller, lease_id)
+    if lease.closed is not None:
+        raise LeaseExpired(f"the lease is closed: {lease.closed}")
+    epoch = judge_lease(house, lease)
+    grant = house.catalog.grant(lease.grant)
+    now = int(house.now())
+    expires_at = min(now + house.settings.lease_seconds_max, grant.expires_at)
+    await house.recorded(
+        EventDraft(
+            kind=EventKind.LeaseRenewed,
+            owner_tenant=grant.owner_tenant,
+            actor_tenant=grant.subject_tenant,
+            actor=grant.subject,
+            facts={"lease": lease.id, "expires_at": expires_at, "policy_epoch": epoch},
+        )
+    )
+    await house.workers.renew(lease, expires_at)
+    return _view(house, house.catalog.lease(lease_id))
+
+
+async def close(house: House, caller: Caller, lease_id: str) -> None:
+    """Hand it back; harmless when it is closed already."""
+    _owned(house, caller, lease_id)
+    await house.workers.close(lease_id, "returned")
+    await house.settled()
+
+
+def _view(house: House, lease: Lease) -> LeaseView:
+    grant = house.catalog.grant(lease.grant)
+    return LeaseView(
+        lease=lease.id,
+        state="closed" if lease.closed else "open",
+        expires_at=lease.expires_at,
+        policy_epoch=lease.policy_epoch,
+        data_url=house.workers.url_of(lease.worker),
+        plan=codec.encode(shapes.plan_view(grant.plan)),
+        closed=lease.closed,
+    )

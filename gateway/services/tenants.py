@@ -1,0 +1,142 @@
+"""Operators add tenants; a tenant's owner adds its identities. No password exists anywhere."""
+
+from __future__ import annotations
+
+import gateway.wire as W
+from gateway.catalog.records import Identity
+from gateway.crypto.identity_keys import public_key_of
+from gateway.crypto.jws import thumbprint
+from gateway.domain.dataset import parse_name
+from gateway.domain.events import EventDraft, EventKind
+from gateway.errors import Conflict, InvalidInput, NotFound
+from gateway.policy import packs
+from gateway.services import publish
+from gateway.services.house import PLATFORM, House
+from gateway.services.request_access import Caller, authorize
+from gateway.wire.times import iso
+
+TYPES = ("person", "job")
+
+
+async def add_tenant(house: House, caller: Caller, wanted: W.TenantRequest) -> None:
+    """Add a tenant with its standard rules (the `tenant` pack); Conflict when it exists.
+
+    With the public key of its first owner, the identity `owner` is added too.
+    """
+    tenant = parse_name(wanted.tenant, what="tenant")
+    await authorize(house, caller, "operate", PLATFORM)
+    if any(known.name == tenant for known in house.catalog.tenants()):
+        raise Conflict(f"tenant `{tenant}` exists already", advice="choose another name")
+    house.kms.create_root(tenant)
+    house.record(
+        EventDraft(
+            kind=EventKind.TenantAdded,
+            owner_tenant=tenant,
+            actor_tenant=caller.subject.tenant,
+            actor=caller.subject.id,
+            facts={"tenant": tenant},
+        )
+    )
+    await publish.store_and_record(house, caller.subject, tenant, packs.load("tenant", tenant))
+    if wanted.owner_public_key is not None:
+        first = W.IdentityRequest(
+            identity="owner", type="person", roles=("owner",), public_key=wanted.owner_public_key
+        )
+        await add_identity(house, caller, tenant, first)
+
+
+async def views(house: House, caller: Caller) -> list[W.TenantView]:
+    """All tenants for an operator, one's own for everybody else."""
+    await house.settled()
+    own = caller.subject.tenant
+    if own == PLATFORM:
+        await authorize(house, caller, "operate", PLATFORM)
+    names = [tenant.name for tenant in house.catalog.tenants()]
+    return [_view(house, name) for name in sorted(names) if own in {PLATFORM, name}]
+
+
+async def view(house: House, caller: Caller, tenant: str) -> W.TenantView:
+    """One tenant; NotFound for those who are neither of it nor operators."""
+    for found in await views(house, caller):
+        if found.tenant == tenant:
+            return found
+    raise NotFound(f"no tenant `{tenant[:80]}` that you may see")
+
+
+def _view(house: House, name: str) -> W.TenantView:
+    tenant = house.catalog.tenant(name)
+    return W.TenantView(
+        tenant=name,
+        suspended=tenant.suspended,
+        datasets=sum(1 for dataset in house.catalog.datasets() if dataset.tenant == name),
+        identities=len(house.catalog.identities(name)),
+        added_at=iso(tenant.added_at),
+    )
+
+
+async def add_identity(
+    house: House, caller: Caller, tenant: str, wanted: W.IdentityRequest
+) -> W.IdentityView:
+    """Register the public key of a person or job; the private key never leaves its owner.
+
+    Args:
+        house: the rooms.
+        caller: an owner of the tenant, or an operator.
+        tenant: whose identity it will be.
+        wanted: name, type, roles and Ed25519 public key.
+    """
+    name = parse_name(wanted.identity, what="identity")
+    roles = tuple(sorted({parse_name(role, what="role") for role in wanted.roles}))
+    if wanted.type not in TYPES or not roles:
+        raise InvalidInput("an identity has a type and roles", advice="type is person or job")
+    if "operator" in roles and tenant != PLATFORM:
+        raise InvalidInput("only the platform has operators", advice=f"use tenant `{PLATFORM}`")
+    await _authorize_for(house, caller, tenant)
+    house.catalog.tenant(tenant)
+    identity = f"{tenant}/{name}"
+    if any(known.id == identity for known in house.catalog.identities(tenant)):
+        raise Conflict(f"identity `{identity}` exists already", advice="choose another name")
+    await house.recorded(
+        EventDraft(
+            kind=EventKind.IdentityAdded,
+            owner_tenant=tenant,
+            actor_tenant=caller.subject.tenant,
+            actor=caller.subject.id,
+            facts={
+                "identity": identity,
+                "type": wanted.type,
+                "roles": list(roles),
+                "thumbprint": thumbprint(public_key_of(wanted.public_key)),
+                "public_key": wanted.public_key,
+            },
+        )
+    )
+    return _identity_view(house.catalog.identity(identity))
+
+
+async def identities(house: House, caller: Caller, tenant: str) -> list[W.IdentityView]:
+    """The identities of a tenant, for its owner or an operator."""
+    await _authorize_for(house, caller, tenant)
+    await house.settled()
+    return [_identity_view(found) for found in house.catalog.identities(tenant)]
+
+
+def _identity_view(found: Identity) -> W.IdentityView:
+    return W.IdentityView(
+        identity=found.id,
+        type=found.type,
+        roles=tuple(found.roles),
+        thumbprint=found.thumbprint,
+        disabled=found.disabled,
+        added_at=iso(found.added_at),
+    )
+
+
+async def _authorize_for(house: House, caller: Caller, tenant: str) -> None:
+    """`update` on the tenant itself for its owner, `operate` on the platform for operators."""
+    if caller.subject.tenant == PLATFORM:
+        await authorize(house, caller, "operate", PLATFORM)
+    elif caller.subject.tenant == tenant:
+        await authorize(house, caller, "update", tenant)
+    else:
+        raise NotFound(f"no tenant `{tenant[:80]}` that you may see")

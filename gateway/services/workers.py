@@ -1,0 +1,216 @@
+"""Control's side of all data workers: it answers their intents and hears their reports.
+
+An intent is answered after its event is durable (record before release); everything else a
+worker says is recorded as it comes. A worker that is gone takes its leases with it: what it
+did not confirm stays charged as intended, which over-states and never under-states.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.delivery.link import Closed, WorkerLink
+from gateway.delivery.spec import LeaseSpec
+from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.lease import Grant, Lease
+from gateway.errors import (
+    GatewayError,
+    LeaseExpired,
+    LeaseRevoked,
+    LimitExceeded,
+    NotFound,
+    PlanChanged,
+    StreamBroken,
+    Unavailable,
+)
+from gateway.process.channel import AsyncChannel
+from gateway.services.house import House
+
+_log = logging.getLogger("gateway.workers")
+_REASONS: dict[str, Callable[[], GatewayError]] = {
+    "revoked": lambda: LeaseRevoked("the owner revoked the grant of this stream"),
+    "plan-changed": lambda: PlanChanged("the rules now allow another plan"),
+    "expired": lambda: LeaseExpired("the lease ran out"),
+    "replaced": lambda: LeaseExpired("a newer lease of the same run and rank replaced this one"),
+    "returned": lambda: LeaseExpired("the lease was handed back"),
+    "refused": lambda: StreamBroken("the stored bytes are not authentic"),
+    "limit": lambda: LimitExceeded("the budget of the grant is used up"),
+    "stopping": lambda: LeaseExpired("the gateway is stopping"),
+}
+
+
+@dataclass(slots=True)
+class Workers:
+    """All links; implements delivery's Keeper over the House."""
+
+    house: House
+    judge_again: Callable[[House, Lease], int]  # stream.py: PolicyEpoch, or raises why not
+    _links: dict[int, WorkerLink] = field(default_factory=dict)
+    _urls: dict[int, str] = field(default_factory=dict)
+    _held: dict[str, int] = field(default_factory=dict)  # lease -> worker
+
+    @property
+    def count(self) -> int:
+        """How many workers are alive."""
+        return sum(link.is_alive for link in self._links.values())
+
+    async def attach(self, worker: int, channel: AsyncChannel, data_url: str) -> None:
+        """Use a (new) worker process under this number."""
+        self._links[worker] = WorkerLink(channel, worker, self)
+        self._urls[worker] = data_url
+
+    def choose(self) -> int:
+        """The living worker with the fewest leases; Unavailable when there is none."""
+        alive = [n for n, link in self._links.items() if link.is_alive]
+        if not alive:
+            raise Unavailable("no data worker is running", advice="try again in a few seconds")
+        held = list(self._held.values())
+        return min(alive, key=lambda n: (held.count(n), n))
+
+    def url_of(self, worker: int) -> str:
+        """Where the worker's data port is."""
+        return self._urls[worker]
+
+    async def open(self, worker: int, spec: LeaseSpec) -> None:
+        """Hand a lease to its worker."""
+        await self._links[worker].open(spec)
+        self._held[spec.lease] = worker
+
+    async def renew(self, lease: Lease, expires_at: int) -> None:
+        """Prolong a lease on its worker."""
+        link = self._links[lease.worker]
+        await link.renew(lease.id, expires_at, self.house.catalog.policy_epoch)
+
+    async def close(self, lease_id: str, reason: str) -> Closed | None:
+        """Stop a lease on its worker and record its end; None when it is not open."""
+        worker = self._held.pop(lease_id, None)
+        if worker is None:
+            return None
+        closed = await self._links[worker].close(lease_id, _REASONS[reason]())
+        self._record_end(lease_id, reason)
+        return closed
+
+    def _record_end(self, lease_id: str, reason: str) -> None:
+        lease = self.house.catalog.lease(lease_id)
+        if lease.closed is None:
+            grant = self.house.catalog.grant(lease.grant)
+            facts = {"lease": lease_id, "reason_code": reason}
+            self.house.record(_draft(EventKind.LeaseClosed, grant, facts))
+
+    # what a worker asks and reports (delivery.link.Keeper)
+
+    async def intent(
+        self, lease: str, first: int, last: int, rows: int, size: int
+    ) -> Sequence[str]:
+        """Charge and record segments that will be released; answered when durable."""
+        found = self._open_lease(lease)
+        grant = self.house.catalog.grant(found.grant)
+        self._require_alive(found, grant)
+        self._require_budget(grant, rows, size)
+        facts = {
+            "lease": lease,
+            "grant": grant.id,
+            "first": first,
+            "last": last,
+            "rows": rows,
+            "bytes": size,
+        }
+        index = await self.house.recorded(_draft(EventKind.SegmentIntent, grant, facts))
+        return [f"{self.house.node}:{index}"] * (last - first + 1)
+
+    def _open_lease(self, lease: str) -> Lease:
+        found = self.house.catalog.lease(lease)
+        if found.closed is not None or lease not in self._held:
+            raise LeaseExpired("this lease is closed")
+        return found
+
+    def _require_alive(self, lease: Lease, grant: Grant) -> None:
+        now = self.house.now()
+        if grant.revoked:
+            raise LeaseRevoked("the owner revoked the grant of this stream")
+        if min(lease.expires_at, grant.expires_at) <= now:
+            raise LeaseExpired("the lease or its grant ran out")
+        if lease.policy_epoch != self.house.catalog.policy_epoch:
+            self.judge_again(self.house, lease)
+
+    def _require_budget(self, grant: Grant, rows: int, size: int) -> None:
+        limits = grant.plan.limits
+        over = (
+            limits.max_rows is not None and grant.rows_charged + rows > limits.max_rows,
+            limits.max_bytes is not None and grant.bytes_charged + size > limits.max_bytes,
+        )
+        if any(over):
+            name = "max_rows" if over[0] else "max_bytes"
+            raise LimitExceeded(
+                f"the grant's `{name}` is used up",
+                advice="ask the owner for a grant with a larger limit",
+                limit=name,
+            )
+
+    async def confirm(self, lease: str, segments: Sequence[int], rows: int, size: int) -> None:
+        """Record segments handed to the kernel whole."""
+        facts = {"lease": lease, "segments": list(segments), "rows": rows, "bytes": size}
+        self.house.record(_draft(EventKind.SegmentsConfirmed, self._grant_of(lease), facts))
+
+    async def acknowledge(self, lease: str, segments: int, rows: int) -> None:
+        """Record what the client says it verified."""
+        facts = {"lease": lease, "upto": segments, "rows": rows}
+        self.house.record(_draft(EventKind.SegmentsAcknowledged, self._grant_of(lease), facts))
+
+    async def rejudge(self, lease: str) -> int:
+        """The PolicyEpoch changed: judge the lease again, or raise why it ends."""
+        found = self._open_lease(lease)
+        self._require_alive(found, self.house.catalog.grant(found.grant))
+        try:
+            epoch = self.judge_again(self.house, found)
+        except GatewayError as error:
+            reason = error.code if error.code in _REASONS else "plan-changed"
+            self._held.pop(lease, None)
+            self._record_end(lease, reason)
+            raise
+        facts = {"lease": lease, "expires_at": found.expires_at, "policy_epoch": epoch}
+        grant = self.house.catalog.grant(found.grant)
+        await self.house.recorded(_draft(EventKind.LeaseRenewed, grant, facts))
+        return epoch
+
+    async def refused(self, lease: str, segment: int, error: str) -> None:
+        """Record that stored bytes were not authentic; the lease ends."""
+        grant = self._grant_of(lease)
+        facts = {"lease": lease, "segment": segment, "error": error}
+        await self.house.recorded(_draft(EventKind.StreamRefused, grant, facts))
+        _log.error("stored bytes refused", extra={"lease": lease, "segment": segment})
+
+    async def gone(self, worker: int) -> None:
+        """A worker died: its leases are over; clients open new ones and resume."""
+        lost = [lease for lease, at in self._held.items() if at == worker]
+        for lease in lost:
+            del self._held[lease]
+            self._record_end(lease, "stopping")
+        if lost:
+            _log.warning("a data worker is gone", extra={"worker": worker, "leases": len(lost)})
+
+    async def stop(self) -> None:
+        """Close every lease (the gateway stops) and let go of the workers."""
+        await asyncio.gather(*(self.close(lease, "stopping") for lease in list(self._held)))
+        for link in self._links.values():
+            await link.stop()
+
+    def _grant_of(self, lease: str) -> Grant:
+        try:
+            return self.house.catalog.grant(self.house.catalog.lease(lease).grant)
+        except NotFound as cause:
+            raise LeaseExpired("no such lease") from cause
+
+
+def _draft(kind: EventKind, grant: Grant, facts: dict[str, Any]) -> EventDraft:
+    return EventDraft(
+        kind=kind,
+        owner_tenant=grant.owner_tenant,
+        actor_tenant=grant.subject_tenant,
+        actor=grant.subject,
+        facts=facts,
+    )
