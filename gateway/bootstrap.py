@@ -1,1 +1,297 @@
-"""Build the control process: the only place where plugs meet sockets."""
+"""Build the control process: the only place where plugs meet sockets.
+
+`init` makes a new home; `build` opens it and replays the journal; `diagnose` says what is
+wrong with it. Clock and randomness enter here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ipaddress
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway import discovery
+from gateway.catalog import snapshot
+from gateway.catalog.restore import restore
+from gateway.config import Settings
+from gateway.crypto.certificates import self_signed
+from gateway.crypto.details import DetailSealer
+from gateway.crypto.signing import load_or_create
+from gateway.crypto.tokens import IdentityKey, ReplayMemory
+from gateway.crypto.vault import SYSTEM_TENANT, KeyVault
+from gateway.domain.events import EventDraft, EventKind
+from gateway.errors import ConfigError, Conflict
+from gateway.journal.journal import JournalSetup
+from gateway.policy import packs
+from gateway.policy.judge import Judge
+from gateway.ports import Kms
+from gateway.process import status_page, tree
+from gateway.process.directory import FORMAT, FORMAT_FILE, DirectoryLock
+from gateway.process.status_page import StatusWriter
+from gateway.services import doctor, publish, stream, sweep
+from gateway.services.doctor import Check
+from gateway.services.house import PLATFORM, House, Places, Signers
+from gateway.services.sources import Views
+from gateway.services.workers import Workers
+
+HOME_TENANT = "home"  # the tenant of whoever ran `gateway init`
+NODE = "node-1"
+
+
+def check_safe(settings: Settings) -> None:
+    """Refuse what would be unsafe on a public bind; ConfigError says the way out."""
+    if _is_loopback(settings.bind):
+        return
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise ConfigError(
+            f"`{settings.bind}` is not loopback, and there is no TLS",
+            advice="use --tls-auto, or --tls-cert and --tls-key",
+        )
+    if settings.debug:
+        raise ConfigError("debug on a public bind shows internals", advice="switch debug off")
+    if settings.kms.startswith("file:") and not settings.accept_local_keys:
+        raise ConfigError(
+            "the default keyring (root keys in files on this machine) on a public bind",
+            advice="use a KMS, or say --accept-local-keys if you mean it",
+        )
+
+
+def serve(settings: Settings, announce: tree.Announce) -> int:
+    """Check the settings, make the TLS certificate if asked, and run the process tree.
+
+    Returns:
+        The exit code; see process/tree.py, which also says what `announce` is told.
+
+    Raises:
+        ConfigError: the settings are unsafe, or the state directory is refused.
+    """
+    if settings.tls_auto and settings.tls_cert is None:
+        certificate, key, fingerprint = self_signed(
+            settings.config_dir, settings.bind, now=time.time()
+        )
+        settings = dataclasses.replace(settings, tls_cert=certificate, tls_key=key)
+        announce({"tls_fingerprint": fingerprint})
+    check_safe(settings)
+    return tree.serve(settings, announce)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def init(settings: Settings) -> dict[str, str]:
+    """Make keys, the first tenant and its owner; a half-made home is made anew.
+
+    Returns:
+        Paths of what was made, by name, for the reader.
+
+    Raises:
+        Conflict: the state directory is initialised already.
+    """
+    state = settings.state_dir
+    if (state / FORMAT_FILE).exists():
+        raise Conflict(f"`{state}` is initialised already", advice="`gateway serve` starts it")
+    for path in (state, settings.config_dir):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for leftover in ("journal", "snapshots", "vault", "objects", "bundles"):
+        shutil.rmtree(state / leftover, ignore_errors=True)
+    shutil.rmtree(settings.config_dir / "anchor", ignore_errors=True)
+    kms: Kms = discovery.connect("kms", settings.kms, config_dir=settings.config_dir)
+    for tenant in (SYSTEM_TENANT, PLATFORM, HOME_TENANT):
+        if not kms.generations(tenant):
+            kms.create_root(tenant)
+    keys = {
+        "operator": _identity_key(settings.config_dir / "operator.json", f"{PLATFORM}/operator"),
+        "me": _identity_key(settings.config_dir / "identity.json", f"{HOME_TENANT}/me"),
+    }
+    asyncio.run(_first_events(settings, keys))
+    (state / FORMAT_FILE).write_text(FORMAT + "\n", "utf-8")
+    return {
+        "state": str(state),
+        "config": str(settings.config_dir),
+        "operator_key": str(settings.config_dir / "operator.json"),
+        "key": str(settings.config_dir / "identity.json"),
+        "root_keys": kms.custody,
+    }
+
+
+def _identity_key(path: Path, identity: str) -> IdentityKey:
+    path.unlink(missing_ok=True)
+    return IdentityKey.create(path, identity)
+
+
+async def _first_events(settings: Settings, keys: dict[str, IdentityKey]) -> None:
+    page = status_page.create()
+    house = build(settings, page=page, url="http://localhost", on_failure=_fail)
+    first = {PLATFORM: ("operator", ("operator",)), HOME_TENANT: ("me", _HOME_ROLES)}
+    for tenant, (name, roles) in first.items():
+        house.record(_own(tenant, EventKind.TenantAdded, {"tenant": tenant}))
+        key = keys[name]
+        house.record(
+            _own(
+                tenant,
+                EventKind.IdentityAdded,
+                {
+                    "identity": f"{tenant}/{name}",
+                    "type": "person",
+                    "roles": sorted(roles),
+                    "thumbprint": key.thumbprint,
+                    "public_key": key.public_text,
+                },
+            )
+        )
+        pack = "platform" if tenant == PLATFORM else "tenant"
+        await publish.store_and_record(house, None, tenant, packs.load(pack, tenant))
+    await close(house)
+
+
+_HOME_ROLES = ("owner", "trainer", "auditor")
+
+
+def _own(tenant: str, kind: EventKind, facts: dict[str, Any]) -> EventDraft:
+    return EventDraft(kind=kind, owner_tenant=tenant, actor_tenant=tenant, actor=None, facts=facts)
+
+
+def _fail(reason: str) -> None:
+    raise ConfigError(f"the journal cannot be written: {reason}")
+
+
+def diagnose(settings: Settings, *, repair: bool = False) -> list[dict[str, Any]]:
+    """What is wrong with this installation; with `repair`, offline, remove what is nobody's.
+
+    Raises:
+        ConfigError: `repair` while a server uses the directory.
+    """
+    found = doctor.diagnose(settings)
+    if repair:
+        with DirectoryLock(settings.state_dir):
+            removed = asyncio.run(_repair(settings))
+        detail = f"removed {len(removed)} objects that no version refers to"
+        found.append(Check(name="repair", ok=True, detail=detail))
+    return [dataclasses.asdict(check) for check in found]
+
+
+async def _repair(settings: Settings) -> list[str]:
+    page = status_page.create()
+    house = build(settings, page=page, url="http://localhost", on_failure=_fail)
+    removed = sweep.remove_orphans(house)
+    await close(house)
+    return removed
+
+
+def build(settings: Settings, *, page: int, url: str, on_failure: Callable[[str], None]) -> House:
+    """Open the home: keys, then the catalogue from snapshot and journal, then the rules.
+
+    Args:
+        settings: where everything is.
+        page: descriptor of the status page.
+        url: where the API will answer; issuer and audience of every token.
+        on_failure: called once when the journal cannot be written any more.
+    """
+    state, config = settings.state_dir, settings.config_dir
+    kms: Kms = discovery.connect("kms", settings.kms, config_dir=config)
+    vault = KeyVault(state / "vault", kms)
+    keys = config / "keys"
+    signers = Signers(
+        **{
+            use: load_or_create(keys / f"{use}.json", use)
+            for use in ("log", "token", "manifest", "view")
+        }
+    )
+    setup = JournalSetup(
+        directory=state / "journal",
+        anchor_directory=config / "anchor",
+        node=NODE,
+        signer=signers.log,
+        details=DetailSealer(vault),
+        tag_key=vault.secret("actor-tags"),
+        now=time.time,
+        on_failure=lambda failure: on_failure(str(failure)),
+    )
+    catalog, journal = restore(setup, state / "snapshots", vault.secret("catalog-snapshot"))
+    house = House(
+        settings=settings,
+        places=Places.under(state),
+        catalog=catalog,
+        journal=journal,
+        judge=Judge.build([]),
+        vault=vault,
+        kms=kms,
+        store=discovery.connect("stores", settings.store, state_dir=state),
+        signers=signers,
+        status=StatusWriter(page),
+        now=time.time,
+        issuer=url,
+        node=NODE,
+        replay=ReplayMemory(time.monotonic),
+        views=Views(),
+    )
+    house.workers = Workers(house, stream.judge_lease)
+    _boot(house)
+    return house
+
+
+def _boot(house: House) -> None:
+    """Say that we live, drop what a dead predecessor left open, take the rules in force."""
+    sweep.close_leases(house)
+    sweep.remove_leftovers(house)
+    house.judge = publish.build_judge(house)
+    house.status.set_policy_epoch(house.catalog.policy_epoch)
+    house.journal.on_durable(house.status.set_durable)
+
+
+async def close(house: House) -> None:
+    """End in order: streams, then the snapshot, then the journal."""
+    await house.workers.stop()
+    await house.settled()
+    snapshot.save(
+        house.catalog,
+        house.settings.state_dir / "snapshots",
+        house.journal.checkpoint(),
+        house.vault.secret("catalog-snapshot"),
+        house.signers.log,
+    )
+    house.journal.close()
+
+
+def log_as_json(level: str) -> None:
+    """One JSON object per line on standard error; no personal data is ever passed to it."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(),
+        ],
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.ExtraAdder(),
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+        ],
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for chatty in ("casbin", "uvicorn"):  # the one prints its model, the other every start
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -97,8 +97,6 @@ def serve(
     as_json: f.Json = False,
 ) -> int:
     """Run the gateway until Ctrl-C."""
-    from gateway.process import tree
-
     settings = f.settings_of(
         bind=bind,
         port=port,
@@ -109,7 +107,6 @@ def serve(
         accept_local_keys=accept_local_keys,
         data_workers=data_workers,
     )
-    _bootstrap().check_safe(settings)
 
     def announce(facts: dict[str, Any]) -> None:
         if as_json:
@@ -120,7 +117,7 @@ def serve(
         else:
             note(", ".join(f"{name}: {value}" for name, value in facts.items()))
 
-    return tree.serve(settings, announce)
+    return int(_bootstrap().serve(settings, announce))
 
 
 def doctor(

@@ -129,11 +129,4 @@ class ControlLink:
     def _status(self) -> dict[str, Any]:
         leases = self._table.all()
         streams = sum(len(lease.streams) for lease in leases)
-        return {
-            **self._facts,
-            "leases": len(leases),
-            "streams": streams,
-            "frames": self._table.frames,
-            "segments": self._table.segments,
-            "bytes": self._table.bytes,
-        }
+        return {**self._facts, "leases": len(leases), "streams": streams}

@@ -36,6 +36,8 @@ RESTART_WINDOW_SECONDS = 60.0
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.1
+_YOUNG_SECONDS = 10.0
+_WAIT_SECONDS_MAX = 5.0
 _TRUSTED = Confinement(network=True, sandboxed=False, open_files_max=16384)
 
 CONTROL, WORKER, LINEAGE = "gateway.api.control", "gateway.delivery.worker", "gateway.lineage.main"
@@ -57,6 +59,8 @@ class _Member:
 
     role: str
     process: subprocess.Popen[bytes]
+    not_before: float  # monotonic seconds: when it may be replaced, should it die
+    wait: float = 0.0  # seconds that were waited for it
 
 
 @dataclass(slots=True)
@@ -88,7 +92,7 @@ class _Tree:
                 **{role: pair[0].fileno() for role, pair in links.items()},
             },
         )
-        self.members["control"] = _Member("control", start(launch, channel=theirs))
+        self._keep("control", start(launch, channel=theirs))
         theirs.close()
         control_handover.close()
         for role, (near, far) in links.items():
@@ -106,19 +110,30 @@ class _Tree:
         return [f"{scheme}://{_authority(s)}" for s in self.listeners.data]
 
     def _start_member(self, role: str, channel: socket.socket) -> None:
-        descriptors: dict[str, int] = {"page": self.page}
-        module, confinement = LINEAGE, _TRUSTED
-        if role != "lineage":
-            module = WORKER
-            descriptors["listen"] = self.listeners.data[int(role.partition("-")[2])].fileno()
+        if role == "lineage":
+            module, options, descriptors = LINEAGE, {}, {"page": self.page}
+        else:
+            number = int(role.partition("-")[2])
+            listening = self.listeners.data[number].fileno()
+            module, options = WORKER, self._worker_options(number)
+            descriptors = {"status": self.page, "listen": listening}
         launch = Launch(
-            module=module,
-            confinement=confinement,
-            options={**self._options(), "role": role},
-            descriptors=descriptors,
+            module=module, confinement=_TRUSTED, options=options, descriptors=descriptors
         )
-        self.members[role] = _Member(role, start(launch, channel=channel))
+        self._keep(role, start(launch, channel=channel))
         channel.close()
+
+    def _worker_options(self, number: int) -> dict[str, Any]:
+        tls = {"tls_cert": self.settings.tls_cert, "tls_key": self.settings.tls_key}
+        return {"worker": number, **{name: str(path) for name, path in tls.items() if path}}
+
+    def _keep(self, role: str, process: subprocess.Popen[bytes]) -> None:
+        """Remember a member; one that dies young is replaced later and later."""
+        now, older = time.monotonic(), self.members.get(role)
+        wait = 0.0
+        if older is not None and now - older.not_before < _YOUNG_SECONDS:
+            wait = min(_WAIT_SECONDS_MAX, 2 * max(_POLL_SECONDS, older.wait))
+        self.members[role] = _Member(role, process, now + wait, wait)
 
     def wait_ready(self) -> None:
         """Wait until control says it serves."""
@@ -136,7 +151,8 @@ class _Tree:
         if self.members["control"].process.poll() is not None:
             return False
         for role, member in list(self.members.items()):
-            if role != "control" and member.process.poll() is not None:
+            is_due = role != "control" and time.monotonic() >= member.not_before
+            if is_due and member.process.poll() is not None:
                 near, far = socket.socketpair()
                 self._start_member(role, far)
                 with contextlib.suppress(OSError):

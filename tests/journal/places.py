@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from gateway.crypto import envelope
-from gateway.crypto.details import DetailSealer
 from gateway.crypto.signing import Signer
 from gateway.domain.events import Event, EventDraft, EventKind
 from gateway.journal.journal import Journal, JournalSetup
@@ -18,11 +20,33 @@ NODE = "n1"
 START = 1_790_000_000.0
 
 
-class DetailKeys:
-    """A key vault that derives its keys instead of keeping them."""
+class SealedDetails:
+    """Seals under one key per (tenant, month), as crypto.details does over the vault."""
 
-    def detail_key(self, tenant: str, month: str) -> bytes:
-        return envelope.derive(b"d" * 32, "detail", tenant, month)
+    def __init__(self) -> None:
+        self.root = b"d" * 32
+
+    def _key(self, tenant: str, month: str) -> bytes:
+        return envelope.derive(self.root, "detail", tenant, month)
+
+    def seal(self, tenant: str, month: str, place: str, value: dict[str, Any]) -> dict[str, str]:
+        key = self._key(tenant, month)
+        sealed = envelope.seal(key, orjson.dumps(value), envelope.bound("detail", place))
+        return {
+            "sealed": base64.b64encode(sealed).decode(),
+            "commitment": envelope.commitment(key),
+            "key": f"{tenant}/{month}",
+        }
+
+    def unseal(
+        self, tenant: str, month: str, place: str, sealed: Mapping[str, str]
+    ) -> dict[str, Any]:
+        data = base64.b64decode(sealed["sealed"])
+        key = self._key(tenant, month)
+        value: dict[str, Any] = orjson.loads(
+            envelope.unseal(key, data, envelope.bound("detail", place))
+        )
+        return value
 
 
 def ticking(start: float = START, step: float = 0.001) -> Callable[[], float]:
@@ -36,7 +60,7 @@ def setup(base: Path, **changes: Any) -> JournalSetup:
         "anchor_directory": base / "anchor",
         "node": NODE,
         "signer": LOG,
-        "details": DetailSealer(DetailKeys()),
+        "details": SealedDetails(),
         "tag_key": b"t" * 32,
         "now": ticking(),
     }

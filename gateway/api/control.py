@@ -1,0 +1,185 @@
+"""The control process: the API, the judge, all state, the only journal writer (DESIGN §4a).
+
+Started by process/tree.py with the listening sockets, the status page and one link per data
+worker and lineage process. Ends when its parent does, and when the journal cannot be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from typing import Any
+
+import uvicorn
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from gateway import bootstrap
+from gateway.api.app import create_app
+from gateway.config import Settings
+from gateway.delivery.guard import GuardedProtocol
+from gateway.errors import GatewayError
+from gateway.process.channel import AsyncChannel, Channel, ChannelClosed
+from gateway.process.tree import from_options
+from gateway.services.gateway import Gateway
+from gateway.services.house import House
+from gateway.services.watch import watch
+
+EXIT_JOURNAL_FAILED = 70  # EX_SOFTWARE: nothing may be acknowledged any more
+_log = logging.getLogger("gateway.control")
+
+
+def main(channel: Channel, options: dict[str, Any]) -> None:
+    """Run until the parent says stop or is gone."""
+    settings = from_options(options["settings"])
+    bootstrap.log_as_json(settings.log_level)
+    descriptors: dict[str, int] = options["descriptors"]
+    api = socket.socket(fileno=descriptors["api"])
+    try:
+        house = bootstrap.build(
+            settings,
+            page=descriptors["page"],
+            url=_url(settings, api),
+            on_failure=_give_up,
+        )
+    except GatewayError as error:
+        channel.send("refused", message=error.message, advice=error.advice)
+        return
+    asyncio.run(_serve(house, channel, options, api))
+
+
+def _url(settings: Settings, api: socket.socket) -> str:
+    host, port = api.getsockname()[:2]
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _give_up(reason: str) -> None:
+    _log.critical("the journal cannot be written", extra={"reason": reason})
+    os._exit(EXIT_JOURNAL_FAILED)
+
+
+async def _serve(
+    house: House, channel: Channel, options: dict[str, Any], api: socket.socket
+) -> None:
+    descriptors: dict[str, int] = options["descriptors"]
+    loop = asyncio.get_running_loop()
+    for role in [role for role in descriptors if role.startswith(("worker-", "lineage"))]:
+        await _attach(house, role, socket.socket(fileno=descriptors[role]), options["data_urls"])
+    handover = socket.socket(fileno=descriptors["handover"])
+    handover.setblocking(False)
+    loop.add_reader(handover, _take_over, house, handover, options["data_urls"])
+    gateway = Gateway(house)
+    server = _server(create_app(gateway), house.settings)
+    admin = _server(_metrics_app(gateway), None)
+    serving = asyncio.gather(
+        server.serve(sockets=[api]),
+        admin.serve(sockets=[socket.socket(fileno=descriptors["admin"])]),
+    )
+    house.status.start_heart()
+    watching = _watch(house)
+    parent = await AsyncChannel.over(channel.socket)
+    await asyncio.gather(server.listening.wait(), admin.listening.wait())
+    await parent.send("ready")
+    with contextlib.suppress(ChannelClosed):
+        await parent.receive()  # "stop", or the end of our parent
+    server.should_exit = admin.should_exit = True
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(serving, 5)
+    house.status.stop_heart()
+    if watching is not None:
+        watching.cancel()
+    await bootstrap.close(house)
+
+
+def _watch(house: House) -> asyncio.Task[None] | None:
+    if house.settings.policies is None:
+        return None
+    return asyncio.get_running_loop().create_task(watch(house, house.settings.policies))
+
+
+def _server(app: Any, settings: Settings | None) -> _Server:
+    config = uvicorn.Config(
+        app,
+        http=GuardedProtocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+        ssl_certfile=settings.tls_cert if settings else None,
+        ssl_keyfile=settings.tls_key if settings else None,
+    )
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the parent decides when we stop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+async def _attach(house: House, role: str, sock: socket.socket, data_urls: list[str]) -> None:
+    channel = await AsyncChannel.over(sock)
+    if role == "lineage":
+        state = house.settings.state_dir
+        await house.lineage.attach(
+            channel,
+            journal=state / "journal",
+            directory=state / "lineage",
+            log_key=house.signers.log.public_key,
+            seal_key=house.vault.secret("lineage-seal"),
+        )
+    else:
+        number = int(role.partition("-")[2])
+        await house.workers.attach(number, channel, data_urls[number])
+
+
+def _take_over(house: House, handover: socket.socket, data_urls: list[str]) -> None:
+    """A replaced worker or lineage process: its link arrives as a descriptor."""
+    role, fds, _, _ = socket.recv_fds(handover, 64, 1)
+    if not fds:
+        asyncio.get_running_loop().remove_reader(handover)
+        return
+    asyncio.get_running_loop().create_task(
+        _attach(house, role.decode(), socket.socket(fileno=fds[0]), data_urls)
+    )
+
+
+def _metrics_app(gateway: Gateway) -> Any:
+    """`GET /metrics` for Prometheus, on the loopback admin port only."""
+    registry = CollectorRegistry()
+    known: dict[str, Gauge] = {}
+
+    async def app(scope: dict[str, Any], _receive: Any, send: Any) -> None:
+        is_known = scope["type"] == "http" and scope["path"] == "/metrics"
+        if is_known:
+            for name, value in (await gateway.metrics()).items():
+                if name not in known:
+                    known[name] = Gauge(name, name.replace("_", " "), registry=registry)
+                known[name].set(value)
+        body = generate_latest(registry) if is_known else b"not found\n"
+        headers = [
+            (b"content-type", b"text/plain; version=0.0.4"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        status = 200 if is_known else 404
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
