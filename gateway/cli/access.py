@@ -22,6 +22,7 @@ token_app = typer.Typer(name="token", help="Get permission and a token.", no_arg
 grant_app = typer.Typer(
     name="grant", help="See and revoke recorded permissions.", no_args_is_help=True
 )
+_UNSHOWN = ("access_token", "token_type", "issued_token_type")
 STREAM_BATCH_ROWS = 8192
 GRANT_COLUMNS = ("id", "dataset", "subject", "purpose", "columns", "expires_at", "revoked")
 
@@ -113,7 +114,7 @@ def request(
         "run": run,
     }
     token = f.client(server, key_file).tokens.request(dataset, grant=grant, **wanted)
-    shown = {k: v for k, v in token.to_dict().items() if k != "access_token"}
+    shown = {k: v for k, v in token.to_dict().items() if k not in _UNSHOWN}
     if as_json:
         print_record("token.request", shown, as_json=True)
         return

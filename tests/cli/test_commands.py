@@ -1,0 +1,236 @@
+"""What is typed, what is printed, and the exit code that scripts rely on."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.cli.flags import names, pairs
+from gateway.cli.output import safe
+from gateway.crypto.identity_keys import IdentityKey
+from gateway.errors import InvalidInput
+from tests.api.secured import SecuredSimulator
+from tests.cli.conftest import Said
+
+OWNER, TRAINER, OPERATOR = "clinic/owner", "startup/ml", "platform/operator"
+Typed = Callable[..., Said]
+
+
+def test_what_is_mistyped_is_one_line_and_exit_code_2(typed: Typed) -> None:
+    for words in (
+        ("frob",),
+        ("dataset", "show"),
+        ("dataset", "list", "--frob"),
+        ("access", "check", "a/b", "--max-rows", "0"),
+        ("grant", "revoke"),
+        ("serve", "--port", "70000"),
+    ):
+        said = typed(*words)
+        assert said.code == 2, words
+        assert said.err.count("\n") == 1, said.err
+        assert said.err.startswith("gateway: ")
+        assert not said.out
+
+
+def test_no_server_is_69_and_says_how_to_start_one(typed: Typed) -> None:
+    said = typed("dataset", "list")
+    assert said.code == 69
+    assert "gateway serve" in said.err
+
+
+def test_no_key_is_78(typed: Typed, url: str) -> None:
+    assert typed("whoami", "--server", url).code == 78
+    assert typed("whoami", "--server", "http://gateway.example").code == 78
+
+
+def test_denied_is_3_absent_is_4_conflict_is_5(as_: Typed) -> None:
+    denied = as_(TRAINER, "dataset", "classify", "clinic/icu", "age=pii.indirect")
+    assert (denied.code, "dec_x" in denied.err) == (3, True)
+    assert as_(OWNER, "dataset", "show", "clinic/none").code == 4
+    assert as_(OPERATOR, "tenant", "add", "clinic").code == 0
+    assert as_(OPERATOR, "tenant", "add", "clinic").code == 5
+
+
+def test_an_error_is_json_for_those_who_asked_for_json(as_: Typed) -> None:
+    said = as_(OWNER, "dataset", "show", "clinic/none", "--json")
+    problem = json.loads(said.err)
+    assert problem["schema"] == "error/v0"
+    assert (problem["code"], problem["exit_code"], said.out) == ("not-found", 4, "")
+
+
+def test_a_check_that_is_denied_says_what_would_have_to_change(as_: Typed) -> None:
+    ask = ("access", "check", "clinic/icu", "--columns", "age,hr", "--purpose")
+    denied = as_(TRAINER, *ask, "marketing")
+    assert denied.code == 3
+    assert "research" in denied.out
+    allowed = as_(TRAINER, *ask, "health-research", "--json")
+    assert allowed.code == 0
+    assert allowed.json["schema"] == "access.check/v0"
+    assert [c["name"] for c in allowed.json["plan"]["columns"]] == ["age", "hr"]
+
+
+def test_a_token_request_prints_the_grant_and_never_the_token(as_: Typed) -> None:
+    denied = as_(TRAINER, "token", "request", "clinic/icu", "--purpose", "marketing")
+    assert denied.code == 3
+    for words in ((), ("--json",)):
+        got = as_(TRAINER, "token", "request", "clinic/icu", "--purpose", "research", *words)
+        assert got.code == 0
+        assert "grant_" in got.out
+        assert "eyJ" not in got.out
+        assert "access_token" not in got.out
+    (grant, *_) = as_(OWNER, "grant", "list", "--json").json["items"]
+    assert as_(OWNER, "grant", "show", grant["id"]).code == 0
+    said = as_(OWNER, "grant", "revoke", grant["id"], "--reason", "ended")
+    assert said.out.splitlines()[0] == "1 grant, 0 streams stopped"
+
+
+def test_a_file_is_registered_shown_and_classified(as_: Typed, home: Path) -> None:
+    (home / "icu.csv").write_text("age,hr\n1,2\n")
+    assert as_(OWNER, "dataset", "register", "clinic/new", home / "none.csv").code == 2
+    made = as_(
+        OWNER, "dataset", "register", "clinic/new", home / "icu.csv",
+        "--splits", "train=.8,test=.2", "--derived-from", "clinic/icu@1", "--json",
+    )  # fmt: skip
+    assert made.json["dataset"] == "clinic/new"
+    listed = as_(OWNER, "dataset", "list")
+    assert "clinic/new" in listed.out
+    proposed = as_(OWNER, "dataset", "classify", "clinic/new")
+    assert "pii.indirect" in proposed.out
+    assert "nothing was changed" in proposed.err
+    taken = as_(
+        OWNER, "dataset", "classify", "clinic/new", "hr=health.vital,b", "--accept-proposed"
+    )
+    assert "pii.indirect" in taken.out
+    assert "b, health.vital" in as_(OWNER, "dataset", "show", "clinic/new").out
+
+
+def test_a_card_template_needs_no_server(typed: Typed) -> None:
+    said = typed("dataset", "register", "--card-template")
+    assert said.code == 0
+    assert "licence" in said.out
+
+
+def test_rules_are_written_tested_and_pushed(as_: Typed, typed: Typed, home: Path) -> None:
+    rules = home / "clinic"
+    new = ("policy", "new", "clinic/icu", "--to", "startup/role:trainer", "--columns", "age")
+    said = as_(OWNER, *new, "--purpose", "health-research", "--dir", rules, "--json")
+    assert said.code == 0, said.err
+    assert "startup/role:trainer" in said.json["sentence"]
+    assert typed("policy", "test", rules).code == 0
+    (rules / "broken.yaml").write_text("format: gateway-policy/v0\nrules: [")
+    refused = typed("policy", "test", rules)
+    assert refused.code == 1
+    assert "broken.yaml:" in refused.out
+    (rules / "broken.yaml").write_text("")
+    assert as_(OWNER, "policy", "push", rules, "--dry-run").code == 1
+    (rules / "broken.yaml").unlink()
+    assert "rules of clinic in force" in as_(OWNER, "policy", "push", rules).out
+
+
+def test_a_decision_is_explained(as_: Typed) -> None:
+    check = as_(TRAINER, "access", "check", "clinic/icu", "--json")
+    said = as_(TRAINER, "policy", "explain", check.json["decision"])
+    assert said.code == 0
+    assert "deny" in said.out
+
+
+def test_an_auditor_asks_queries_and_traces(as_: Typed, home: Path) -> None:
+    assert "who-read" in as_(OWNER, "lineage", "ask").out
+    said = as_(OWNER, "lineage", "ask", "who-read", "--dataset", "clinic/icu", "--json")
+    assert said.json["items"] == [{"subject": "startup/ml", "rows": 100}]
+    assert as_(OWNER, "lineage", "query", "DROP TABLE x").code == 2
+    assert as_(OWNER, "lineage", "query", "SELECT 1", "--json").json["columns"] == ["n", "x"]
+    traced = as_(OWNER, "lineage", "trace", "clinic/icu@1", "--svg", home / "t.svg")
+    assert "version clinic/icu@1 -> run run:1" in traced.out
+    assert (home / "t.svg").read_text().startswith("<svg")
+    # The simulator's LogCheckpoint is no note: verification must not pass over that.
+    assert as_(OWNER, "lineage", "verify").code == 1
+
+
+def test_an_identity_is_added_with_a_key_of_its_own(
+    as_: Typed, home: Path, gateway: SecuredSimulator
+) -> None:
+    add = ("identity", "add", "startup/ml2", "--role", "trainer", "--type", "job")
+    assert as_(OPERATOR, *add).code == 2
+    assert as_(OPERATOR, *add, "--new-key", home / "ml2.json").code == 0
+    assert stat.S_IMODE((home / "ml2.json").stat().st_mode) == 0o600
+    private = json.loads((home / "ml2.json").read_text())["private_key"]
+    said = as_(OPERATOR, *add, "--public-key", home / "ml2.json")
+    assert said.code == 0
+    assert private not in said.out
+    assert as_(OPERATOR, *add, "--public-key", "short").code == 2
+
+
+def test_a_client_is_set_up_with_a_key_and_a_server(typed: Typed, home: Path) -> None:
+    assert typed("init", "--server", "https://gateway.example").code == 2
+    made = typed(
+        "init", "--server", "https://gateway.example", "--identity", "startup/ml", "--json"
+    ).json
+    assert len(made["public_key"]) == 43
+    shown = typed("config", "show", "--origin", "--json").json["items"]
+    server = next(item for item in shown if item["name"] == "server")
+    assert server["value"] == "https://gateway.example"
+    assert server["origin"].endswith("gateway.toml")
+    assert IdentityKey.load(Path(made["key_file"])).identity == "startup/ml"
+
+
+@given(st.text())
+def test_no_text_from_elsewhere_moves_a_cursor(text: str) -> None:
+    shown = safe(text)
+    assert shown.isprintable() or not shown
+    for evil in ("\x1b", "\x9b", "\u202e", "\u2066", "\n", "\r", "\x00", "\u200b", "\ud800"):
+        assert evil not in shown
+
+
+def test_names_from_elsewhere_are_escaped_in_tables_and_json(
+    as_: Typed, gateway: SecuredSimulator
+) -> None:
+    evil = "clinic/\x1b[2J\u202eevil"
+    gateway.sets[evil] = type(gateway.sets["clinic/icu"])(
+        **{f: getattr(gateway.sets["clinic/icu"], f) for f in gateway.sets["clinic/icu"].__slots__}
+        | {"dataset": evil}
+    )
+    for words in (("dataset", "list"), ("dataset", "list", "--json")):
+        out = as_(OWNER, *words).out
+        assert "\x1b" not in out
+        assert "\u202e" not in out
+
+
+def test_the_last_equals_sign_cuts() -> None:
+    assert pairs(["a=b=pii.email"], "COLUMN=TAG") == {"a=b": "pii.email"}
+    assert names("a, b", ["c,d"]) == ("a", "b", "c,d")
+    assert names(None, None) is None
+    for bad in (["a"], ["=x"], ["a="], ["a=x", "a=y"]):
+        with pytest.raises(InvalidInput):
+            pairs(bad, "COLUMN=TAG")
+    with pytest.raises(InvalidInput):
+        names(" , ", None)
+
+
+def test_a_missing_library_names_the_command_that_installs_it(home: Path) -> None:
+    script = (
+        "import sys; sys.modules['typer'] = None\n"
+        "from gateway.cli.main import run; sys.exit(run(['--help']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 78
+    assert "pip install 'dataset-gateway[cli]'" in done.stderr
+    script = (
+        "import sys; sys.modules['casbin'] = sys.modules['yaml'] = None\n"
+        "from gateway.cli.main import run; sys.exit(run(['policy', 'test', '.']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=home
+    )
+    assert done.returncode == 78
+    assert "pip install 'dataset-gateway[server]'" in done.stderr
