@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import itertools
 import ssl
-import struct
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -169,7 +168,7 @@ class _Partial:
             if self._got < length:
                 return 0
             head = SegmentHead.from_json(read_json(self.bytes[PREFIX.size : length]))
-        except (IntegrityError, struct.error):
+        except IntegrityError:
             return 0
         return min(self._got, length + head.bytes)
 
@@ -246,6 +245,9 @@ def _match(head: SegmentHead, end: dict[str, Any], number: int, access: Access) 
 
 def _hex(text: Any) -> bytes:
     try:
-        return bytes.fromhex(text)
+        data = bytes.fromhex(text)
     except (ValueError, TypeError) as cause:
         raise IntegrityError("the end of a segment cannot be read") from cause
+    if data.hex() != text:
+        raise IntegrityError("the end of a segment is not in canonical form")
+    return data

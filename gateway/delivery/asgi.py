@@ -114,6 +114,7 @@ class DataApp:
                 following = next(frames, None)
                 if following is None:
                     await stream.end()
+                    self._table.segments += 1
                     self._gate.sent(lease, segment)  # (8)
                     return
                 await self._write(lease, stream, following)
@@ -149,7 +150,10 @@ class DataApp:
         self, lease: OpenLease, segment: Segment, frames: Iterator[bytes | memoryview]
     ) -> Iterator[bytes | memoryview]:
         try:
-            yield from frames
+            for frame in frames:
+                self._table.frames += 1
+                self._table.bytes += len(frame)
+                yield frame
         except IntegrityError as error:
             self._report(lease, segment, error)
             raise

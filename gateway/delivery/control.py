@@ -129,4 +129,11 @@ class ControlLink:
     def _status(self) -> dict[str, Any]:
         leases = self._table.all()
         streams = sum(len(lease.streams) for lease in leases)
-        return {**self._facts, "leases": len(leases), "streams": streams}
+        return {
+            **self._facts,
+            "leases": len(leases),
+            "streams": streams,
+            "frames": self._table.frames,
+            "segments": self._table.segments,
+            "bytes": self._table.bytes,
+        }

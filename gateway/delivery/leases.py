@@ -94,6 +94,7 @@ class LeaseTable:
 
     def __init__(self) -> None:
         """Start empty."""
+        self.frames = self.segments = self.bytes = 0  # since start; for status and metrics
         self._open: dict[str, OpenLease] = {}
         self._closed: OrderedDict[str, Credentials] = OrderedDict()
 

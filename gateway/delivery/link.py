@@ -122,7 +122,7 @@ class WorkerLink:
         return Closed(lease=lease, streams=streams, milliseconds=milliseconds)
 
     async def status(self) -> dict[str, Any]:
-        """Counters of the worker: leases, streams, segments, bytes, data_url."""
+        """Counters of the worker: leases, streams now; frames, segments, bytes since its start."""
         return await self._call("status")
 
     async def stop(self) -> None:

@@ -157,6 +157,7 @@ class GlobalOrder:
 
     def batches(self, start: int, deal: Deal) -> int:
         """Return how many batches every rank yields from global position `start` on."""
+        deal.lanes(len(self.lane_rows))  # refuses a world that does not fit
         left = self.rows - start
         whole, rest = divmod(left, deal.step_rows)
         if rest and deal.uneven == "error":
@@ -172,6 +173,8 @@ class GlobalOrder:
         The last step of uneven=`pad` may be shorter; it has the same size on every rank, and
         ranks that would get less repeat the last row of the step (at most world - 1 repeats).
         """
+        if not 0 <= position < self.rows:
+            raise InvalidInput(f"no batch begins at `{position}` of `{self.rows}` rows")
         end = min(position + deal.step_rows, self.rows)
         before, after = self.taken(position), self.taken(end)
         size = -(-(end - position) // deal.world)

@@ -55,6 +55,11 @@ class LineageLink:
         self._ids = itertools.count(1)
         self._receiving: asyncio.Task[None] | None = None
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether a process is there to be asked."""
+        return self._channel is not None
+
     async def attach(
         self,
         channel: AsyncChannel,
@@ -83,11 +88,6 @@ class LineageLink:
         )
         self._channel = channel
         self._receiving = asyncio.create_task(self._receive(channel), name="lineage-replies")
-
-    @property
-    def is_attached(self) -> bool:
-        """Whether a lineage process is connected."""
-        return self._channel is not None
 
     def detach(self) -> None:
         """Let go of the channel; requests under way raise Unavailable."""

@@ -80,7 +80,6 @@ class Projection:
             raise IntegrityError("the lineage projection is of another version")
         self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         if seal.file_digest(self._descriptor) != known.file:
-            os.close(self._descriptor)
             raise IntegrityError("the lineage projection was changed by someone else")
         self._remove(".wal", ".wal.recovery", ".wal.checkpoint")
         self._connection = self._connect()
@@ -91,8 +90,10 @@ class Projection:
 
     def _open_empty(self) -> None:
         self._connection = self._connect()
+        self._connection.begin()
         for statement in schema.ddl():
             self._connection.execute(statement)
+        self._connection.commit()
         self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         self.projected, self.leaf = 0, ""
         self.seal()

@@ -21,6 +21,7 @@ NODES_MAX = 2000
 DEPTH_MAX = 20
 DEPTH_DEFAULT = 20
 _REF_CHARS_MAX = 600
+_TENANT = "[a-z0-9_-]*"
 
 _MODEL = "model || coalesce('@sha256:' || artifact, '')"
 _VIEWS = ("version", "grant", "lease", "run")
@@ -106,7 +107,8 @@ def trace(
 
     Args:
         cursor: on one snapshot of the projection.
-        ref: `tenant/name`, `tenant/name@3`, `grant_…`, `run:…` or `model:NAME[@sha256:…]`.
+        ref: `tenant/name`, `tenant/name@3`, `grant_…`, `run:…`, `model:NAME[@sha256:…]`, or a
+            node's id from an earlier graph.
         tenant: whose side; None for an operator.
         is_operator: every tenant, without private attributes.
         depth: steps, 1 to DEPTH_MAX.
@@ -176,12 +178,12 @@ def _pattern(ref: str) -> str:
         raise InvalidInput("a reference is text of a reasonable length")
     kind, _, rest = ref.partition(":")
     if kind in ("run", "model") and rest:
-        name, digest, _ = rest.partition("@sha256:")
-        tail = "" if digest or kind == "run" else "(@sha256:[0-9a-f]*)?"
-        return f"{kind}:[^/]*/({kind}:)?{_quoted(rest if digest else name)}{tail}"
-    if ref.startswith("grant_"):
-        return f"grant:{_quoted(ref)}"
-    dataset = DatasetRef.parse(ref)
+        tail = "" if "@sha256:" in rest or kind == "run" else "(@sha256:[0-9a-f]*)?"
+        return f"{kind}:({_TENANT}/)?({kind}:)?{_quoted(rest)}{tail}"
+    name = rest if kind in ("dataset", "version", "grant") else ref
+    if name.startswith("grant_"):
+        return f"grant:{_quoted(name)}"
+    dataset = DatasetRef.parse(name)
     return f"{'dataset' if dataset.version is None else 'version'}:{_quoted(str(dataset))}"
 
 

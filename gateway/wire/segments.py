@@ -45,6 +45,8 @@ def end_frame(end: Mapping[str, Any]) -> bytes:
 
 def frame_length(prefix: bytes | bytearray | memoryview, magic: bytes) -> int:
     """Return how many bytes of JSON follow a frame's prefix; raises IntegrityError."""
+    if len(prefix) != PREFIX.size:
+        raise IntegrityError("a segment is cut off")
     found, length = PREFIX.unpack(prefix)
     most = HEAD_BYTES_MAX if magic == HEAD_MAGIC else END_BYTES_MAX
     if found != magic or length > most:
@@ -60,6 +62,8 @@ def read_json(text: bytes | bytearray | memoryview) -> dict[str, Any]:
         raise IntegrityError("a frame of a segment is not JSON") from cause
     if not isinstance(value, dict):
         raise IntegrityError("a frame of a segment is not a JSON object")
+    if canonical(value) != bytes(text).rstrip(b" "):
+        raise IntegrityError("a frame of a segment is not in canonical form")
     return value
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from gateway.crypto import envelope
+from gateway.crypto.details import DetailSealer
 from gateway.crypto.signing import Signer
 from gateway.domain.events import Event, EventDraft, EventKind
 from gateway.journal.journal import Journal, JournalSetup
@@ -20,33 +18,11 @@ NODE = "n1"
 START = 1_790_000_000.0
 
 
-class SealedDetails:
-    """Seals under one key per (tenant, month), as crypto.details does over the vault."""
+class DetailKeys:
+    """A key vault that derives its keys instead of keeping them."""
 
-    def __init__(self) -> None:
-        self.root = b"d" * 32
-
-    def _key(self, tenant: str, month: str) -> bytes:
-        return envelope.derive(self.root, "detail", tenant, month)
-
-    def seal(self, tenant: str, month: str, place: str, value: dict[str, Any]) -> dict[str, str]:
-        key = self._key(tenant, month)
-        sealed = envelope.seal(key, orjson.dumps(value), envelope.bound("detail", place))
-        return {
-            "sealed": base64.b64encode(sealed).decode(),
-            "commitment": envelope.commitment(key),
-            "key": f"{tenant}/{month}",
-        }
-
-    def unseal(
-        self, tenant: str, month: str, place: str, sealed: Mapping[str, str]
-    ) -> dict[str, Any]:
-        data = base64.b64decode(sealed["sealed"])
-        key = self._key(tenant, month)
-        value: dict[str, Any] = orjson.loads(
-            envelope.unseal(key, data, envelope.bound("detail", place))
-        )
-        return value
+    def detail_key(self, tenant: str, month: str) -> bytes:
+        return envelope.derive(b"d" * 32, "detail", tenant, month)
 
 
 def ticking(start: float = START, step: float = 0.001) -> Callable[[], float]:
@@ -60,7 +36,7 @@ def setup(base: Path, **changes: Any) -> JournalSetup:
         "anchor_directory": base / "anchor",
         "node": NODE,
         "signer": LOG,
-        "details": SealedDetails(),
+        "details": DetailSealer(DetailKeys()),
         "tag_key": b"t" * 32,
         "now": ticking(),
     }

@@ -165,6 +165,16 @@ class TestTorch:
         with pytest.raises(InvalidInput, match="batches of batches"):
             next(iter(DataLoader(self.dataset(gateway), batch_size=4)))
 
+    @pytest.mark.skipif(
+        importlib.util.find_spec("torchdata") is None, reason="torchdata is not installed"
+    )
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    def test_a_loader_with_a_state_of_its_own_is_refused(self, gateway: Exchanging) -> None:
+        from torchdata.stateful_dataloader import StatefulDataLoader
+
+        with pytest.raises(InvalidInput, match="`torchdata`"):
+            next(iter(StatefulDataLoader(self.dataset(gateway), batch_size=None)))
+
     def test_batches_are_tensors(self, gateway: Exchanging) -> None:
         import torch
 

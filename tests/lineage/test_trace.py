@@ -1,0 +1,128 @@
+"""The graph: whose side it is on, and how it is drawn."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET  # our own output
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gateway.errors import InvalidInput, NotFound
+from gateway.lineage import render
+from gateway.lineage.projection import Projection
+from gateway.lineage.trace import trace
+from tests.lineage.history import clinic_and_startup
+
+
+@pytest.fixture(scope="module")
+def projection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Projection]:
+    made = Projection(tmp_path_factory.mktemp("trace"), b"k" * 32)
+    history = clinic_and_startup()
+    grant = history.decide("startup/ml", "rival/xray", run="run-1")  # the same run reads a rival
+    history.read(history.lease(grant), [0], 999)
+    made.append(history.pairs())
+    yield made
+    made.close()
+
+
+def graph(projection: Projection, ref: str, tenant: str | None, **more: Any) -> dict[str, Any]:
+    with projection.reading() as cursor:
+        return trace(cursor, ref, tenant=tenant, **more)
+
+
+def ids(found: dict[str, Any], kind: str) -> set[str]:
+    return {node["id"] for node in found["nodes"] if node["kind"] == kind}
+
+
+@pytest.mark.parametrize("ref", ["clinic/icu", "clinic/icu@1", "run:run-1", "model:sepsis-v2"])
+def test_a_stranger_finds_nothing(projection: Projection, ref: str) -> None:
+    with pytest.raises(NotFound):
+        graph(projection, ref, "stranger")
+
+
+@pytest.mark.parametrize(
+    "ref",
+    ["", "x", "a/b/c", "clinic/.*", "run:", "grant_.*", "run:.*", "model:.*", "x" * 601, None],
+)
+def test_a_reference_is_a_name_and_never_a_pattern(projection: Projection, ref: Any) -> None:
+    with pytest.raises((InvalidInput, NotFound)):
+        graph(projection, ref, "clinic")
+
+
+def test_an_owner_does_not_see_what_else_a_run_read(projection: Projection) -> None:
+    found = graph(projection, "run:run-1", "clinic")
+    assert ids(found, "dataset") == {"dataset:clinic/icu"}
+    assert ids(found, "model") == {
+        "model:startup/sepsis-v2@sha256:" + "12" * 32,
+        "model:lab/lab-model@sha256:" + "12" * 32,
+    }
+    assert ids(graph(projection, "run:run-1", "rival"), "dataset") == {"dataset:rival/xray"}
+
+
+def test_a_trainer_sees_all_that_went_into_its_model(projection: Projection) -> None:
+    found = graph(projection, "model:sepsis-v2", "startup", direction="up")
+    assert ids(found, "version") == {"version:clinic/icu@1", "version:rival/xray@1"}
+    assert ids(found, "run") == {"run:startup/run-1"}
+
+
+def test_directions_and_depth_bound_the_graph(projection: Projection) -> None:
+    assert ids(graph(projection, "clinic/icu", "clinic", direction="up"), "version") == set()
+    one = graph(projection, "clinic/icu", "clinic", direction="down", depth=1)
+    assert ids(one, "version") == {"version:clinic/icu@1", "version:clinic/icu@2"}
+    assert ids(one, "grant") == set()
+    with pytest.raises(InvalidInput, match="direction"):
+        graph(projection, "clinic/icu", "clinic", direction="sideways")
+
+
+def test_a_nodes_id_is_a_reference_too(projection: Projection) -> None:
+    for node in graph(projection, "clinic/icu", "clinic")["nodes"]:
+        assert node["id"] in graph(projection, node["id"], "clinic")["starts"]
+
+
+def test_facts_tell_what_was_granted_and_read(projection: Projection) -> None:
+    found = graph(projection, "clinic/icu@1", "clinic")
+    (grant,) = [n["facts"] for n in found["nodes"] if n["kind"] == "grant"]
+    assert (grant["rows"], grant["columns"]) == (300, ["age", "hr", "label"])
+    assert grant["revoked_at"].endswith("Z")
+
+
+EVIL = "a\x1b[2J\r\n<script>alert(1)</script>&\u202e\x00" + "x" * 500
+EVIL_NODES = [
+    {"id": EVIL, "kind": "dataset", "name": EVIL, "facts": {"purpose": EVIL, "rows": EVIL}},
+    {"id": "b", "kind": EVIL, "name": "", "facts": None},
+]
+EVIL_EDGES = [
+    {"source": EVIL, "target": "b", "kind": EVIL},
+    {"source": "b", "target": EVIL, "kind": "loop"},
+    {"source": "gone", "target": "gone too", "kind": "x"},
+]
+
+
+def test_names_never_drive_the_terminal() -> None:
+    text = render.tree(EVIL_NODES, EVIL_EDGES)
+    assert not any(ord(char) < 32 and char != "\n" for char in text)
+    assert "\u202e" not in text
+    assert max(map(len, text.splitlines())) < 700
+
+
+def test_names_never_become_markup() -> None:
+    picture = render.svg(EVIL_NODES, EVIL_EDGES)
+    root = ET.fromstring(picture)  # noqa: S314
+    assert not [e for e in root.iter() if e.tag.endswith(("script", "a", "image", "style"))]
+    assert "<script" not in picture
+
+
+def test_an_empty_graph_is_drawn_too() -> None:
+    assert render.tree([], []) == ""
+    ET.fromstring(render.svg([], []))  # noqa: S314
+
+
+def test_a_tree_reads_from_dataset_to_model(projection: Projection) -> None:
+    found = graph(projection, "clinic/icu@1", "clinic")
+    lines = render.tree(found["nodes"], found["edges"]).splitlines()
+    assert lines[0] == "dataset clinic/icu"
+    assert [line.strip("└├─ │").split()[0] for line in lines[1:]] == [
+        "version", "granted", "streamed", "made",
+    ]  # fmt: skip
+    ET.fromstring(render.svg(found["nodes"], found["edges"]))  # noqa: S314
