@@ -129,9 +129,11 @@ class Reader:
         try:
             self._place = _begin(files[-1])
         except frames.BadFrame as bad:
-            if bad.is_short:
+            if bad.is_short and files[-1] == segments.listed(self._directory)[-1]:
                 return False  # the file is being created
-            raise
+            raise _damage(
+                f"the file of event {files[-1].first} is damaged", files[-1].first
+            ) from bad
         return True
 
     def _in_file(self, place: _Place) -> Iterator[Commit]:
@@ -321,7 +323,7 @@ def _pins(
 ) -> dict[int, bytes]:
     """Size to root of every LogCheckpoint from outside that the journal must extend."""
     if not reader.seek(0):
-        return {}
+        raise _damage("the journal has no readable beginning", 0)
     origin = origin_of(reader.node)
     wanted = [open_checkpoint(pinned, log_key, origin)] if pinned else []
     if anchor is not None:
