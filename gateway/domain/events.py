@@ -187,7 +187,7 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "rows": f.COUNT,
     },
     EventKind.QuestionAsked: {"question": f.CODE, "parameters_digest": f.SHA256},
-    EventKind.RequestRefused: {"route": f.WORD, "error": f.CODE},
+    EventKind.RequestRefused: {"route": f.ROUTE, "error": f.CODE},
     EventKind.RunFinished: {
         "run": f.WORD,
         "model": f.WORD | None,
@@ -216,6 +216,8 @@ class EventDraft:
 
     def check(self) -> None:
         """Raise InvalidInput unless kind, tenants and facts are as the format says."""
+        if self.actor is not None and self.actor_tenant is None:
+            raise InvalidInput("who acted has a tenant")
         for tenant in self.tenants:
             if not f.NAME.holds(tenant):
                 raise InvalidInput(f"`{str(tenant)[:80]}` is not a tenant of a `{self.kind}`")

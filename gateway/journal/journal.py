@@ -82,16 +82,25 @@ class Journal:
             ForeignStart: `start` and `root` belong to another history.
             ConfigError: another format, or a setup that cannot work.
         """
-        setup.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = segments.lock(setup.directory)
+        try:
+            setup.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = segments.lock(setup.directory)
+        except OSError as cause:
+            raise _unusable(setup, cause) from cause
         try:
             journal = cls(setup, apply, recover(setup, apply, Start(start, root)))
-        except BaseException:
+        except BaseException as error:
             os.close(lock)
+            if isinstance(error, OSError):
+                raise _unusable(setup, error) from error
             raise
         journal._lock_fd = lock
         journal._thread.start()
-        journal.wait_durable(journal.append(journal._boot_draft()))
+        try:
+            journal.wait_durable(journal.append(journal._boot_draft()))
+        except BaseException:
+            journal.close()
+            raise
         return journal
 
     _lock_fd: int
@@ -292,3 +301,10 @@ class Journal:
             "log_key": self._setup.signer.public_key.hex(),
         }
         return EventDraft(kind=EventKind.Boot, owner_tenant=PLATFORM, facts=facts)
+
+
+def _unusable(setup: JournalSetup, cause: OSError) -> Unavailable:
+    return Unavailable(
+        f"the journal in `{setup.directory}` cannot be opened: {cause.strerror}",
+        advice="look at the disk and the permissions, then start the gateway",
+    )

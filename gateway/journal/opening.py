@@ -93,15 +93,20 @@ def recover(setup: JournalSetup, apply: Apply, start: Start) -> Parts:
         origin=origin_of(setup.node), size=0, root=EMPTY_ROOT
     ).signed(setup.signer)
     anchor = Anchor(setup.anchor_directory)
-    anchor.take_turn_after(found.anchor_slot)
-    anchor.write(note)  # before the first file exists: files without an anchor are refused
-    anchor.sync()
+    try:
+        anchor.take_turn_after(found.anchor_slot)
+        anchor.write(note)  # before the first file exists: files without an anchor are refused
+        anchor.sync()
+        file = _open_end(setup, found, last, anchor)
+    except BaseException:
+        anchor.close()
+        raise
     return Parts(
         tree=found.tree,
         chains=chains,
         composer=composer,
         marks=found.marks,
-        file=_open_end(setup, found, last, anchor),
+        file=file,
         note=note,
         boot=boot,
         cut_bytes=found.cut_bytes,

@@ -157,7 +157,7 @@ class Reader:
                 yield commit
                 commit = Commit(trial.size)
         except frames.BadFrame:
-            self._refuse_damage(place, trial.size)
+            self._refuse_damage(place)
         finally:
             os.close(fd)
 
@@ -173,15 +173,24 @@ class Reader:
             raise _damage(f"an event from {first} on is not the one that was signed", first)
         return note
 
-    def _refuse_damage(self, place: _Place, bad: int) -> None:
-        """Bad bytes are damage when an authentic LogCheckpoint or a next file follows them."""
+    def _refuse_damage(self, place: _Place) -> None:
+        """Bad bytes are damage when an authentic LogCheckpoint or a next file follows them.
+
+        The writer may have gone on since: a next file that is seen first proves that what is
+        read afterwards is whole, and the bytes are judged as they were read together.
+        """
+        followed = any(s.first > place.segment.first for s in segments.listed(self._directory))
         with place.segment.path.open("rb") as file:
             file.seek(place.offset)
             rest = file.read()
         size = place.frontier.size
-        followed = any(s.first > place.segment.first for s in segments.listed(self._directory))
-        if followed or find_beyond(rest, self._key, origin_of(place.node), size):
-            raise _damage(f"the journal was changed at event {bad}", bad)
+        bad, at = size, 0
+        try:
+            for kind, _, end in frames.scan(rest):
+                bad, at = bad + (kind == frames.EVENT), end
+        except frames.BadFrame:
+            if followed or find_beyond(rest[at:], self._key, origin_of(place.node), size):
+                raise _damage(f"the journal was changed at event {bad}", bad) from None
 
     def _next_file(self, place: _Place) -> _Place | None:
         size = place.frontier.size

@@ -85,6 +85,11 @@ def test_free_text_has_no_place_among_clear_facts() -> None:
         draft(EventKind.GrantRevoked, facts=facts).check()
 
 
+def test_an_actor_without_a_tenant_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="has a tenant"):
+        draft(actor="startup/ml").check()
+
+
 def test_a_lone_surrogate_is_no_column_name() -> None:
     column = {"field_id": 1, "name": "\ud800", "type": "int64", "nullable": False}
     schema = FACTS[EventKind.VersionRegistered]

@@ -31,6 +31,27 @@ def test_a_journal_whose_anchor_lies_beside_it_is_refused(tmp_path: Path) -> Non
         setup(tmp_path, anchor_directory=tmp_path / "journal" / ".")
 
 
+def test_a_directory_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("a file is in the way")
+    with pytest.raises(Unavailable, match="cannot be opened"):
+        opened(tmp_path)
+    (tmp_path / "journal").unlink()
+    (tmp_path / "anchor").write_text("a file is in the way")
+    with pytest.raises(Unavailable, match="cannot be opened"):
+        opened(tmp_path)
+    (tmp_path / "anchor").unlink()
+    opened(tmp_path).close()
+
+
+def test_an_opening_that_cannot_record_its_boot_gives_the_directory_free(tmp_path: Path) -> None:
+    def refuse(event: Event) -> None:
+        raise Conflict("nothing goes")
+
+    with pytest.raises(Conflict):
+        opened(tmp_path, refuse)
+    opened(tmp_path).close()
+
+
 def test_what_the_catalogue_refuses_is_never_recorded(tmp_path: Path) -> None:
     def picky(event: Event) -> None:
         if event.facts.get("route") == "/v1/grants/13":

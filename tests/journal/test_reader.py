@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,23 @@ def test_a_whole_journal_verifies_with_its_chains_and_heads(tmp_path: Path) -> N
     assert shares == sorted(shares)
     kinds = [e.kind for e, _ in Reader(tmp_path / "journal", KEY).tail(0)]
     assert kinds.count(EventKind.TenantHeads) == found.commits
+
+
+def test_a_follower_beside_a_busy_writer_never_takes_progress_for_damage(tmp_path: Path) -> None:
+    with opened(tmp_path, segment_bytes=20_000) as journal:
+        done = threading.Event()
+
+        def write() -> None:
+            for _ in range(150):
+                fill(journal, 3)
+            done.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        reader, seen = Reader(tmp_path / "journal", KEY), 0
+        while not done.is_set() or seen < journal.durable_size:
+            for event, _ in reader.tail(seen):
+                assert event.index == seen
+                seen += 1
+        writer.join()
+    assert seen == journal.durable_size
