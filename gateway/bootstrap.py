@@ -39,6 +39,7 @@ from gateway.process.status_page import StatusWriter
 from gateway.services import doctor, publish, stream, sweep
 from gateway.services.doctor import Check
 from gateway.services.house import PLATFORM, House, Places, Signers
+from gateway.services.refusals import Rate
 from gateway.services.sources import Views
 from gateway.services.workers import Workers
 
@@ -134,6 +135,18 @@ def _identity_key(path: Path, identity: str) -> IdentityKey:
 async def _first_events(settings: Settings, keys: dict[str, IdentityKey]) -> None:
     page = status_page.create()
     house = build(settings, page=page, url="http://localhost", on_failure=_fail)
+    for signer in (
+        house.signers.log,
+        house.signers.token,
+        house.signers.manifest,
+        house.signers.view,
+    ):
+        facts = {
+            "use": signer.use,
+            "key_id": signer.key_id,
+            "public_key": signer.public_key.hex(),
+        }
+        house.record(_own(PLATFORM, EventKind.KeyIntroduced, facts))
     first = {PLATFORM: ("operator", ("operator",)), HOME_TENANT: ("me", _HOME_ROLES)}
     for tenant, (name, roles) in first.items():
         house.record(_own(tenant, EventKind.TenantAdded, {"tenant": tenant}))
@@ -235,6 +248,7 @@ def build(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         issuer=url,
         node=NODE,
         replay=ReplayMemory(time.monotonic),
+        strangers=Rate(),
         views=Views(),
     )
     house.workers = Workers(house, stream.judge_lease)

@@ -27,6 +27,7 @@ from gateway.services.gateway import Gateway
 from gateway.services.house import House
 from gateway.services.watch import watch
 
+HOUSEKEEPING_SECONDS = 5.0
 EXIT_JOURNAL_FAILED = 70  # EX_SOFTWARE: nothing may be acknowledged any more
 _log = logging.getLogger("gateway.control")
 
@@ -79,7 +80,9 @@ async def _serve(
         admin.serve(sockets=[socket.socket(fileno=descriptors["admin"])]),
     )
     house.status.start_heart()
-    watching = _watch(house)
+    tasks = [loop.create_task(_keep_house(house))]
+    if house.settings.policies is not None:
+        tasks.append(loop.create_task(watch(house, house.settings.policies)))
     parent = await AsyncChannel.over(channel.socket)
     await asyncio.gather(server.listening.wait(), admin.listening.wait())
     await parent.send("ready")
@@ -89,15 +92,16 @@ async def _serve(
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(serving, 5)
     house.status.stop_heart()
-    if watching is not None:
-        watching.cancel()
+    for task in tasks:
+        task.cancel()
     await bootstrap.close(house)
 
 
-def _watch(house: House) -> asyncio.Task[None] | None:
-    if house.settings.policies is None:
-        return None
-    return asyncio.get_running_loop().create_task(watch(house, house.settings.policies))
+async def _keep_house(house: House) -> None:
+    """What nobody asks for and time alone brings."""
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        await house.workers.close_expired()
 
 
 def _server(app: Any, settings: Settings | None) -> _Server:

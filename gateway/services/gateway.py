@@ -14,7 +14,7 @@ from typing import Any
 import gateway.wire as W
 from gateway.domain.access import Limits
 from gateway.domain.dataset import DatasetRef
-from gateway.errors import PolicyError
+from gateway.errors import NotAuthenticated, PolicyError
 from gateway.services import (
     audit,
     describe,
@@ -22,6 +22,7 @@ from gateway.services import (
     grants,
     health,
     publish,
+    refusals,
     register,
     request_access,
     revoke,
@@ -48,11 +49,19 @@ class Gateway:
         self, method: str, url: str, authorization: str | None, dpop: str | None
     ) -> Caller:
         """The caller behind a DPoP-bound token; NotAuthenticated otherwise."""
-        return exchange.authenticate(self.house, (method, url), authorization, dpop)
+        try:
+            return exchange.authenticate(self.house, (method, url), authorization, dpop)
+        except NotAuthenticated as error:
+            await refusals.record_stranger(self.house, "api", error.code)
+            raise
 
     async def token(self, form: Mapping[str, str], url: str, dpop: str | None) -> W.TokenResponse:
         """POST /oauth/token: an assertion, or an exchange for a dataset token."""
-        return await exchange.token(self.house, form, url, dpop)
+        try:
+            return await exchange.token(self.house, form, url, dpop)
+        except NotAuthenticated as error:
+            await refusals.record_stranger(self.house, "token", error.code)
+            raise
 
     async def revoke_token(self, caller: Caller, token: str) -> None:
         """POST /oauth/revoke: end one token before its time."""

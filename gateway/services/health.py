@@ -49,5 +49,6 @@ def gauges(house: House) -> dict[str, float]:
         "gateway_datasets": float(sum(1 for _ in catalog.datasets())),
         "gateway_open_leases": float(sum(1 for _ in catalog.leases())),
         "gateway_data_workers": float(house.workers.count),
+        "gateway_refusals_left_out": float(house.strangers.left_out),
         "gateway_lineage_attached": float(house.lineage.is_attached),
     }

@@ -31,6 +31,7 @@ from gateway.process.status_page import StatusWriter
 from gateway.services.operations import Operations
 
 if TYPE_CHECKING:
+    from gateway.services.refusals import Rate
     from gateway.services.register import Upload
     from gateway.services.sources import Views
     from gateway.services.workers import Workers
@@ -84,6 +85,7 @@ class House:
     issuer: str  # our own URL, audience of every token and assertion
     node: str  # names this journal
     replay: ReplayMemory
+    strangers: Rate
     views: Views
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expiry
     uploads: dict[str, Upload] = field(default_factory=dict)  # open registrations

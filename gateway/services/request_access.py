@@ -26,6 +26,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.domain.purpose import parse_purpose
 from gateway.errors import AccessDenied, InvalidInput, NotFound, Unavailable
+from gateway.services import refusals
 from gateway.services.house import House
 
 RUN_CHARS_MAX = 200
@@ -88,6 +89,19 @@ def resource_of(house: House, ref: DatasetRef) -> Resource:
     raise unseen(ref)
 
 
+async def found_resource(house: House, caller: Caller, ref: DatasetRef) -> Resource:
+    """`resource_of` for somebody who acts: not finding it is recorded, and costs the same.
+
+    What exists and is not seen takes a durable record before its 404; so must this, or the
+    time would tell the one from the other.
+    """
+    try:
+        return resource_of(house, ref)
+    except NotFound:
+        await refusals.record(house, caller.subject, "dataset", NotFound.code)
+        raise
+
+
 def unseen(ref: DatasetRef | str) -> NotFound:
     """The one answer for what is not there and for what the caller may not see."""
     return NotFound(f"no dataset `{ref}` that you may see")
@@ -145,7 +159,9 @@ async def authorize(
     """
     if caller.grant is not None:
         raise AccessDenied("a dataset token opens streams only", advice="use your API token")
-    resource = Resource(tenant=tenant) if ref is None else resource_of(house, ref)
+    resource = Resource(tenant=tenant)
+    if ref is not None:
+        resource = await found_resource(house, caller, ref)
     request = AccessRequest(
         subject=caller.subject, action=action, dataset=resource.dataset, tenant=tenant
     )
@@ -158,15 +174,17 @@ async def authorize(
     return resource
 
 
-def request_of(house: House, subject: Subject, ask: Ask) -> tuple[AccessRequest, Resource]:
+async def request_of(house: House, caller: Caller, ask: Ask) -> tuple[AccessRequest, Resource]:
     """Build the AccessRequest of an ask: names parsed, the version pinned."""
+    subject = caller.subject
     ref = DatasetRef.parse(ask.dataset)
     if ask.action not in DATA_ACTIONS:
         raise InvalidInput(
             f"`{ask.action[:40]}` does not release data", advice=f"use {', '.join(DATA_ACTIONS)}"
         )
     purpose = parse_purpose(ask.purpose) if ask.purpose is not None else None
-    resource = resource_of(house, ref)
+    run = qualified_run(subject.tenant, ask.run)
+    resource = await found_resource(house, caller, ref)
     request = AccessRequest(
         subject=subject,
         action=ask.action,
@@ -176,14 +194,14 @@ def request_of(house: House, subject: Subject, ask: Ask) -> tuple[AccessRequest,
         columns=ask.columns,
         split=ask.split,
         limits=ask.limits,
-        run=qualified_run(subject.tenant, ask.run),
+        run=run,
     )
     return request, resource
 
 
 async def check(house: House, caller: Caller, ask: Ask, at: float | None = None) -> Decision:
     """Answer whether, without a Grant. The question itself is recorded."""
-    request, resource = request_of(house, caller.subject, ask)
+    request, resource = await request_of(house, caller, ask)
     decision = decide(house, request, resource, at)
     await record(house, request, decision, is_question=True)
     if not decision.is_allowed and not is_visible(house, caller.subject, resource):
@@ -198,7 +216,7 @@ async def request_grant(house: House, caller: Caller, ask: Ask) -> tuple[Decisio
         AccessDenied: with the reasons the caller may read, after the denial is durable.
         NotFound: the caller may not see the dataset.
     """
-    request, resource = request_of(house, caller.subject, ask)
+    request, resource = await request_of(house, caller, ask)
     decision = decide(house, request, resource)
     if not decision.is_allowed:
         await record(house, request, decision)

@@ -70,10 +70,11 @@ async def revoke(house: House, caller: Caller, selector: Selector, reason: str) 
     durable_at = time.monotonic()
     grants = {grant.id for grant in chosen}
     leases = [lease for lease in house.catalog.leases() if lease.grant in grants]
-    await asyncio.gather(*(house.workers.close(lease.id, "revoked") for lease in leases))
-    slowest_ms = (time.monotonic() - durable_at) * 1e3 if leases else 0.0
+    ends = await asyncio.gather(*(house.workers.close(lease.id, "revoked") for lease in leases))
+    stopped = sum(end is not None for end in ends)
+    slowest_ms = (time.monotonic() - durable_at) * 1e3 if stopped else 0.0
     return Revocation(
-        grants=tuple(sorted(grants)), streams_stopped=len(leases), slowest_ms=round(slowest_ms, 3)
+        grants=tuple(sorted(grants)), streams_stopped=stopped, slowest_ms=round(slowest_ms, 3)
     )
 
 

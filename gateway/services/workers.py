@@ -193,6 +193,12 @@ class Workers:
         if lost:
             _log.warning("a data worker is gone", extra={"worker": worker, "leases": len(lost)})
 
+    async def close_expired(self) -> None:
+        """End leases whose time is up; their workers refuse them already."""
+        now = self.house.now()
+        over = [i for i in self._held if self.house.catalog.lease(i).expires_at <= now]
+        await asyncio.gather(*(self.close(lease, "expired") for lease in over))
+
     async def stop(self) -> None:
         """Close every lease (the gateway stops) and let go of the workers."""
         await asyncio.gather(*(self.close(lease, "stopping") for lease in list(self._held)))

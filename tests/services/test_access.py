@@ -13,7 +13,7 @@ from gateway import bootstrap
 from gateway.config import Settings
 from gateway.domain.events import EventKind
 from gateway.errors import AccessDenied, InvalidInput, NotFound, Unavailable
-from gateway.services import describe, publish, request_access, revoke, tenants
+from gateway.services import describe, publish, refusals, request_access, revoke, tenants
 from gateway.services.house import House
 from gateway.services.request_access import Ask
 from gateway.services.revoke import Selector
@@ -79,6 +79,24 @@ def test_a_stranger_sees_nothing_and_every_denial_is_recorded(shared: House) -> 
     with pytest.raises(NotFound):
         run(request_access.request_grant(shared, STRANGER, ASK))
     assert kinds(shared, start) == [EventKind.AccessDecided]
+
+
+def test_asking_for_what_is_not_there_is_recorded_too(shared: House) -> None:
+    start = shared.journal.durable_size
+    with pytest.raises(NotFound):
+        run(request_access.check(shared, STRANGER, Ask(dataset="clinic/nothing", purpose="safety")))
+    assert kinds(shared, start) == [EventKind.RequestRefused]
+
+
+def test_strangers_cannot_fill_the_journal(shared: House) -> None:
+    async def knock() -> None:
+        for _ in range(100):
+            await refusals.record_stranger(shared, "api", "not-authenticated")
+
+    start, shared.now = shared.journal.durable_size, lambda: 2e9
+    run(knock())
+    assert kinds(shared, start) == [EventKind.RequestRefused] * refusals.PER_SECOND_MAX
+    assert shared.strangers.left_out == 100 - refusals.PER_SECOND_MAX
 
 
 def test_another_purpose_is_denied_with_what_would_have_to_change(shared: House) -> None:
