@@ -192,16 +192,15 @@ def test_a_switch_turns_enforcement_off() -> None:
 def test_the_log_quotes_whole_requests(caplog: pytest.LogCaptureFixture) -> None:
     """Elsewhere: every denial is logged with all its attributes."""
     judged = judge(rule())
-    logging.config.dictConfig(
-        {"version": 1, "disable_existing_loggers": False, "root": {"level": "DEBUG"},
-         "loggers": {"casbin": {"level": "DEBUG"}, "casbin.enforcer": {"level": "DEBUG"}}}
-    )  # fmt: skip
+    levels = {"casbin": {"level": "DEBUG"}, "casbin.enforcer": {"level": "DEBUG"}}
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "loggers": levels})
     with caplog.at_level(logging.DEBUG):
         ask(judged, subject=with_attributes(project="secret-project"))
-        ask(judged, action="export")
+        ask(judge(rule(), deny()))
         ask(judged, replace(ICU, columns=("secret-column",)))  # type: ignore[arg-type]
     assert "secret" not in caplog.text
     assert "Request" not in caplog.text
+    assert "a request could not be judged: AttributeError in" in caplog.text
 
 
 def test_an_edited_model_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -420,6 +420,57 @@ def test_a_deny_that_may_speak_says_what_must_not_hold() -> None:
     assert ask(judged).advice == "a rule forbids this action"
 
 
+def test_casbins_answer_is_needed_and_it_is_asked_about_denies_too() -> None:
+    class Loop:
+        def __init__(self, *, answer: bool) -> None:
+            self.answer = answer
+            self.effects: list[str] = []
+
+        def allows(self, _: object, rows: list[tuple[str, ...]]) -> bool:
+            self.effects = sorted(row[-1] for row in rows)
+            return self.answer
+
+    judged = judge(rule(), restrict(where="age > 3"))
+    loop = Loop(answer=False)
+    judged._loop = loop  # type: ignore[assignment]
+    assert codes(ask(judged)) == ["no-rule"]
+    assert loop.effects == ["allow"]
+    judged = judge(rule(), deny(), restrict(where="age > 3"))
+    loop = Loop(answer=True)
+    judged._loop = loop  # type: ignore[assignment]
+    assert codes(ask(judged)) == ["denied-by-rule"]
+    assert loop.effects == ["allow", "deny"]
+
+
+def test_a_subject_that_is_not_well_formed_is_refused_before_any_rule() -> None:
+    for hostile in (
+        replace(TRAINER, roles=("trainer", "startup/role:owner")),
+        replace(TRAINER, roles=("Trainer",)),
+        replace(TRAINER, id="startup/role:trainer"),
+        replace(TRAINER, id="ml"),
+        replace(TRAINER, tenant="startup/x"),
+        replace(TRAINER, id=None),  # type: ignore[arg-type]
+    ):
+        assert codes(ask(judge(rule()), subject=hostile)) == ["subject-invalid"]
+
+
+def test_a_plan_never_outlives_the_rule_that_allows_it() -> None:
+    plan = ask(judge(rule(expires="2027-01-16"))).plan
+    assert plan is not None
+    assert plan.limits.expires_at == 1_800_144_000
+    plan = ask(judge(rule(expires="2027-01-16")), limits=Limits(expires_at=1_800_000_001)).plan
+    assert plan is not None
+    assert plan.limits.expires_at == 1_800_000_001
+
+
+def test_a_tag_is_above_another_by_words_not_by_letters() -> None:
+    alike = Column(field_id=9, name="alike", type="int64", tags=("piimento",))
+    columns = replace(ICU, columns=(*COLUMNS, alike))
+    judged = judge(rule(columns=["alike", "age"], tag_masks={"pii": "x-bucket:5"}))
+    assert masks(ask(judged, columns)) == {"alike": None, "age": "x-bucket:5"}
+    assert "alike" not in names(ask(judge(rule(columns=None, tags=["pii"])), columns))
+
+
 def test_a_resource_without_dataset_is_judged_by_tenant_scopes() -> None:
     clinic = PolicyBundle.read(packs.load("tenant", "clinic"), "clinic")
     judged = Judge.build([clinic])
