@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.errors import NotFound
 from gateway.lineage.parameters import Parameter
-from gateway.lineage.views import with_views
+from gateway.lineage.views import released, with_views
 
 _NAMED = re.compile(r"\$([a-z_]+)")
 
@@ -28,10 +28,11 @@ class Question:
     columns: tuple[str, ...]
     views: tuple[str, ...]
     sql: str
+    ctes: tuple[str, ...] = ()
 
     def statement(self) -> tuple[str, frozenset[str]]:
         """The whole SQL and the names of the parameters it binds."""
-        sql = with_views(self.views, self.sql)
+        sql = with_views(self.views, self.sql, *self.ctes)
         return sql, frozenset(_NAMED.findall(sql))
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,17 +86,18 @@ _WHO_READ = Question(
         "columns", "masks", "rules", "bundle", "decision", "grant", "rows", "rows_at_most",
         "bytes", "leases", "first_read", "last_read",
     ),
-    views=("release",),
+    views=("stream",),
+    ctes=(released(_IN_TIME),),
     # rows_at_most counts intents too: what was about to leave when a process died.
     sql=f"""
 SELECT dataset, version, split, subject_tag, actor_tenant, purpose, run,
        any_value(columns) AS columns, any_value(masks) AS masks, any_value(rules) AS rules,
        any_value(bundle) AS bundle, any_value(decision) AS decision, "grant",
        sum(rows)::BIGINT AS rows, greatest(sum(rows), sum(intended))::BIGINT AS rows_at_most,
-       sum(bytes)::BIGINT AS bytes, count(DISTINCT lease) AS leases,
-       min(time) AS first_read, max(time) AS last_read
-FROM seen_release
-WHERE {_OF_DATASET} AND {_IN_TIME}
+       sum(bytes)::BIGINT AS bytes, count(*) AS leases,
+       min(first_read) AS first_read, max(last_read) AS last_read
+FROM seen_stream JOIN released USING (lease)
+WHERE {_OF_DATASET}
   AND ($column IS NULL OR list_contains(columns, $column))
   AND ($subject IS NULL OR subject_tag = $subject)
   AND ($purpose IS NULL OR purpose = $purpose) AND ($run IS NULL OR run = $run)
@@ -134,17 +136,18 @@ _RUNS = Question(
         "actor_tenant", "run", "subject_tags", "versions", "purposes", "columns", "rows",
         "rows_at_most", "first_read", "last_read", "models", "finished",
     ),
-    views=("release", "run"),
+    views=("stream", "run"),
+    ctes=(released(_IN_TIME),),
     sql=f"""
 SELECT r.actor_tenant, r.run, list(DISTINCT r.subject_tag ORDER BY r.subject_tag) AS subject_tags,
        list(DISTINCT r.version ORDER BY r.version) AS versions,
        list(DISTINCT r.purpose ORDER BY r.purpose) AS purposes,
        list_sort(list_distinct(flatten(list(DISTINCT r.columns)))) AS columns,
        sum(r.rows)::BIGINT AS rows, greatest(sum(r.rows), sum(r.intended))::BIGINT AS rows_at_most,
-       min(r.time) AS first_read, max(r.time) AS last_read,
+       min(r.first_read) AS first_read, max(r.last_read) AS last_read,
        any_value(f.models) AS models, any_value(f.finished) AS finished
-FROM (SELECT * FROM seen_release
-      WHERE {_OF_DATASET} AND {_IN_TIME}
+FROM (SELECT * FROM seen_stream JOIN released USING (lease)
+      WHERE {_OF_DATASET}
         AND ($column IS NULL OR list_contains(columns, $column))) r
 LEFT JOIN (SELECT run, actor_tenant, max(time) AS finished,
                   list(model || coalesce('@sha256:' || artifact, '') ORDER BY index)

@@ -15,7 +15,7 @@ import duckdb
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import InvalidInput, NotFound
 from gateway.lineage import answers
-from gateway.lineage.views import with_views
+from gateway.lineage.views import released, with_views
 
 NODES_MAX = 2000
 DEPTH_MAX = 20
@@ -73,10 +73,11 @@ _FACTS = {
            manifest_digest FROM seen_version""",
     ),
     "grant": (
-        ("grant", "release"),
+        ("grant", "stream"),
         """SELECT 'grant:' || g."grant" AS id, g.purpose, g.actor_tenant, g.subject_tag, g.columns,
            g.masks, g.time AS granted_at, g.revoked_at,
-           (SELECT sum(rows)::BIGINT FROM seen_release r WHERE r."grant" = g."grant") AS rows
+           (SELECT sum(rows)::BIGINT FROM seen_stream s JOIN released r ON r.lease = s.lease
+            WHERE s."grant" = g."grant") AS rows
            FROM seen_grant g""",
     ),
     "run": (
@@ -147,6 +148,7 @@ def _nodes(
         wanted = [name for name in ids if name.startswith(f"{kind}:")]
         if wanted:
             statement = with_views(views, "SELECT * FROM facts WHERE id IN (SELECT unnest($ids))",
+                                   *([released()] if "stream" in views else []),
                                    f"facts AS ({sql})")  # fmt: skip
             facts.update(_facts(cursor.execute(statement, {**side, "ids": wanted})))
     return [

@@ -31,16 +31,13 @@ LEFT JOIN column_set s ON s.id = g.column_set
 WHERE {_side("g")}
 """  # noqa: S608 - built from this file's constants
 
-# Confirmed ranges and intents side by side: an intent without confirmation may have left.
-_RELEASE = f"""
-SELECT c.time, g.dataset, g.version, g.split, g.purpose, g.action,
+# One row per lease, with what its Grant says; `released` below counts what left through it.
+_STREAM = f"""
+SELECT l.lease, g.dataset, g.version, g.split, g.purpose, g.action,
        coalesce(l.actor_tag, g.actor_tag) AS subject_tag, g.actor AS actor_tenant,
-       coalesce(l.run, g.run) AS run, c.rows, c.bytes, c.intended, s.names AS columns, s.masks,
-       l.lease, g.grant_id AS "grant", CASE WHEN g.owner = $tenant THEN g.rules END AS rules,
-       g.bundle, g.decision
-FROM (SELECT lease, time, rows, bytes, 0 AS intended FROM confirmed
-      UNION ALL SELECT lease, time, 0, 0, rows FROM intent) c
-JOIN lease l ON l.lease = c.lease
+       coalesce(l.run, g.run) AS run, s.names AS columns, s.masks, g.grant_id AS "grant",
+       CASE WHEN g.owner = $tenant THEN g.rules END AS rules, g.bundle, g.decision
+FROM lease l
 JOIN granted g ON g.grant_id = l.grant_id
 LEFT JOIN column_set s ON s.id = g.column_set
 WHERE {_side("g")}
@@ -150,11 +147,25 @@ AUDITOR_VIEWS: dict[str, str] = {
 
 VIEWS: dict[str, str] = {
     **AUDITOR_VIEWS,
-    "release": _RELEASE,
+    "stream": _STREAM,
     "token": _TOKEN,
     "run": _RUN,
     "version": _VERSION,
 }
+
+
+def released(in_time: str = "TRUE") -> str:
+    """CTE `released`: per lease of `seen_stream`, rows and bytes confirmed, rows intended.
+
+    An intent without confirmation may have left before a process was killed. Counting per
+    lease before anything is joined keeps millions of ranges cheap.
+    """
+    return f"""released AS (
+  SELECT lease, sum(rows) AS rows, sum(bytes) AS bytes, sum(intended) AS intended,
+         min(time) AS first_read, max(time) AS last_read
+  FROM (SELECT lease, time, rows, bytes, 0 AS intended FROM confirmed WHERE {in_time}
+        UNION ALL SELECT lease, time, 0, 0, rows FROM intent WHERE {in_time})
+  WHERE lease IN (SELECT lease FROM seen_stream) GROUP BY lease)"""  # noqa: S608
 
 
 def with_views(names: tuple[str, ...], sql: str, *further: str) -> str:
