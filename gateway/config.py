@@ -8,7 +8,6 @@ follow the XDG Base Directory Specification; secrets are never settings, only pa
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -101,6 +100,8 @@ def _one(
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib  # here, so that importing the settings costs a trainer nothing
+
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -189,6 +188,13 @@ class Table(Sequence[Any]):
             for row in self._rows
         )
         return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def escape(value: str) -> str:
+    """As `html.escape`, whose module is loaded only when something is shown."""
+    import html
+
+    return html.escape(value)
 
 
 def _shown(value: Any) -> str:

@@ -7,31 +7,26 @@ repeated without harm is repeated while the server says 503 or is restarting.
 
 from __future__ import annotations
 
-import http.client
 import json as json_module
-import os
-import secrets
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from gateway.client.replies import Response, error_of
 from gateway.errors import GatewayError, LimitExceeded, NotAuthenticated, Unavailable
 from gateway.wire import codec
-from gateway.wire.tokens import GRANT_JWT_BEARER, GRANT_TOKEN_EXCHANGE, TokenResponse
 
 if TYPE_CHECKING:
+    from gateway.client.connections import Body, Connections
     from gateway.crypto.tokens import DpopKey, IdentityKey
+    from gateway.wire.tokens import TokenResponse
 
-REPLY_BYTES_MAX = 64 << 20
-TIMEOUT_SECONDS = 60.0
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # between tries, when the server is away
 RENEW_SECONDS_BEFORE = 30.0
-Body = bytes | bytearray | memoryview
+_OK, _BAD_REQUEST = 200, 400
 
 
 def segment(text: str) -> str:
@@ -55,7 +50,7 @@ class Transport:
         self._key_file = key_file
         self._now = now
         self._retry_seconds = retry_seconds
-        self._local = threading.local()
+        self._opened: Connections | None = None
         self._lock = threading.Lock()
         self._keys: tuple[IdentityKey, DpopKey] | None = None
         self._token: tuple[str, float] | None = None  # and the Unix second it ends
@@ -94,6 +89,8 @@ class Transport:
             payload = json_module.dumps(codec.encode(json), separators=(",", ":")).encode()
             sent["Content-Type"] = "application/json"
         if method == "POST" and path.startswith("/v1/"):
+            import secrets
+
             sent.setdefault("Idempotency-Key", secrets.token_urlsafe(18))
         try:
             return self._patiently(method, target, payload, sent, token)
@@ -105,6 +102,8 @@ class Transport:
 
     def exchange(self, details: Mapping[str, Any]) -> TokenResponse:
         """Ask for a dataset token (RFC 8693) with one RFC 9396 detail; AccessDenied on a denial."""
+        from gateway.wire.tokens import GRANT_TOKEN_EXCHANGE
+
         form = {
             "grant_type": GRANT_TOKEN_EXCHANGE,
             "subject_token": self.api_token(),
@@ -137,6 +136,8 @@ class Transport:
 
     def api_token(self) -> str:
         """The API token, renewed when it is about to end."""
+        from gateway.wire.tokens import GRANT_JWT_BEARER
+
         kept = self._token
         if kept is not None and kept[1] - RENEW_SECONDS_BEFORE > self._now():
             return kept[0]
@@ -148,18 +149,17 @@ class Transport:
 
     def close(self) -> None:
         """Close this thread's connection."""
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
-            self._local.connection = None
+        self._connections().close()
 
     def _token_request(self, form: Mapping[str, str]) -> TokenResponse:
+        from gateway.wire.tokens import TokenResponse
+
         def headers() -> dict[str, str]:
             proof = self.keys()[1].proof("POST", f"{self.server}/oauth/token", now=self._now)
             return {"Content-Type": "application/x-www-form-urlencoded", "DPoP": proof}
 
         response = self._once("POST", "/oauth/token", urlencode(form).encode(), headers)
-        if response.status != http.HTTPStatus.OK:
+        if response.status != _OK:
             raise self._explained(error_of(response, "/oauth/token"))
         return codec.decode_reply(TokenResponse, response.json())
 
@@ -191,7 +191,7 @@ class Transport:
             except Unavailable as failed:
                 error = failed
             else:
-                if response.status < http.HTTPStatus.BAD_REQUEST:
+                if response.status < _BAD_REQUEST:
                     return response
                 error = error_of(response, path)
             if pause is None or not _is_worth_waiting(error):
@@ -206,59 +206,20 @@ class Transport:
 
         `headers` is called for each try, since a proof is good only once.
         """
-        for is_last in (False, True):
-            proved = headers()
-            connection, is_fresh = self._connection()
-            try:
-                connection.request(method, target, body, proved)
-                reply = connection.getresponse()
-                data = reply.read(REPLY_BYTES_MAX + 1)
-            except (OSError, http.client.HTTPException) as cause:
-                self.close()
-                if is_last or is_fresh:
-                    raise Unavailable(
-                        f"no gateway answers at `{self.server}`",
-                        advice="start it with `gateway serve`, or check --server",
-                    ) from cause
-                continue
-            if len(data) > REPLY_BYTES_MAX:
-                self.close()
-                raise Unavailable("the server's answer is larger than any answer of a gateway")
-            names = {name.lower(): value for name, value in reply.getheaders()}
-            return Response(status=reply.status, headers=names, body=data)
-        raise AssertionError("the last try returns or raises")
+        is_fresh = self._connections().is_fresh()
+        try:
+            return self._connections().send(method, target, body, headers())
+        except Unavailable:
+            if is_fresh:
+                raise
+        return self._connections().send(method, target, body, headers())
 
-    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
-        """This thread's connection and whether it is new; a forked process makes its own."""
-        local = self._local
-        if getattr(local, "connection", None) is not None and local.pid == os.getpid():
-            return local.connection, False
-        parts = urlsplit(self.server)
-        host = parts.hostname or ""
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            local.connection = _Secure(host, parts.port, timeout=TIMEOUT_SECONDS, context=context)
-        else:
-            local.connection = _Plain(host, parts.port, timeout=TIMEOUT_SECONDS)
-        local.pid = os.getpid()
-        return local.connection, True
+    def _connections(self) -> Connections:
+        if self._opened is None:
+            from gateway.client.connections import Connections
 
-
-class _Plain(http.client.HTTPConnection):
-    """Closes itself with its thread or its client."""
-
-    def __del__(self) -> None:
-        """Give the socket back."""
-        self.close()
-
-
-class _Secure(http.client.HTTPSConnection):
-    """Closes itself with its thread or its client."""
-
-    def __del__(self) -> None:
-        """Give the socket back."""
-        self.close()
+            self._opened = Connections(self.server)
+        return self._opened
 
 
 def _is_worth_waiting(error: GatewayError) -> bool:

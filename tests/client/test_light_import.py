@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 RATIO_MAX = 1.2
 RUNS = 5
 
 
 def seconds(code: str) -> float:
-    begun = time.perf_counter()
+    """CPU seconds, which other work on the machine disturbs least."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code], check=True)
-    return time.perf_counter() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_the_client_imports_in_little_more_than_its_libraries() -> None:
@@ -21,6 +23,7 @@ def test_the_client_imports_in_little_more_than_its_libraries() -> None:
     whole = f"{libraries}\nfrom gateway.client import GatewayClient"
     pairs = [(seconds(libraries), seconds(whole)) for _ in range(RUNS)]  # interleaved
     best = min(b for _, b in pairs) / min(a for a, _ in pairs)
+    print(f"{best:.3f}")
     assert best <= RATIO_MAX, f"{best:.2f} × the libraries"
 
 
