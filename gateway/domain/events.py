@@ -68,6 +68,18 @@ RAISES_POLICY_EPOCH = frozenset(
     }
 )
 
+# Their lease's Grant names who acts: without details nothing is sealed, which keeps them cheap.
+NAMED_BY_LEASE = frozenset(
+    {
+        EventKind.LeaseRenewed,
+        EventKind.LeaseClosed,
+        EventKind.SegmentIntent,
+        EventKind.SegmentsConfirmed,
+        EventKind.SegmentsAcknowledged,
+        EventKind.StreamRefused,
+    }
+)
+
 _TENANT: f.Schema = {"tenant": f.NAME}
 _DATASET: f.Schema = {"dataset": f.DATASET, "dataset_id": f.WORD}
 _COLUMN = f.record_of(field_id=f.COUNT, name=f.TEXT, type=f.TEXT, nullable=f.FLAG)

@@ -13,7 +13,14 @@ from typing import Any, Protocol
 
 import orjson
 
-from gateway.domain.events import EVENT_BYTES_MAX, MICROSECONDS, Event, EventDraft, EventKind
+from gateway.domain.events import (
+    EVENT_BYTES_MAX,
+    MICROSECONDS,
+    NAMED_BY_LEASE,
+    Event,
+    EventDraft,
+    EventKind,
+)
 from gateway.errors import IntegrityError, InvalidInput, NotFound, TooLarge
 from gateway.journal.chains import Chains, Tags
 
@@ -57,6 +64,7 @@ class Composer:
         draft.check()
         time_us = int(now * MICROSECONDS)
         details, sealed = self._seal(draft, index, time_us)
+        actor = draft.actor if sealed is not None else None
         tag = None
         if draft.actor is not None and draft.actor_tenant is not None:
             tag = self._tags.actor(draft.actor_tenant, draft.actor)
@@ -74,7 +82,7 @@ class Composer:
             facts=draft.facts,
             sealed=sealed,
             chains=chains.links(tags),
-            actor=draft.actor,
+            actor=actor,
             details=details,
         )
         data = canonical(event.envelope())
@@ -85,7 +93,8 @@ class Composer:
     def _seal(
         self, draft: EventDraft, index: int, time_us: int
     ) -> tuple[dict[str, Any], dict[str, str] | None]:
-        if draft.actor is None and not draft.details:
+        is_named = draft.actor is None or draft.kind in NAMED_BY_LEASE
+        if is_named and not draft.details:
             return {}, None
         try:  # as a reader will see them, and out of the caller's reach from now on
             details = orjson.loads(orjson.dumps(draft.details))

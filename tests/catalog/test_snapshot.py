@@ -120,6 +120,20 @@ def _until(catalog: Catalog, event: object, stop: int) -> None:
         catalog.apply(event)  # type: ignore[arg-type]
 
 
+def test_events_of_a_lease_seal_nothing_because_its_grant_names_the_subject(
+    tmp_path: Path,
+) -> None:
+    catalog = Catalog()
+    with Journal.open(setup(tmp_path), catalog.apply, 0) as journal:
+        for draft in (*h.WORLD, h.decided(), h.opened(), h.intent(0, 0, 9), h.closed()):
+            index = journal.append(draft)
+        journal.wait_durable(index)
+        *_, intent, closed = (e for e in journal.read(0, index + 1) if e.actor_tag)
+        assert (intent.kind, closed.kind) == (EventKind.SegmentIntent, EventKind.LeaseClosed)
+        assert intent.sealed is intent.actor is closed.sealed is None
+        assert intent.actor_tag == journal.tags.actor("startup", "startup/ml")
+
+
 def test_a_start_replays_only_what_came_after_the_snapshot(tmp_path: Path) -> None:
     live, note = lived(tmp_path)
     save(Catalog(live), tmp_path / "snapshots", note, KEY, LOG)
