@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import queue
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, pairwise
 
 from gateway.client.batches import Opener, OpenSegment
 from gateway.client.leases import HeldLease, LeaseTerms
-from gateway.client.segments import Cut, Segment, SegmentReader
+from gateway.client.segments import Cut, Received, Segment, SegmentReader
 from gateway.errors import (
     GatewayError,
     IntegrityError,
@@ -31,6 +34,13 @@ _LOST = (NotFound, NotAuthenticated, LeaseExpired)  # the worker restarted, or t
 _AWAY = (Unavailable, KeyUnavailable)
 
 
+@dataclass(slots=True)
+class Progress:
+    """Global rows handed out so far; where a new lease would begin."""
+
+    rows: int
+
+
 class Prefetcher:
     """Fetches the segments that `needs` names, in that order, a few ahead."""
 
@@ -38,15 +48,15 @@ class Prefetcher:
         self,
         lease: HeldLease,
         needs: Iterator[int],
-        rows: Callable[[], int],
+        progress: Progress,
         ahead: int,
         terms: LeaseTerms,
     ) -> None:
-        """Start the thread. `rows`: global rows handed out, where a new lease would begin."""
-        self._lease, self._needs, self._rows, self._terms = lease, needs, rows, terms
+        """Start the thread; it holds nothing that would keep its stream alive."""
+        self._lease, self._needs, self._progress, self._terms = lease, needs, progress, terms
         self._queue: queue.Queue[tuple[int, OpenSegment] | GatewayError] = queue.Queue(ahead)
         self._stop = threading.Event()
-        self._received = self._received_rows = 0
+        self._received = Received()
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
         self._opener = Opener(lease.manifest)
         self._reader = self._new_reader()
@@ -63,15 +73,19 @@ class Prefetcher:
 
     def close(self) -> None:
         """Stop the thread; what it verified is acknowledged."""
-        self._stop.set()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._queue.get_nowait()
-        self._thread.join()
-        if self._received:
-            with contextlib.suppress(GatewayError, OSError):
-                self._reader.acknowledge(self._received, self._received_rows)
+        self.abandon()
+        if self._thread.is_alive():
+            self._reader.interrupt()
+            self._thread.join()
+            self._reader.close()
+        if self._received.segments:
+            with contextlib.suppress(GatewayError, OSError, http.client.HTTPException):
+                self._reader.acknowledge(self._received)
         self._reader.close()
+
+    def abandon(self) -> None:
+        """Let the thread end by itself, soon."""
+        self._stop.set()
 
     def _new_reader(self) -> SegmentReader:
         secure = self._lease.access.data_url.startswith("https")
@@ -80,10 +94,10 @@ class Prefetcher:
 
     def _run(self) -> None:
         try:
-            for number in self._needs:
-                segment = self._fetch(number)
-                self._received += 1
-                self._received_rows += segment.head.rows
+            for number, following in pairwise(chain(self._needs, (None,))):
+                assert number is not None
+                segment = self._fetch(number, following)
+                self._received = self._received.plus(segment.head.rows)
                 self.receipts.append(segment.receipt)
                 if not self._put((number, self._opener.open(segment))):
                     return
@@ -93,6 +107,9 @@ class Prefetcher:
             broken = StreamBroken(f"the stream failed: {type(cause).__name__}")
             broken.__cause__ = cause
             self._put(broken)
+        finally:
+            if self._stop.is_set():
+                self._reader.close()
 
     def _put(self, item: tuple[int, OpenSegment] | GatewayError) -> bool:
         while not self._stop.is_set():
@@ -105,14 +122,15 @@ class Prefetcher:
                 return True
         return False
 
-    def _fetch(self, number: int) -> Segment:
+    def _fetch(self, number: int, following: int | None) -> Segment:
         """Fetch one segment with all the patience there is; raises when that is over."""
         bad = pauses = 0
         deadline: float | None = None
         while True:
             try:
                 self._lease.renew_when_due()
-                return self._reader.fetch(number, self._received, self._received_rows)
+                has_room = self._queue.qsize() + 1 < self._queue.maxsize
+                return self._reader.fetch(number, self._received, following if has_room else None)
             except IntegrityError:
                 bad += 1
                 self._reader.close()
@@ -131,9 +149,10 @@ class Prefetcher:
 
     def _reopen(self) -> None:
         with contextlib.suppress(*_AWAY):
-            self._lease.reopen(self._rows())
+            self._lease.reopen(self._progress.rows)
             self._reader.close()
             self._reader = self._new_reader()
+            self._received = Received()  # acknowledgements count per lease
 
 
 def _over(error: Exception) -> GatewayError:

@@ -6,8 +6,10 @@ refused. Standard library and `gateway.crypto` only. Format: docs/formats/segmen
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
+import socket
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +65,23 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """What was verified so far under one lease."""
+
+    segments: int = 0
+    rows: int = 0
+
+    @property
+    def query(self) -> str:
+        """As requests say it."""
+        return f"received={self.segments}&rows={self.rows}"
+
+    def plus(self, rows: int) -> Received:
+        """One segment more."""
+        return Received(self.segments + 1, self.rows + rows)
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One verified segment."""
 
@@ -86,27 +105,30 @@ class SegmentReader:
             else http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_SECONDS)
         )
         self._partial: _Partial | None = None
+        self._asked: int | None = None  # the segment whose answer is on its way
 
-    def fetch(self, number: int, received: int, rows: int) -> Segment:
+    def fetch(self, number: int, received: Received, following: int | None = None) -> Segment:
         """Return one verified segment.
 
         Args:
             number: of the segment.
-            received: whole segments verified so far; the acknowledgement.
-            rows: rows in them.
+            received: what was verified so far; the acknowledgement.
+            following: a segment to ask for before this one is verified, so that the worker
+                opens it meanwhile; the next call fetches it.
 
         Raises:
             Cut: the body ended early; call again and it goes on where it ended.
             IntegrityError: what came is not authentic (nothing of it is kept).
             GatewayError: what the worker refused with.
         """
-        path = f"/v1/leases/{self._access.manifest.lease}/segments/{number}"
         partial = self._partial
         if partial is None or partial.number != number:
             partial = self._partial = _Partial(number)
         start = partial.resume_at
-        target = f"{path}?received={received}&rows={rows}"
-        response = self._request("GET", target, f"bytes={start}-" if start else "")
+        if start or self._asked != number:
+            self._ask(number, received, start)
+        self._asked = None
+        response = self._answer()
         try:
             partial.take(response, start)
         except (OSError, http.client.HTTPException) as cause:
@@ -116,18 +138,38 @@ class SegmentReader:
             self.close()
             raise Cut("the body ended early")
         self._partial = None
+        if following is not None:
+            with contextlib.suppress(Unavailable):
+                self._ask(following, received, 0)
         return verify(partial.bytes, number, self._access)
 
-    def acknowledge(self, received: int, rows: int) -> None:
+    def acknowledge(self, received: Received) -> None:
         """Tell the worker what was verified in all."""
         path = f"/v1/leases/{self._access.manifest.lease}/acknowledgements"
-        self._request("POST", f"{path}?received={received}&rows={rows}", "").read()
+        self._request("POST", f"{path}?{received.query}", "")
+        self._answer().read()
+
+    def _ask(self, number: int, received: Received, start: int) -> None:
+        path = f"/v1/leases/{self._access.manifest.lease}/segments/{number}"
+        span = f"bytes={start}-" if start else ""
+        self._request("GET", f"{path}?{received.query}", span)
+        self._asked = number
+
+    def interrupt(self) -> None:
+        """End what another thread is waiting for."""
+        sock = self._connection.sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         self._connection.close()
+        self._asked = None
 
-    def _request(self, method: str, target: str, span: str) -> http.client.HTTPResponse:
+    def _request(self, method: str, target: str, span: str) -> None:
+        if self._asked is not None:
+            self.close()  # an answer that nobody wants is on its way
         manifest = self._access.manifest
         line = RequestLine(
             lease=manifest.lease, method=method, path=target, range=span, boot=manifest.boot
@@ -136,6 +178,12 @@ class SegmentReader:
         headers = {"Gateway-MAC": mac, **({"Range": span} if span else {})}
         try:
             self._connection.request(method, target, headers=headers)
+        except (OSError, http.client.HTTPException) as cause:
+            self.close()
+            raise Unavailable("the data worker does not answer", advice="try again") from cause
+
+    def _answer(self) -> http.client.HTTPResponse:
+        try:
             response = self._connection.getresponse()
         except (OSError, http.client.HTTPException) as cause:
             self.close()

@@ -11,6 +11,7 @@ StreamBroken. A gateway that is away shorter than `patience_seconds` is a pause.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -18,16 +19,17 @@ from typing import Any, Self
 from gateway.client.batches import OpenSegment, Part, to_arrow, to_numpy
 from gateway.client.leases import HeldLease, LeaseTerms, Transport
 from gateway.client.position import Step, Walk
-from gateway.client.prefetch import Prefetcher
+from gateway.client.prefetch import Prefetcher, Progress
 from gateway.domain.order import Deal
 from gateway.domain.position import StreamPosition
 from gateway.errors import (
+    AccessDenied,
     Conflict,
     GatewayError,
     IntegrityError,
     InvalidInput,
+    LimitExceeded,
     StreamBroken,
-    StreamStopped,
 )
 from gateway.wire.leases import LeaseManifest, LeaseRequest, OrderRequest
 
@@ -78,7 +80,8 @@ class Stream:
         self._ended: GatewayError | None = None
         self._lease = HeldLease(transport, request, options.terms)
         self._walk = Walk(self._lease.manifest.lanes, self._deal)
-        self._rows = self._start = self._start_of(request.position)
+        self._start = self._start_of(request.position)
+        self._progress = Progress(self._start)
 
     def _start_of(self, position: Mapping[str, Any] | None) -> int:
         if position is None:
@@ -95,7 +98,7 @@ class Stream:
     @property
     def position(self) -> StreamPosition:
         """Where to resume so that no row of a batch handed out comes again."""
-        return self._lease.position(self._rows)
+        return self._lease.position(self._progress.rows)
 
     @property
     def receipts(self) -> list[str]:
@@ -125,16 +128,17 @@ class Stream:
             self._ended = self._typed(error)
             self.close()
             raise self._ended from error
-        self._rows = step.position
+        self._progress.rows = step.position
         return batch
 
     def _begin(self) -> None:
         options = self._options
-        self._steps = self._walk.steps(self._rows)
-        needs = (number for step in self._walk.steps(self._rows) for number in step.opens)
+        self._steps = self._walk.steps(self._start)
+        needs = (number for step in self._walk.steps(self._start) for number in step.opens)
         self._prefetcher = Prefetcher(
-            self._lease, needs, lambda: self._rows, options.prefetch_segments, options.terms
+            self._lease, needs, self._progress, options.prefetch_segments, options.terms
         )
+        weakref.finalize(self, self._prefetcher.abandon)
 
     def _batch(self, step: Step) -> Any:
         assert self._prefetcher is not None
@@ -148,8 +152,8 @@ class Stream:
 
     def _typed(self, error: GatewayError) -> GatewayError:
         """Return the error as one that carries the position."""
-        if isinstance(error, StreamStopped):
-            error.position = self.position
+        if isinstance(error, (AccessDenied, LimitExceeded)):
+            error.position = self.position  # type: ignore[union-attr] # StreamStopped declares it
             return error
         if isinstance(error, IntegrityError):
             message = f"the stream is not authentic: {error.message}"

@@ -18,6 +18,7 @@ from gateway.delivery.gate import Gate
 from gateway.delivery.guard import GuardedProtocol
 from gateway.delivery.leases import LeaseTable, OpenLease
 from gateway.delivery.responses import Send, Stream, answer, refuse
+from gateway.domain.lease import CHUNK_BYTES_MAX
 from gateway.domain.order import Segment
 from gateway.errors import GatewayError, IntegrityError, InvalidInput, NotFound
 
@@ -74,6 +75,7 @@ class DataApp:
         """Serve the leases of `table`; a client may stall `stall_seconds` per chunk."""
         self._table, self._gate, self._control = table, gate, control
         self._stall_seconds = stall_seconds
+        self._buffers: list[bytearray] = []  # as many as there were streams at once
 
     async def __call__(self, scope: dict[str, Any], _receive: object, send: Send) -> None:
         """Answer one request."""
@@ -102,7 +104,8 @@ class DataApp:
         length = body.length(receipt)
         if start >= length:
             raise InvalidInput(f"the segment has {length} bytes")
-        frames = self._opened(lease, segment, body.frames(receipt))
+        buffer = self._buffers.pop() if self._buffers else bytearray(CHUNK_BYTES_MAX)
+        frames = self._opened(lease, segment, body.frames(receipt, buffer))
         first = [next(frames), next(frames)]  # (6): a bad first chunk is a typed answer
         stream = Stream(lease, request.connection, send, start)
         try:
@@ -115,6 +118,7 @@ class DataApp:
                 if following is None:
                     await stream.end()
                     self._table.segments += 1
+                    self._buffers.append(buffer)  # the kernel has a copy of all of it
                     self._gate.sent(lease, segment)  # (8)
                     return
                 await self._write(lease, stream, following)

@@ -154,6 +154,11 @@ class Gate:
                 sum(s.bytes for s in sent),
             )
 
+    def _expire(self, lease: OpenLease) -> None:
+        with contextlib.suppress(ConnectionError):
+            self.confirm(lease)
+        self._table.close(lease.spec.lease, LeaseExpired("the lease ran out"))  # its keys too
+
     async def watch(self) -> None:
         """Run for ever: stop streams that no chunk would stop, and send confirmations."""
         elapsed = 0.0
@@ -161,7 +166,9 @@ class Gate:
             await asyncio.sleep(WATCH_SECONDS)
             elapsed += WATCH_SECONDS
             for lease in self._table.all():
-                if not self._status.is_alive or self._now() >= lease.expires_at:
+                if self._now() >= lease.expires_at:
+                    self._expire(lease)
+                elif not self._status.is_alive:
                     lease.drop_streams()
                 elif lease.streams and lease.policy_epoch < self._status.policy_epoch:
                     self._rejudge(lease)

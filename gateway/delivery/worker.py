@@ -53,7 +53,7 @@ async def _serve(channel: Channel, options: dict[str, Any]) -> None:
     watch = asyncio.create_task(gate.watch())
     serving = asyncio.create_task(server.serve([listening]))
     obeying = asyncio.create_task(control.serve())
-    await asyncio.wait((serving, obeying), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((serving, obeying, watch), return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = server.force_exit = True
     await serving
     watch.cancel()

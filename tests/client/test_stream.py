@@ -20,6 +20,7 @@ from gateway.errors import (
     GatewayError,
     LeaseExpired,
     LeaseRevoked,
+    LimitExceeded,
     PlanChanged,
     StreamBroken,
     StreamStopped,
@@ -267,6 +268,30 @@ def test_tampered_storage_is_refused_and_reported(direct: Gateway, where: str) -
         assert isinstance(stop.value, StreamBroken)
         assert stop.value.position.rows == 0
         assert direct.control.refusals[0][2] == "integrity"
+
+
+def test_a_stream_that_is_forgotten_gives_up_its_thread(direct: Gateway) -> None:
+    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1)
+    next(stream)
+    del stream
+    deadline = time.monotonic() + 5
+    while any(t.name == "prefetch" for t in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_budget_that_ends_keeps_its_name_and_the_position(direct: Gateway) -> None:
+    record = direct.control.intent
+
+    async def charge(lease: str, first: int, last: int, rows: int, size: int) -> Any:
+        if last >= 3:
+            raise LimitExceeded("max_rows is used up")
+        return await record(lease, first, last, rows, size)
+
+    direct.control.intent = charge  # type: ignore[method-assign]
+    with pytest.raises(LimitExceeded) as stop, stream_of(direct, ask(window_blocks=1)) as stream:
+        list(stream)
+    assert stop.value.position.rows == 150  # type: ignore[attr-defined]
 
 
 def test_a_state_is_loaded_before_the_first_batch_only(direct: Gateway) -> None:

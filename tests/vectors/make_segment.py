@@ -77,7 +77,9 @@ def made(kind: str, parts: list[bytes], rows: int, columns: tuple[LeaseColumn, .
     )
     segment = Segment(number=0, lane=0, first_row=0, rows=rows, bytes=0, blocks=(0,))
     body = SegmentBody(spec, segment, Memory(parts), final=True)
-    return manifest, b"".join(bytes(frame) for frame in body.frames("receipt-0"))
+    return manifest, b"".join(
+        bytes(frame) for frame in body.frames("receipt-0", bytearray(1 << 20))
+    )
 
 
 def write(name: str, manifest: LeaseManifest, data: bytes, **more: Any) -> None:
