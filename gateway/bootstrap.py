@@ -76,7 +76,7 @@ def serve(settings: Settings, announce: tree.Announce) -> int:
     """
     if settings.tls_auto and settings.tls_cert is None:
         certificate, key, fingerprint = self_signed(
-            settings.config_dir, settings.bind, now=time.time()
+            settings.config_dir, settings.host or settings.bind, now=time.time()
         )
         settings = dataclasses.replace(settings, tls_cert=certificate, tls_key=key)
         announce({"tls_fingerprint": fingerprint})
@@ -260,7 +260,7 @@ def _boot(house: House) -> None:
     """Say that we live, drop what a dead predecessor left open, take the rules in force."""
     sweep.close_leases(house)
     sweep.remove_leftovers(house)
-    house.judge = publish.build_judge(house)
+    publish.take_in_force(house)
     house.status.set_policy_epoch(house.catalog.policy_epoch)
     house.journal.on_durable(house.status.set_durable)
 

@@ -39,10 +39,12 @@ class Settings:
     server: str | None = None  # URL; None = the running one's file in runtime_dir
     key_file: Path | None = None  # identity of this client; None = config_dir/identity.json
     bind: str = "127.0.0.1"
+    host: str | None = None  # name by which clients reach this machine; None = see `bind`
     port: int = 8787  # 0 or occupied: another one is chosen and printed
     admin_port: int = 0  # loopback only: /metrics
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_ca: Path | None = None  # clients: PEM of the authority to trust besides the system's
     tls_auto: bool = False  # a self-signed certificate whose fingerprint is printed
     accept_local_keys: bool = False  # a public bind over the default key file
     policies: Path | None = None  # directory watched by the server

@@ -22,7 +22,7 @@ from gateway.config import Settings
 from gateway.delivery.guard import GuardedProtocol
 from gateway.errors import GatewayError
 from gateway.process.channel import AsyncChannel, Channel, ChannelClosed
-from gateway.process.tree import from_options
+from gateway.process.tree import authority, from_options
 from gateway.services.gateway import Gateway
 from gateway.services.house import House
 from gateway.services.watch import watch
@@ -52,9 +52,8 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
 
 
 def _url(settings: Settings, api: socket.socket) -> str:
-    host, port = api.getsockname()[:2]
     scheme = "https" if settings.tls_cert else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"{scheme}://{authority(settings, api)}"
 
 
 def _give_up(reason: str) -> None:

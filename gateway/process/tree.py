@@ -107,7 +107,7 @@ class _Tree:
 
     def _data_urls(self) -> list[str]:
         scheme = "https" if self.settings.tls_cert else "http"
-        return [f"{scheme}://{_authority(s)}" for s in self.listeners.data]
+        return [f"{scheme}://{authority(self.settings, s)}" for s in self.listeners.data]
 
     def _start_member(self, role: str, channel: socket.socket) -> None:
         if role == "lineage":
@@ -192,8 +192,10 @@ def from_options(options: dict[str, Any]) -> Settings:
     return Settings(**values)
 
 
-def _authority(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
+def authority(settings: Settings, sock: socket.socket) -> str:
+    """`host:port` under which clients reach a bound socket; never the wildcard address."""
+    bound, port = sock.getsockname()[:2]
+    host = settings.host or ("localhost" if bound in ("0.0.0.0", "::") else bound)  # noqa: S104
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -266,12 +268,13 @@ def _publish(
 ) -> ServerFile:
     scheme = "https" if settings.tls_cert else "http"
     facts = {
-        "url": f"{scheme}://{_authority(listeners.api)}",
-        "admin_url": f"http://{_authority(listeners.admin)}",
+        "url": f"{scheme}://{authority(settings, listeners.api)}",
+        "admin_url": f"http://127.0.0.1:{listeners.admin.getsockname()[1]}",
         "data_urls": tree._data_urls(),  # noqa: SLF001 - one module, one picture
         "pid": os.getpid(),
         "processes": {role: m.process.pid for role, m in tree.members.items()},
         "state_dir": str(settings.state_dir),
+        **({"tls_ca": str(settings.tls_cert)} if settings.tls_auto else {}),
     }
     file = ServerFile(settings.runtime_dir, json.dumps(facts))
     announce(facts)

@@ -52,7 +52,7 @@ class Gateway:
         try:
             return exchange.authenticate(self.house, (method, url), authorization, dpop)
         except NotAuthenticated as error:
-            await refusals.record_stranger(self.house, "api", error.code)
+            await refusals.record_stranger(self.house, "/v1", error.code)
             raise
 
     async def token(self, form: Mapping[str, str], url: str, dpop: str | None) -> W.TokenResponse:
@@ -60,7 +60,7 @@ class Gateway:
         try:
             return await exchange.token(self.house, form, url, dpop)
         except NotAuthenticated as error:
-            await refusals.record_stranger(self.house, "token", error.code)
+            await refusals.record_stranger(self.house, "POST /oauth/token", error.code)
             raise
 
     async def revoke_token(self, caller: Caller, token: str) -> None:

@@ -25,6 +25,7 @@ from gateway.domain.ids import new_id
 from gateway.errors import NotFound
 from gateway.journal.journal import Journal
 from gateway.lineage.link import LineageLink
+from gateway.policy.bundle import PolicyBundle
 from gateway.policy.judge import Judge
 from gateway.ports import Kms, ObjectStore
 from gateway.process.status_page import StatusWriter
@@ -75,7 +76,8 @@ class House:
     places: Places
     catalog: Catalog
     journal: Journal
-    judge: Judge
+    judge: Judge  # swapped whole, never changed
+    bundles: dict[str, PolicyBundle] = field(default_factory=dict)  # in force, by tenant
     vault: KeyVault
     kms: Kms
     store: ObjectStore

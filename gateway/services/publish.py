@@ -8,6 +8,7 @@ no await happens, so no decision falls between the two.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ async def current(house: House, caller: Caller, tenant: str) -> PolicyBundle:
     """The tenant's bundle in force, for those who may publish or audit it."""
     await authorize(house, caller, "publish", tenant)
     await house.settled()
-    return load(house, tenant)
+    return house.bundles.get(tenant) or PolicyBundle.read({}, tenant)
 
 
 async def trial(
@@ -35,8 +36,7 @@ async def trial(
 ) -> tuple[PolicyBundle, list[SuiteResult]]:
     """Read and test a bundle without publishing it; PolicyError says where it is wrong."""
     await authorize(house, caller, "publish", tenant)
-    bundle = PolicyBundle.read(files, tenant)
-    return bundle, run_suites(bundle)
+    return await asyncio.to_thread(_read_and_test, files, tenant)
 
 
 async def publish(
@@ -53,27 +53,47 @@ async def publish(
         PolicyError: a rule is wrong or a suite fails; the old bundle stays.
     """
     await authorize(house, caller, "publish", tenant)
-    if if_match is not None and if_match.strip('"') != house.catalog.bundle(tenant):
-        raise PreconditionFailed(
-            "the bundle in force is another one", advice="`gateway policy pull`, then merge"
-        )
-    return await store_and_record(house, caller.subject, tenant, files)
+    expected = if_match.strip('"') if if_match is not None else None
+    return await store_and_record(house, caller.subject, tenant, files, expected=expected)
+
+
+def _read_and_test(files: Mapping[str, str], tenant: str) -> tuple[PolicyBundle, list[SuiteResult]]:
+    bundle = PolicyBundle.read(files, tenant)
+    return bundle, run_suites(bundle)
 
 
 async def store_and_record(
-    house: House, actor: Subject | None, tenant: str, files: Mapping[str, str]
+    house: House,
+    actor: Subject | None,
+    tenant: str,
+    files: Mapping[str, str],
+    *,
+    expected: str | None = None,
 ) -> PolicyBundle:
-    """Steps (1) to (4); `actor` None = the gateway itself, at `init`."""
-    bundle = PolicyBundle.read(files, tenant)
-    failed = [result for result in run_suites(bundle) if not result.ok]
+    """Steps (1) to (4).
+
+    Args:
+        house: the rooms.
+        actor: who publishes; None = the gateway itself (init, `--policies DIR`).
+        tenant: whose bundle.
+        files: path to text.
+        expected: digest that must be in force still; None = whatever is.
+    """
+    bundle, results = await asyncio.to_thread(_read_and_test, files, tenant)
+    failed = [result for result in results if not result.ok]
     if failed:
         first = failed[0]
         raise PolicyError(
             f"the test at {first.place} fails: {'; '.join(first.problems)[:400]}",
             advice="correct the rule or its test; the old bundle stays in force",
         )
-    judge = build_judge(house, {tenant: bundle})
-    _store(house.places.bundles, bundle)
+    await asyncio.to_thread(_store, house.places.bundles, bundle)
+    if expected not in (None, house.catalog.bundle(tenant)):
+        raise PreconditionFailed(
+            "the bundle in force is another one", advice="read it again, then merge"
+        )
+    bundles = {**house.bundles, tenant: bundle}
+    judge = Judge.build(bundles.values())
     index = house.record(
         EventDraft(
             kind=EventKind.PolicyPublished,
@@ -88,21 +108,16 @@ async def store_and_record(
             },
         )
     )
-    house.judge = judge
+    house.bundles, house.judge = bundles, judge
     await house.journal.durable(index)
     return bundle
 
 
-def build_judge(house: House, changed: Mapping[str, PolicyBundle] | None = None) -> Judge:
-    """Compile every tenant's bundle in force, with `changed` in place of the old ones."""
-    changed = changed or {}
-    names = {tenant.name for tenant in house.catalog.tenants()} | set(changed)
-    bundles = [
-        changed[name] if name in changed else load(house, name)
-        for name in sorted(names)
-        if name in changed or house.catalog.bundle(name)
-    ]
-    return Judge.build(bundles)
+def take_in_force(house: House) -> None:
+    """Read every tenant's recorded bundle from disk and judge by them (at start)."""
+    names = [t.name for t in house.catalog.tenants() if house.catalog.bundle(t.name) is not None]
+    house.bundles = {name: load(house, name) for name in names}
+    house.judge = Judge.build(house.bundles.values())
 
 
 def load(house: House, tenant: str) -> PolicyBundle:

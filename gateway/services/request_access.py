@@ -98,7 +98,7 @@ async def found_resource(house: House, caller: Caller, ref: DatasetRef) -> Resou
     try:
         return resource_of(house, ref)
     except NotFound:
-        await refusals.record(house, caller.subject, "dataset", NotFound.code)
+        await refusals.record(house, caller.subject, "/v1/datasets", NotFound.code)
         raise
 
 

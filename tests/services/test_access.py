@@ -91,7 +91,7 @@ def test_asking_for_what_is_not_there_is_recorded_too(shared: House) -> None:
 def test_strangers_cannot_fill_the_journal(shared: House) -> None:
     async def knock() -> None:
         for _ in range(100):
-            await refusals.record_stranger(shared, "api", "not-authenticated")
+            await refusals.record_stranger(shared, "/v1", "not-authenticated")
 
     start, shared.now = shared.journal.durable_size, lambda: 2e9
     run(knock())
