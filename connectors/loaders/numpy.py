@@ -11,17 +11,14 @@ Rank, world and run come from the launcher's environment unless they are given.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import Any, Unpack
 
-from gateway.client.passes import (
-    DatasetToken,
-    TokenTransport,
-    Wanted,
-    environment_of_training,
-    stream_under,
-)
+from connectors.loaders.launcher import environment_of_training
+from gateway.client import GatewayClient
 from gateway.client.stream import Stream
+from gateway.client.streaming import HOW, GrantedToken, StreamAsk, granted_token, open_under
+from gateway.client.transport import Transport, segment
+from gateway.config import load
 from gateway.domain.position import StreamPosition
 from gateway.errors import Conflict
 
@@ -30,7 +27,7 @@ class GatewayBatches:
     """Iterable of batches; each `for` is one pass over one epoch."""
 
     def __init__(
-        self, dataset: str, *, transport: TokenTransport | None = None, **wanted: Unpack[Wanted]
+        self, dataset: str, *, transport: Transport | None = None, **wanted: Unpack[StreamAsk]
     ) -> None:
         """Name the dataset and what is wanted; nothing is asked before the first pass.
 
@@ -38,16 +35,19 @@ class GatewayBatches:
             dataset: `tenant/name` or `tenant/name@version`.
             transport: of a GatewayClient; None = found by the documented chain.
             wanted: purpose, columns, split, batch_size, seed, shuffle (default True) and more:
-                see `gateway.client.passes.Wanted`.
+                see `gateway.client.streaming.StreamAsk`.
         """
         self._wanted: dict[str, Any] = {"shuffle": True, **environment_of_training(), **wanted}
         self._dataset = dataset
         self._transport = transport
-        self._token: DatasetToken | None = None
+        self._token: GrantedToken | None = None
         self._epoch = int(self._wanted.pop("epoch", 0))
+        position = self._wanted.pop("position", None)
         self._resume: dict[str, Any] | None = None
         self._stream: Stream | None = None
         self._ready: Stream | None = None  # opened for its length, not yet iterated
+        if position is not None:
+            self.load_state_dict(position)
 
     @property
     def epoch(self) -> int:
@@ -107,7 +107,9 @@ class GatewayBatches:
             raise Conflict("this stream belongs to no run", advice="give run= or GATEWAY_RUN_ID")
         body = {"model": model, "artifact_sha256": _sha256(artifact) if artifact else None}
         given = {name: value for name, value in body.items() if value is not None}
-        return self._open_transport().request("PATCH", f"/v1/runs/{run}", json=given).json()
+        return (
+            self._open_transport().request("PATCH", f"/v1/runs/{segment(run)}", json=given).json()
+        )
 
     def close(self) -> None:
         """Give back what is open."""
@@ -123,24 +125,23 @@ class GatewayBatches:
 
     def _open(self) -> Stream:
         transport = self._open_transport()
-        if self._token is None:
-            self._token = DatasetToken(transport, self._dataset, self._wanted)
-        wanted = {**self._wanted, "epoch": self._epoch}
+        how = {name: self._wanted[name] for name in HOW if name in self._wanted}
+        how["epoch"] = self._epoch
         if self._resume is not None:
-            names = {
-                "seed": "seed",
-                "shuffle": "shuffle",
-                "lanes": "lanes",
-                "window": "window_blocks",
-            }
-            wanted |= {name: self._resume[key] for key, name in names.items()}
-        return stream_under(transport, self._token, wanted, self._resume)
+            saved = {"seed": "seed", "shuffle": "shuffle", "lanes": "lanes",
+                     "window": "window_blocks"}  # fmt: skip
+            how |= {name: self._resume[key] for key, name in saved.items()}
+        if self._token is None:
+            ask = {name: v for name, v in self._wanted.items() if name not in (*HOW, "grant")}
+            grant = self._wanted.get("grant")
+            dataset = None if grant else self._dataset
+            self._token = granted_token(transport, dataset, grant, ask)
+        patience = load().patience_seconds
+        return open_under(transport, self._token, how, self._resume, patience)
 
-    def _open_transport(self) -> TokenTransport:
+    def _open_transport(self) -> Transport:
         if self._transport is None:
-            client: Any = import_module("gateway.client")
-            self._transport = client.GatewayClient().transport
-        assert self._transport is not None
+            self._transport = GatewayClient().transport
         return self._transport
 
     def _discard(self) -> None:

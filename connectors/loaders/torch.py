@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Unpack
 
 from connectors.loaders.numpy import GatewayBatches
-from gateway.client.passes import TokenTransport, Wanted
+from gateway.client.streaming import StreamAsk
+from gateway.client.transport import Transport
 from gateway.errors import InvalidInput
 
 try:
@@ -34,7 +35,7 @@ class GatewayDataset(IterableDataset):  # type: ignore[misc] # torch ships no us
     """Batches of tensors; each pass is the next epoch."""
 
     def __init__(
-        self, dataset: str, *, transport: TokenTransport | None = None, **wanted: Unpack[Wanted]
+        self, dataset: str, *, transport: Transport | None = None, **wanted: Unpack[StreamAsk]
     ) -> None:
         """Take what `connectors.loaders.numpy.GatewayBatches` takes."""
         super().__init__()

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from gateway.client.transport import Transport
 
 _RENEW_SECONDS_BEFORE = 30.0
-_ORDER = ("seed", "epoch", "shuffle", "lanes", "rank", "world")
+_ORDER = ("seed", "epoch", "shuffle", "lanes", "window_blocks", "rank", "world")
 _CONSUMED = ("batch_size", "uneven", "output", "prefetch_segments")
+HOW = (*_ORDER, *_CONSUMED)  # words of StreamAsk that say how rows come, not which
 
 
 class StreamAsk(Ask, total=False):
@@ -29,6 +30,7 @@ class StreamAsk(Ask, total=False):
     epoch: int
     shuffle: bool
     lanes: int | None
+    window_blocks: int
     rank: int
     world: int
     batch_size: int
@@ -72,16 +74,35 @@ def open_dataset(
     transport: Transport, dataset: str | None, ask: Mapping[str, Any], patience_seconds: float
 ) -> Stream:
     """Ask for a token, open a lease under it, and return the stream; see `GatewayClient.stream`."""
+    wanted = dict(ask)
+    how = {name: wanted.pop(name) for name in HOW if name in wanted}
+    position, grant = wanted.pop("position", None), wanted.pop("grant", None)
+    token = granted_token(transport, dataset, grant, wanted)
+    return open_under(transport, token, how, position, patience_seconds)
+
+
+def granted_token(
+    transport: Transport, dataset: str | None, grant: str | None, ask: Mapping[str, Any]
+) -> GrantedToken:
+    """Get a token for a dataset, or for a Grant that stands; AccessDenied says why not."""
+    if (dataset is None) == (grant is None):
+        raise InvalidInput("name either a dataset or a grant")
+    return GrantedToken(transport, detail_of(dataset, grant, ask))
+
+
+def open_under(
+    transport: Transport,
+    token: GrantedToken,
+    how: Mapping[str, Any],
+    position: Mapping[str, Any] | None,
+    patience_seconds: float,
+) -> Stream:
+    """Open a lease under a token that exists; `how` has words of HOW only."""
     from gateway.client.leases import LeaseTerms
     from gateway.client.stream import StreamOptions, open_stream
 
-    wanted = dict(ask)
-    order = {name: wanted.pop(name) for name in _ORDER if name in wanted}
-    consumed = {name: wanted.pop(name) for name in _CONSUMED if name in wanted}
-    position, grant = wanted.pop("position", None), wanted.pop("grant", None)
-    if (dataset is None) == (grant is None):
-        raise InvalidInput("name either a dataset or a grant")
-    token = GrantedToken(transport, detail_of(dataset, grant, wanted))
+    order = {name: how[name] for name in _ORDER if name in how}
+    consumed = {name: how[name] for name in _CONSUMED if name in how}
     terms = LeaseTerms(token=token, patience_seconds=patience_seconds)
     request = LeaseRequest(
         order=OrderRequest(**order), position=None if position is None else dict(position)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from connectors.loaders.launcher import environment_of_training
 from connectors.loaders.numpy import GatewayBatches
-from gateway.client.passes import DatasetToken, environment_of_training, open_dataset
+from gateway.client.streaming import GrantedToken, open_dataset
 from gateway.errors import AccessDenied, Conflict, InvalidInput
 from tests.delivery.world import Answer, Gateway, direct_data
 
@@ -91,7 +92,8 @@ def test_each_pass_is_the_next_epoch_under_one_grant(gateway: Exchanging) -> Non
 
 def test_a_token_that_ends_is_replaced_under_the_same_grant(gateway: Exchanging) -> None:
     clock = [1000.0]
-    token = DatasetToken(gateway, "clinic/icu", {"purpose": "x"}, now=lambda: clock[0])
+    detail = {"type": "dataset_access", "dataset": "clinic/icu"}
+    token = GrantedToken(gateway, detail, now=lambda: clock[0])  # type: ignore[arg-type]
     assert (token(), token()) == ("token-1", "token-1")
     clock[0] += 580
     assert token() == "token-2"
@@ -143,12 +145,12 @@ def test_finishing_names_the_model_and_its_digest(gateway: Exchanging, tmp_path:
     with pytest.raises(Conflict):
         batches_of(gateway).finish("m")
     answer = batches_of(gateway, run="run:x").finish("m", str(artifact))
-    assert answer["path"] == "/v1/runs/run:x"
+    assert answer["path"] == "/v1/runs/run%3Ax"
     assert answer["artifact_sha256"].startswith("9b") or len(answer["artifact_sha256"]) == 64
 
 
 def test_one_pass_can_be_opened_by_name(gateway: Exchanging) -> None:
-    with open_dataset(gateway, "clinic/icu", batch_size=500) as stream:
+    with open_dataset(gateway, "clinic/icu", {"batch_size": 500}, 5.0) as stream:  # type: ignore[arg-type]
         assert [len(b["id"]) for b in stream] == [500, 500, 500, 200]
 
 
