@@ -10,6 +10,7 @@ absence of any other rows in it (`sandbox.py`).
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import InvalidInput
@@ -46,8 +47,16 @@ _TYPE_NAMES = frozenset(
 )  # fmt: skip
 
 
-def check(tree: bytes, views: frozenset[str]) -> frozenset[str]:
-    """Return which of `views` the statement reads.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a permitted statement has to be given."""
+
+    views: frozenset[str]
+    words: frozenset[str] | None  # lower case; columns of other names are not read. None = all
+
+
+def check(tree: bytes, views: frozenset[str]) -> Needs:
+    """Return which of `views`, and which of their columns, the statement can read.
 
     Raises:
         InvalidInput: the statement is not one SELECT of the allowed kind.
@@ -60,7 +69,8 @@ def check(tree: bytes, views: frozenset[str]) -> frozenset[str]:
         raise InvalidInput("the statement is nested too deeply") from cause
     except (KeyError, TypeError, AttributeError, IndexError) as cause:
         raise InvalidInput("the statement has a form that is not allowed") from cause
-    return frozenset(walk.used)
+    words = None if walk.is_whole or walk.alone & walk.tables else frozenset(walk.words)
+    return Needs(views=frozenset(walk.used), words=words)
 
 
 def _statement(tree: bytes) -> dict[str, Any]:
@@ -93,6 +103,10 @@ class _Walk:
     def __init__(self, views: frozenset[str]) -> None:
         self._views = views
         self.used: set[str] = set()
+        self.words: set[str] = set()  # everything that could name a column
+        self.alone: set[str] = set()  # those that stand unqualified
+        self.tables: set[str] = set()  # names by which a whole row could be meant
+        self.is_whole = False
 
     def value(self, value: Any, scope: frozenset[str]) -> None:
         """Check anything; `scope` holds the CTE names visible here."""
@@ -101,10 +115,19 @@ class _Walk:
                 self.value(item, scope)
         elif isinstance(value, dict):
             self._object(value, scope)
+            self._note(value)
+
+    def _note(self, node: dict[str, Any]) -> None:
+        names = [str(name).lower() for name in node.get("column_names") or ()]
+        self.words.update(names)
+        self.words.update(str(name).lower() for name in node.get("using_columns") or ())
+        if len(names) == 1:
+            self.alone.update(names)
 
     def _object(self, node: dict[str, Any], scope: frozenset[str]) -> None:
         if "class" in node:
             self._expression(node)
+            self.is_whole |= node["class"] in ("STAR", "POSITIONAL_REFERENCE")
         elif isinstance(node.get("type"), str):
             self._typed(node, scope)
         if node.get("cte_map"):
@@ -121,6 +144,8 @@ class _Walk:
 
     def _typed(self, node: dict[str, Any], scope: frozenset[str]) -> None:
         kind = node["type"]
+        if node.get("column_name_alias") or node.get("ref_type") == "NATURAL":
+            self.is_whole = True
         if kind not in _KNOWN_TYPES:
             raise InvalidInput(f"`{kind[:80]}` is not allowed in auditors' SQL")
         if kind == "BASE_TABLE":
@@ -140,6 +165,7 @@ class _Walk:
                 advice=f"views: {', '.join(sorted(self._views))}",
             )
         self.used.add(name)
+        self.tables |= {name, str(node["alias"]).lower()}
 
     @staticmethod
     def _table_function(call: dict[str, Any]) -> None:

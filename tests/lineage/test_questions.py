@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.errors import InvalidInput, NotFound
 from gateway.lineage import answers
@@ -242,3 +244,53 @@ def test_an_answer_says_when_it_is_cut(story: Projection) -> None:
 def test_a_questions_columns_are_the_documented_ones(story: Projection, name: str) -> None:
     table = table_of(story, name, "clinic", **REQUIRED.get(name, {}))
     assert tuple(column["name"] for column in table.columns) == QUESTIONS[name].columns
+
+
+_STEP = st.tuples(
+    st.sampled_from(["startup/ml", "lab/bob", "clinic/own"]),
+    st.sampled_from(["clinic/icu", "rival/xray"]),
+    st.sampled_from(["deny", "intend", "read", "revoke"]),
+    st.integers(1, 500),
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(steps=st.lists(_STEP, min_size=1, max_size=25))
+def test_generated_histories_have_the_known_answers(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str, int]]
+) -> None:
+    history = History()
+    read: dict[tuple[str, str], int] = {}
+    at_most: dict[tuple[str, str], int] = {}
+    denied: dict[tuple[str, str], int] = {}
+    for subject, dataset, what, rows in steps:
+        if what == "deny":
+            history.decide(subject, dataset, allow=False)
+            denied[subject, dataset] = denied.get((subject, dataset), 0) + 1
+            continue
+        grant = history.decide(subject, dataset, run=None)
+        lease = history.lease(grant)
+        history.intend(lease, 0, 3, rows)
+        at_most[subject, dataset] = at_most.get((subject, dataset), 0) + rows
+        if what == "read":
+            history.confirm(lease, [0, 1, 2, 3], rows)
+            read[subject, dataset] = read.get((subject, dataset), 0) + rows
+        if what == "revoke":
+            history.revoke(grant)
+    projection = Projection(tmp_path_factory.mktemp("generated"), KEY)
+    projection.append(history.pairs())
+    for tenant in ("clinic", "rival", "startup", "lab"):
+        mine = {k for k in at_most if tenant in (k[0].partition("/")[0], k[1].partition("/")[0])}
+        found = asked(projection, "who-read", tenant)
+        for column, known in (("rows", read), ("rows_at_most", at_most)):
+            totals: dict[tuple[str, str], int] = {}
+            for row in found:
+                key = (row["subject_tag"], row["dataset"])
+                totals[key] = totals.get(key, 0) + row[column]
+            assert totals == {(tag(s), d): known.get((s, d), 0) for s, d in mine}
+        refused = asked(projection, "denials", tenant)
+        assert {(r["subject_tag"], r["dataset"]): r["times"] for r in refused} == {
+            (tag(s), d): n for (s, d), n in denied.items()
+            if tenant in (s.partition("/")[0], d.partition("/")[0])
+        }  # fmt: skip
+    projection.close()
