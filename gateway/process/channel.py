@@ -11,6 +11,7 @@ import asyncio
 import json
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +48,7 @@ def _lengths(raw: bytes, payload_bytes_max: int) -> tuple[int, int]:
     return head, payload
 
 
-def _decode(head: bytes, payload: bytes | bytearray) -> Message:
+def _decode(head: bytes, payload: Any) -> Message:
     try:
         body = json.loads(head)
         kind = body.pop("kind")
@@ -61,10 +62,20 @@ def _decode(head: bytes, payload: bytes | bytearray) -> Message:
 class Channel:
     """The blocking end, for children and worker threads."""
 
-    def __init__(self, sock: socket.socket, *, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
-        """Own `sock`; frames with a larger payload are refused."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+        allocate: Callable[[int], Any] = bytearray,
+    ) -> None:
+        """Own `sock`; frames with a larger payload are refused.
+
+        `allocate` gives the writable buffer that becomes a message's payload.
+        """
         self.socket = sock
         self._payload_bytes_max = payload_bytes_max
+        self._allocate = allocate
 
     def send(self, kind: str, payload: bytes | bytearray | memoryview = b"", **body: Any) -> None:
         """Send one frame; raises ChannelClosed when the other side is gone."""
@@ -79,7 +90,7 @@ class Channel:
     def receive(self) -> Message:
         """Wait for one frame; raises ChannelClosed at its end, IntegrityError on nonsense."""
         head, payload = _lengths(bytes(self._exactly(_LENGTHS.size)), self._payload_bytes_max)
-        return _decode(bytes(self._exactly(head)), self._exactly(payload))
+        return _decode(bytes(self._exactly(head)), self._exactly(payload, self._allocate))
 
     def call(self, kind: str, payload: bytes | memoryview = b"", **body: Any) -> Message:
         """Send one frame and wait for one answer."""
@@ -90,9 +101,9 @@ class Channel:
         """Close the socket; harmless twice."""
         self.socket.close()
 
-    def _exactly(self, count: int) -> bytearray:
-        buffer = bytearray(count)
-        view = memoryview(buffer)
+    def _exactly(self, count: int, allocate: Callable[[int], Any] = bytearray) -> Any:
+        buffer = allocate(count) if count else bytearray()
+        view = memoryview(buffer).cast("B")
         while view:
             try:
                 got = self.socket.recv_into(view)

@@ -139,7 +139,7 @@ def _refusal(error: pa.ArrowInvalid) -> SourceRefused | None:
 
 def _header(file: Any) -> tuple[str, list[str]]:
     file.seek(0)
-    head = file.read(1 << 20).removeprefix(_BOM)
+    head = bytes(file.read(1 << 20)).removeprefix(_BOM)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise SourceRefused("the file is UTF-16", advice="convert it to UTF-8 first")
     line = head.splitlines()[0] if head.strip() else b""

@@ -31,8 +31,8 @@ from gateway.shards.watch import ChildStopped, Watched, error_of, next_message, 
 __all__ = ["SealJob", "SealedShard", "SealedVersion", "UploadedFile", "seal_upload"]
 
 Progress = Callable[[float, str], None]
-PARSER_RESIDENT_MAX = 300 << 20
-SEALER_RESIDENT_MAX = 300 << 20
+PARSER_RESIDENT_MAX = 230 << 20  # both together stay below 600 MB
+SEALER_RESIDENT_MAX = 340 << 20
 _DATA_BYTES_MAX = 1 << 30  # address space that may be written; the watchdog is stricter
 _CPU_SECONDS_BASE, _CPU_BYTES_PER_SECOND = 120, 1 << 20
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gateway.crypto.envelope import NONCE_BYTES, TAG_BYTES, bound, seal, unseal
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.crypto.envelope import NONCE_BYTES, TAG_BYTES, bound, seal
 from gateway.errors import IntegrityError, InvalidInput, TooLarge
 
 MAGIC = b"GWUP0\0\0\0"
@@ -23,6 +27,7 @@ FRAME_BYTES = 1 << 20  # plaintext of every frame but the last
 _SEALED_BYTES = FRAME_BYTES + NONCE_BYTES + TAG_BYTES
 _OVERHEAD_BYTES = NONCE_BYTES + TAG_BYTES
 PART_BYTES_MAX = 1 << 40
+FRAMES_HELD = 16  # decrypted; columns of a Parquet file are read in turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +124,8 @@ class PartReader:
         """Open the part and authenticate its last frame, hence its length."""
         self._key, self._place = key, place
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._cached: tuple[int, bytes] = (-1, b"")
+        self._cipher = AESGCM(key)
+        self._frames_held: OrderedDict[int, bytearray] = OrderedDict()
         try:
             self._frames, self.size = self._measure()
             self._frame_of(self._frames - 1)
@@ -131,14 +137,18 @@ class PartReader:
         """Bytes from `offset`, fewer than `length` only at the end."""
         if offset < 0 or length < 0:
             raise InvalidInput("a range is not negative")
-        stop = min(offset + length, self.size)
-        pieces = []
-        while offset < stop:
-            frame, start = divmod(offset, FRAME_BYTES)
-            piece = self._frame_of(frame)[start : start + stop - offset]
-            pieces.append(piece)
-            offset += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        out = bytearray(max(0, min(length, self.size - offset)))
+        self.read_into(offset, memoryview(out))
+        return bytes(out)
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        """Fill `out` with the bytes from `offset`, which must all exist."""
+        while len(out):
+            number, start = divmod(offset, FRAME_BYTES)
+            frame = memoryview(self._frame_of(number))
+            count = min(len(frame) - start, len(out))
+            out[:count] = frame[start : start + count]
+            offset, out = offset + count, out[count:]
 
     def close(self) -> None:
         """Close the file; harmless twice."""
@@ -163,13 +173,23 @@ class PartReader:
             raise IntegrityError("an uploaded part is cut off")
         return frames, sealed - frames * _OVERHEAD_BYTES
 
-    def _frame_of(self, number: int) -> bytes:
-        if self._cached[0] != number:
-            at = len(MAGIC) + number * _SEALED_BYTES
-            sealed = os.pread(self._descriptor, _SEALED_BYTES, at)
-            aad = _aad(self._place, number, final=number == self._frames - 1)
-            self._cached = (number, unseal(self._key, sealed, aad))
-        return self._cached[1]
+    def _frame_of(self, number: int) -> bytearray:
+        held = self._frames_held
+        if number in held:
+            held.move_to_end(number)
+            return held[number]
+        sealed = os.pread(self._descriptor, _SEALED_BYTES, len(MAGIC) + number * _SEALED_BYTES)
+        aad = _aad(self._place, number, final=number == self._frames - 1)
+        reused = held.popitem(last=False)[1] if len(held) == FRAMES_HELD else bytearray()
+        size = len(sealed) - _OVERHEAD_BYTES
+        frame = reused if len(reused) == size else bytearray(max(size, 0))
+        nonce, body = sealed[:NONCE_BYTES], memoryview(sealed)[NONCE_BYTES:]
+        try:
+            self._cipher.decrypt_into(nonce, body, aad, frame)
+        except (InvalidTag, ValueError) as cause:
+            raise IntegrityError("an uploaded part is not the one that was received") from cause
+        held[number] = frame
+        return frame
 
 
 class UploadReader:
@@ -193,15 +213,16 @@ class UploadReader:
         """Bytes of the whole file."""
         return self._starts[-1]
 
-    def read_at(self, offset: int, length: int) -> bytes:
+    def read_at(self, offset: int, length: int) -> bytearray:
         """Bytes from `offset`, fewer than `length` only at the end."""
         stop = min(offset + length, self.size)
-        pieces = []
+        out = bytearray(max(0, stop - offset))
+        view = memoryview(out)
         for start, part in zip(self._starts, self._parts, strict=False):
             low, high = max(offset, start), min(stop, start + part.size)
             if low < high:
-                pieces.append(part.read_at(low - start, high - low))
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                part.read_into(low - start, view[low - offset : high - offset])
+        return out
 
     def close(self) -> None:
         """Close every part."""

@@ -21,8 +21,9 @@ from gateway.crypto.envelope import commitment
 from gateway.domain.manifest import Leaf, Manifest, Shard, dek_id
 from gateway.errors import IntegrityError
 from gateway.shards import pme
-from gateway.shards.shard_file import MAGIC, FilePlan, read_tail
+from gateway.shards.shard_file import FilePlan
 from gateway.shards.types import from_direct, retyped
+from gateway.shards.written import MAGIC, read_tail
 
 _BUFFER_BYTES = 1 << 20
 
@@ -158,6 +159,5 @@ def _check_file(source: Any, shard: Shard) -> None:
         raise IntegrityError(f"shard `{shard.id}` is not an encrypted file")
     if hashlib.sha256(tail).hexdigest() != shard.footer_sha256:
         raise IntegrityError(f"shard `{shard.id}` has another footer than its manifest says")
-    length, unique = read_tail(MAGIC + tail)
-    if length != shard.footer_bytes or unique.hex() != shard.aad_file_unique:
+    if read_tail(tail).hex() != shard.aad_file_unique:
         raise IntegrityError(f"shard `{shard.id}` is another file than its manifest says")

@@ -19,7 +19,7 @@ class RemoteFile(io.RawIOBase):
         super().__init__()
         self._channel, self._number, self.size = channel, number, size
         self._at = 0
-        self._start, self._buffer = 0, b""
+        self._start, self._buffer = 0, memoryview(b"")
 
     def readable(self) -> bool:
         """Yes."""
@@ -57,13 +57,13 @@ class RemoteFile(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
-    def _piece(self, want: int) -> bytes:
+    def _piece(self, want: int) -> memoryview:
         inside = self._at - self._start
         if not 0 <= inside < len(self._buffer):
             onwards = inside == len(self._buffer)
             length = min(max(want, _AHEAD_BYTES if onwards else 0), READ_BYTES_MAX)
             answer = self._channel.call("read", file=self._number, at=self._at, length=length)
-            self._start, self._buffer, inside = self._at, bytes(answer.payload), 0
-            if not self._buffer:
+            self._start, self._buffer, inside = self._at, memoryview(answer.payload), 0
+            if not len(self._buffer):
                 raise OSError("the upload ended before its size")
         return self._buffer[inside : inside + want]

@@ -67,7 +67,11 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
 
 
 def _channel(descriptor: int) -> Channel:
-    return Channel(socket.socket(fileno=descriptor), payload_bytes_max=BATCH_BYTES_MAX)
+    return Channel(
+        socket.socket(fileno=descriptor),
+        payload_bytes_max=BATCH_BYTES_MAX,
+        allocate=pa.allocate_buffer,  # from Arrow's pool: fresh pages cost more than the copy
+    )
 
 
 class _ParserGone(Exception):

@@ -1,16 +1,12 @@
 """Write one shard: a sealed Parquet file, its block table, and the keys that were made.
 
-After closing, the file is read again from the page cache: its digest is taken, and for every
-direct column each page header is opened and must say what the block table will say. A file
-that pyarrow laid out otherwise is refused here, never found out by a reader.
+After closing, the file is read again from the page cache: its digest is taken and the place of
+every direct page found and proved (written.py).
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import mmap
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +16,15 @@ import pyarrow.parquet as pq
 
 from gateway.crypto.envelope import commitment
 from gateway.crypto.key_sheet import Dek
-from gateway.crypto.pages import ModuleType, PageOpener
+from gateway.crypto.pages import PageOpener
 from gateway.domain.block_table import BlockTable, TableColumn
 from gateway.domain.manifest import FOOTER, Leaf, Shard, dek_id
 from gateway.errors import IntegrityError
-from gateway.shards import pme, thrift
+from gateway.shards import pme
 from gateway.shards.geometry import Geometry
 from gateway.shards.types import direct_type, physical_type, retyped, to_direct
+from gateway.shards.written import DirectColumn, WrittenFile
 
-MAGIC = b"PARE"
-_DATA_PAGE, _PLAIN = 0, 0
 _NEVER = 1 << 30
 
 
@@ -153,25 +148,28 @@ class ShardFile:
         self._writer.close()
         deks = self._deks()
         metadata = self._metadata()
-        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            footer_bytes, unique = read_tail(data)
-            table = self._table(metadata, data, unique)
+        file = WrittenFile(str(self.path))
+        try:
+            tail = file.tail()
+            table = self._table(metadata, file, tail.aad_file_unique)
             shard = Shard(
                 id=self.shard_id,
                 origin_version=self.plan.version,
                 split=self.split,
                 rows=self.rows,
-                bytes=len(data),
+                bytes=file.bytes,
                 block_rows=self.geometry.block_rows,
-                sha256=hashlib.sha256(data).hexdigest(),
-                footer_sha256=hashlib.sha256(data[-footer_bytes:]).hexdigest(),
-                footer_bytes=footer_bytes,
+                sha256=file.sha256(),
+                footer_sha256=tail.sha256,
+                footer_bytes=tail.length,
                 table_sha256=table.digest,
-                aad_file_unique=unique.hex(),
+                aad_file_unique=tail.aad_file_unique.hex(),
                 leaves=tuple(
                     Leaf(name=dek.leaf, dek=dek.id, commitment=commitment(dek.key)) for dek in deks
                 ),
             )
+        finally:
+            file.close()
         self._keys.wipe()
         return SealedFile(shard=shard, table=table.to_bytes(), deks=deks)
 
@@ -203,7 +201,7 @@ class ShardFile:
             client.wipe()
 
     def _table(
-        self, metadata: list[list[tuple[int, int]]], data: mmap.mmap, unique: bytes
+        self, metadata: list[list[tuple[int, int]]], file: WrittenFile, unique: bytes
     ) -> BlockTable:
         block_rows, blocks, left = self.geometry.block_rows, [], self.rows
         for group in range(len(metadata)):
@@ -217,7 +215,7 @@ class ShardFile:
                 continue
             width = _width(self._schema.field(f"f{name}").type)
             key = self._keys.keys[dek_id(self.plan.dataset_id, self.shard_id, name)]
-            pages = _Pages(data, PageOpener(key, unique), ordinal, width)
+            pages = DirectColumn(file, PageOpener(key, unique), ordinal, width)
             chunks = [row_group[ordinal] for row_group in metadata]
             columns.append(TableColumn(field_id=int(name), width=width, ordinal=ordinal))
             places.append(pages.places(chunks, blocks))
@@ -239,70 +237,3 @@ def _chunk(column: Any) -> tuple[int, int]:
     if column.has_dictionary_page and column.dictionary_page_offset is not None:
         start = min(start, column.dictionary_page_offset)
     return start, column.total_compressed_size
-
-
-def read_tail(data: Any) -> tuple[int, bytes]:
-    """Return the length of an encrypted file's tail and its `aad_file_unique`.
-
-    Raises IntegrityError for a file that is not sealed as ours are.
-    """
-    if len(data) < 12 or data[:4] != MAGIC or data[-4:] != MAGIC:  # noqa: PLR2004 - two magics and a length
-        raise IntegrityError("the file is not an encrypted Parquet file")
-    tail = int.from_bytes(data[-8:-4], "little") + 8
-    if tail > len(data) - 4:
-        raise IntegrityError("the file's footer is longer than the file")
-    start = len(data) - tail
-    crypto, _ = thrift.read_struct(data[start : min(start + 4096, len(data))])
-    try:
-        unique = crypto[1][1][2]  # encryption_algorithm . AES_GCM_V1 . aad_file_unique
-    except (KeyError, TypeError) as cause:
-        raise IntegrityError("the file is not sealed with AES_GCM_V1") from cause
-    return tail, unique
-
-
-@dataclass(frozen=True, slots=True)
-class _Pages:
-    """Walks the modules of one column's chunks: header and page by turns."""
-
-    data: Any
-    opener: PageOpener
-    ordinal: int
-    width: int
-
-    def places(
-        self, chunks: list[tuple[int, int]], blocks: list[tuple[int, int, int]]
-    ) -> tuple[tuple[int, int], ...]:
-        found = []
-        at = stop = 0
-        for group, page, rows in blocks:
-            if page == 0:
-                if at != stop:
-                    raise IntegrityError("a column chunk holds more pages than blocks")
-                at, stop = chunks[group][0], sum(chunks[group])
-            at = self._check_header(at, (group, page), rows)
-            length = self._module_bytes(at)
-            if length != rows * self.width + 32:
-                raise IntegrityError("a page does not hold its block's values and nothing else")
-            found.append((at, length))
-            at += length
-        if at != stop:
-            raise IntegrityError("a column chunk holds more pages than blocks")
-        return tuple(found)
-
-    def _module_bytes(self, at: int) -> int:
-        return 4 + int.from_bytes(self.data[at : at + 4], "little")
-
-    def _check_header(self, at: int, place: tuple[int, int], rows: int) -> int:
-        length = self._module_bytes(at)
-        group, page = place
-        module = memoryview(self.data[at : at + length])
-        head = self.opener.open_module(
-            module, ModuleType.DATA_PAGE_HEADER, group, self.ordinal, page
-        )
-        fields, _ = thrift.read_struct(head)
-        expected: Mapping[int, int] = {1: _DATA_PAGE, 2: rows * self.width}
-        values = fields.get(5, {})
-        good = all(fields.get(k) == v for k, v in expected.items())
-        if not good or values.get(1) != rows or values.get(2) != _PLAIN:
-            raise IntegrityError("a page is not plain values of its block")
-        return at + length

@@ -48,9 +48,9 @@ class Source(Protocol):
 def kind_of(file: Any) -> str:
     """`parquet`, `arrow` or `csv`; raises SourceRefused for what is known to be something else."""
     file.seek(0)
-    head = file.read(16)
+    head = bytes(file.read(16))
     file.seek(max(0, file.size - 8))
-    tail = file.read(8)
+    tail = bytes(file.read(8))
     if head.startswith(_PARQUET) and tail.endswith(_PARQUET):
         return "parquet"
     if head.startswith((_IPC_FILE, _IPC_STREAM)):

@@ -1,0 +1,199 @@
+"""How fast files are registered, and how much memory parser and sealer need together.
+
+Rate: Arrow bytes per CPU second of both children (megabytes of 10^6), without what starting
+them costs, which is a line of its own. Memory: sum of the two
+peaks of resident memory, as the kernel counts them. The source never lies in clear or in
+memory: it is generated into sealed parts as an upload would be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import resource
+import secrets
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+
+from gateway.shards.ingest import SealJob, UploadedFile, seal_upload
+from gateway.shards.parts import PartWriter, part_place
+
+RATE_GOAL, MEMORY_GOAL = 100, 600
+BATCH_ROWS = 65_536
+
+
+class Upload:
+    """A file object that seals what is written to it."""
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        self.part = PartWriter(path, key, place=part_place(0, 0))
+        self.at, self.closed = 0, False
+
+    def write(self, data: Any) -> int:
+        self.part.write(memoryview(data).cast("B"))
+        self.at += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self.at
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def numbers(random: Any, rows: int) -> Any:
+    columns = {f"x{n}": random.random(rows) for n in range(6)}
+    return pa.record_batch(
+        {**columns, "id": random.integers(0, 1 << 40, rows), "label": random.integers(0, 2, rows)}
+    )
+
+
+def tokens(random: Any, rows: int) -> Any:
+    rows //= 64
+    values = pa.array(random.integers(0, 50_000, rows * 1024, dtype="i4"))
+    return pa.record_batch({"tokens": pa.FixedSizeListArray.from_arrays(values, 1024)})
+
+
+def people(random: Any, rows: int) -> Any:
+    names = pa.array([f"person number {n}" for n in range(1000)])
+    ages = pa.array(random.integers(0, 100, rows), mask=random.random(rows) < 0.1)
+    picked = names.take(pa.array(random.integers(0, 1000, rows)))
+    return pa.record_batch({"name": picked, "age": ages, "weight": random.random(rows)})
+
+
+def write(
+    path: Path, make: Callable[[Any, int], Any], size: int, *, kind: str
+) -> tuple[bytes, int]:
+    """Generate about `size` Arrow bytes into a sealed part; returns its key and the bytes."""
+    key, random, done = secrets.token_bytes(32), np.random.default_rng(7), 0
+    upload = Upload(path, key)
+    batch = make(random, BATCH_ROWS)
+    sink = pa.PythonFile(upload, mode="w")
+    writers: dict[str, Callable[[], Any]] = {
+        "parquet": lambda: pq.ParquetWriter(sink, batch.schema),
+        "arrow": lambda: pa.ipc.new_stream(sink, batch.schema),
+        "csv": lambda: pc.CSVWriter(sink, batch.schema),
+    }
+    with writers[kind]() as writer:
+        while done < size:
+            writer.write_batch(batch)
+            done += batch.nbytes
+    upload.part.finish()
+    return key, done
+
+
+def peaks(stop: threading.Event, found: dict[str, int]) -> None:
+    """Sample the peak resident memory of every child until told to stop."""
+    while not stop.wait(0.02):
+        for task in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(OSError):
+                for pid in (task / "children").read_text().split():
+                    with contextlib.suppress(OSError, IndexError, ValueError):
+                        status = Path(f"/proc/{pid}/status").read_text()
+                        peak = int(status.split("VmHWM:")[1].split()[0]) << 10
+                        found[pid] = max(found.get(pid, 0), peak)
+
+
+def cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def run(folder: Path, part: Path, key: bytes) -> tuple[float, float, int]:
+    """Register once; returns CPU seconds, wall seconds and peak bytes of both children."""
+    staging = folder / uuid.uuid4().hex
+    staging.mkdir()
+    job = SealJob(
+        dataset_id=uuid.uuid4().hex,
+        version=1,
+        files=(UploadedFile(name="source", parts=(str(part),)),),
+        parts_key=key,
+        split_key=bytes(32),
+        staging=str(staging),
+    )
+    stop, found = threading.Event(), dict[str, int]()
+    sampler = threading.Thread(target=peaks, args=(stop, found))
+    sampler.start()
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    try:
+        seal_upload(job, lambda _f, _t: None)
+    finally:
+        stop.set()
+        sampler.join()
+    wall = time.perf_counter() - wall
+    for path in staging.iterdir():
+        path.unlink()
+    return cpu_seconds() - cpu, wall, sum(sorted(found.values())[-2:])
+
+
+def start_seconds(runs: int) -> float:
+    """CPU seconds of registering next to nothing."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        key, _ = write(folder / "0.0", numbers, 1, kind="parquet")
+        return statistics.median(run(folder, folder / "0.0", key)[0] for _ in range(runs))
+
+
+def fact(metric: str, value: float, unit: str, goal: float | None, runs: int) -> dict[str, Any]:
+    held = goal is None or (value >= goal if unit == "MB/s" else value <= goal)
+    sign = "-" if goal is None else f">= {goal}" if unit == "MB/s" else f"<= {goal}"
+    return {
+        "bench": "register", "metric": metric, "value": round(value, 1), "unit": unit,
+        "goal": sign, "ok": held, "runs": runs,
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="small sources, one run each")
+    parser.add_argument("--megabytes", type=int, help="size of each source")
+    args = parser.parse_args()
+    size = (args.megabytes or (200 if args.quick else 6000)) * 10**6
+    runs = 1 if args.quick or size > 10**9 else 3
+    cases: list[tuple[str, Callable[[Any, int], Any], str, int, bool]] = [
+        ("numeric set, Parquet", numbers, "parquet", size, True),
+        ("token set, Arrow", tokens, "arrow", size // 4, True),
+        ("numeric set, CSV", numbers, "csv", size // 8, False),
+        ("text and numbers, Parquet", people, "parquet", size // 8, False),
+    ]
+    facts = []
+    start = start_seconds(runs=3)
+    facts.append(fact("start of both children", start, "CPU s", None, 3))
+    print(json.dumps(facts[0]) if args.json else facts[0], flush=True)
+    for name, make, kind, wanted, has_goal in cases:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            key, done = write(folder / "0.0", make, wanted, kind=kind)
+            results = [run(folder, folder / "0.0", key) for _ in range(runs)]
+        cpu, wall, memory = (statistics.median(column) for column in zip(*results, strict=True))
+        label = f"{name} ({done // 10**6} MB)"
+        rate = done / max(cpu - start, 0.01) / 1e6
+        facts += [
+            fact(f"{label}: per core", rate, "MB/s", RATE_GOAL if has_goal else None, runs),
+            fact(f"{label}: on the clock", done / wall / 1e6, "MB/s", None, runs),
+            fact(f"{label}: parser + sealer", memory / 1e6, "MB", MEMORY_GOAL, runs),
+        ]
+        for line in facts[-3:]:
+            print(json.dumps(line) if args.json else line, flush=True)
+    return 0 if all(line["ok"] for line in facts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
