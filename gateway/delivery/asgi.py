@@ -95,6 +95,8 @@ class DataApp:
     async def _segment(self, request: Request, name: str, number: int, send: Send) -> None:
         lease = self._authenticate(request, name)  # (1)
         segment = lease.segment(number)
+        if number in lease.refused:  # found in the middle of a body: this is the typed answer
+            raise IntegrityError("the stored bytes of this segment are not authentic")
         start = _start_of(request.header(b"range"))  # (2)
         self._take_acknowledgement(lease, request.query)  # (3)
         await self._gate.admit(lease)  # (4)
@@ -163,6 +165,7 @@ class DataApp:
             raise
 
     def _report(self, lease: OpenLease, segment: Segment, error: IntegrityError) -> None:
+        lease.refused.add(segment.number)
         self._control.refused(lease.spec.lease, segment.number, error.code)
 
     async def _acknowledge(self, request: Request, name: str, send: Send) -> None:

@@ -52,6 +52,7 @@ class OpenLease:
     streams: set[Connection] = field(default_factory=set)
     sent: list[int] = field(default_factory=list)  # handed over, not yet reported
     acknowledged: tuple[int, int] = (0, 0)  # segments, rows
+    refused: set[int] = field(default_factory=set)  # segments whose stored bytes are not authentic
     stopped: GatewayError | None = None
     credentials: Credentials = field(init=False)
 

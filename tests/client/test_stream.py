@@ -294,6 +294,24 @@ def test_a_budget_that_ends_keeps_its_name_and_the_position(direct: Gateway) -> 
     assert stop.value.position.rows == 150  # type: ignore[attr-defined]
 
 
+def test_a_bad_page_late_in_a_segment_is_refused_without_waiting_for_patience(
+    tmp_path: Path,
+) -> None:
+    gateway = Gateway(direct_data(tmp_path, shard_rows=(4000,), width=256))
+    try:
+        path = Path(gateway.control.data.source.shards[0].path)  # type: ignore[union-attr]
+        data = bytearray(path.read_bytes())
+        data[3 * len(data) // 4] ^= 1
+        path.write_bytes(data)
+        start = time.monotonic()
+        with pytest.raises(StreamBroken) as stop, stream_of(gateway, patience=60.0) as stream:
+            list(stream)
+        assert time.monotonic() - start < 20
+        assert stop.value.facts["cause_code"] == "integrity"
+    finally:
+        gateway.close()
+
+
 def test_a_state_is_loaded_before_the_first_batch_only(direct: Gateway) -> None:
     with stream_of(direct) as stream:
         next(stream)
