@@ -179,8 +179,13 @@ def _is_alive(pid: int, child: subprocess.Popen[bytes] | None) -> bool:
 
 
 def answer_of(program: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """Wait for a program; its JSON lines. Raises StepFailed when it ended badly."""
-    out, _ = program.communicate(timeout=_COMMAND_SECONDS)
+    """Wait for a program; its JSON lines. Raises StepFailed when it ended badly, or never."""
+    try:
+        out, _ = program.communicate(timeout=_COMMAND_SECONDS)
+    except subprocess.TimeoutExpired as late:
+        program.kill()
+        program.wait()
+        raise StepFailed(f"the program did not end within {_COMMAND_SECONDS:.0f} s") from late
     lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     if program.returncode:
         raise StepFailed(f"the program ended with {program.returncode}: {lines[-1:]}")

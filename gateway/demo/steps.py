@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -131,8 +131,3 @@ def _attempt(step: Step) -> tuple[Seen, str | None]:
         return Seen(text=""), f"{step.title}: {failed}"
     except GatewayError as failed:
         return Seen(text=""), f"{step.title}: {failed.message} ({failed.code}); {failed.advice}"
-
-
-def unexpected(what: str) -> NoReturn:
-    """Raise StepFailed because something happened that must not."""
-    raise StepFailed(what)

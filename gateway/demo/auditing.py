@@ -1,0 +1,73 @@
+"""Scene: the auditor asks who read what, under which rule, and whether the log is whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gateway.demo.cast import AUDITOR, RAND, Play, folder
+from gateway.demo.steps import Seen, Step, expect
+
+
+def scene(play: Play) -> list[Step]:
+    """The steps, in order."""
+    return [
+        Step(
+            name="who-read",
+            title="the auditor asks who read what, under which rule, into which run",
+            act=lambda: _who_read(play),
+        ),
+        Step(
+            name="denials",
+            title="the auditor finds the denial",
+            act=lambda: _denials(play),
+        ),
+        Step(name="verify", title="the auditor verifies the log", act=lambda: _verify(play)),
+    ]
+
+
+def _ask(play: Play, question: str, **parameters: str) -> list[dict[str, Any]]:
+    table = play.client(AUDITOR).lineage.ask(question, **parameters)
+    return [row.to_dict() for row in table]
+
+
+def _who_read(play: Play) -> Seen:
+    rows = _ask(play, "who-read", dataset=RAND)
+    runs = {row["run"]: row for row in rows}
+    expect("startup/demo-risk" in runs, f"the startup's run is missing in {list(runs)}")
+    risk = runs["startup/demo-risk"]
+    expect("clinic.rand-hie.startup" in risk["rules"], f"under the rules {risk['rules']}")
+    expect("black" not in risk["columns"], "a withheld column is said to have been read")
+    lines = tuple(
+        f"{row['actor_tenant']}: {row['rows']:,} rows, {len(row['columns'])} columns, for "
+        f"{row['purpose']}, rule {row['rules'][0]}, {row['run']}"
+        for row in rows[:6]
+    )
+    return Seen(
+        text=f"auditor: {len(rows)} uses of {RAND}, each with rows, columns, rule and run",
+        facts={"uses": len(rows), "rule": risk["rules"][0], "rows": risk["rows"]},
+        lines=lines,
+    )
+
+
+def _denials(play: Play) -> Seen:
+    rows = _ask(play, "denials", dataset=RAND)
+    found = [row for row in rows if row["last_decision"] == play.facts["denied"]]
+    expect(found, f"the denial {play.facts['denied']} is not in the answer")
+    reasons = ", ".join(found[0]["reasons"])
+    return Seen(
+        text=f"auditor: the denial for {found[0]['purpose']} is on record ({reasons})",
+        facts={"decision": play.facts["denied"], "reasons": found[0]["reasons"]},
+    )
+
+
+def _verify(play: Play) -> Seen:
+    said = play.stage.gateway(folder(AUDITOR), "lineage", "verify", "--server", play.url, "--json")
+    verified = json.loads(said.out)
+    size = verified["size"]
+    expect(size > 0, "the log is empty")
+    return Seen(
+        text=f"auditor: {size} events verified, from the first to the last; witnessed: "
+        f"{verified['witnessed']}",
+        facts={"events": size, "root": verified["root"], "witnessed": verified["witnessed"]},
+    )

@@ -1,0 +1,55 @@
+"""What the scenes of the demo share: the stage, the people, and what was seen so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.client import GatewayClient
+from gateway.demo.datasets import Prepared
+from gateway.demo.stage import Stage
+from gateway.demo.steps import Teller
+
+OPERATOR, OWNER, ANALYST, JOB, AUDITOR = (
+    "platform/operator",
+    "clinic/owner",
+    "clinic/analyst",
+    "startup/ml",
+    "audit/eva",
+)
+ROLES = {ANALYST: ("job", "trainer"), JOB: ("job", "trainer"), AUDITOR: ("person", "auditor")}
+RAND, FLIGHTS, VERSES, TOKENS = (
+    "clinic/rand-hie",
+    "clinic/flights",
+    "clinic/verses",
+    "clinic/tokens",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Play:
+    """One performance."""
+
+    stage: Stage
+    teller: Teller
+    url: str = ""
+    prepared: dict[str, Prepared] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)  # what later scenes need of earlier ones
+    _clients: dict[str, GatewayClient] = field(default_factory=dict)
+
+    def key_file(self, person: str) -> Path:
+        """The private key of `tenant/name`: 0600, in that person's configuration directory."""
+        name = "operator.json" if person == OPERATOR else "identity.json"
+        return self.stage.home / "config" / folder(person) / "dataset-gateway" / name
+
+    def client(self, person: str) -> GatewayClient:
+        """The Python client of a person; it knows the server's URL and that key, no more."""
+        if person not in self._clients:
+            self._clients[person] = GatewayClient(self.url, key_file=self.key_file(person))
+        return self._clients[person]
+
+
+def folder(person: str) -> str:
+    """The name of a person's directory; the operator's is where the server's keys lie too."""
+    return person.replace("/", "-") if person != OPERATOR else "operator"
