@@ -20,6 +20,8 @@ from rich.table import Table as RichTable
 from gateway.errors import GatewayError
 
 SCHEMA_VERSION = "v0"
+_WIDTH_UNKNOWN = 200  # characters, when nobody looks
+_COLUMNS_ALWAYS = 5  # so few stay a table, however wide
 _COLUMN_NAMES = {"registered_at": "registered", "expires_at": "expires", "granted_at": "granted"}
 
 
@@ -92,13 +94,32 @@ def print_table(
     if not rows:
         print("nothing")
         return
+    console = Console(
+        highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH_UNKNOWN
+    )
+    names = [safe(_COLUMN_NAMES.get(name, name)) for name in columns]
+    cells = [[safe(row.get(name)) for name in columns] for row in rows]
+    widths = [max(map(len, column)) + 2 for column in zip(names, *cells, strict=True)]
+    if sum(widths) > console.width and len(columns) > _COLUMNS_ALWAYS:
+        _print_blocks(names, cells)
+        return
     table = RichTable(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(safe(_COLUMN_NAMES.get(name, name)), overflow="fold")
-    for row in rows:
-        table.add_row(*(safe(row.get(name)) for name in columns))
-    width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, markup=False, width=width).print(table)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for line in cells:
+        table.add_row(*line)
+    console.print(table)
+
+
+def _print_blocks(names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Rows too wide for a table: one field per line, an empty line between rows."""
+    width = max(map(len, names))
+    for number, line in enumerate(cells):
+        if number:
+            print()
+        for name, text in zip(names, line, strict=True):
+            if text:
+                print(f"{name.ljust(width)}  {text}")
 
 
 def print_error(error: GatewayError, *, as_json: bool) -> None:

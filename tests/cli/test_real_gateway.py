@@ -1,0 +1,175 @@
+"""The doors over the real services: one process tree, its own home, the four first commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+
+from gateway.client.client import GatewayClient
+from gateway.client.transport import segment
+from gateway.config import Settings
+from gateway.errors import GatewayError
+from tests.api.conftest import corpora
+
+__all__ = ["corpora"]
+COMMAND = (sys.executable, "-c", "from gateway.cli.main import main; main()")
+ROWS = 3000
+Act = Callable[[GatewayClient, str], object]
+Typed = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def typed(home: Path) -> Typed:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "GATEWAY_"))}
+    own = {f"XDG_{n}_HOME": str(home / n.lower()) for n in ("CONFIG", "STATE", "CACHE")}
+    environment = {**kept, **own, "XDG_RUNTIME_DIR": str(home / "run")}
+
+    def run(*words: str | Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*COMMAND, *map(str, words)],
+            env=environment,
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == expect, done.stdout + done.stderr
+        return done
+
+    run.environment = environment  # type: ignore[attr-defined]
+    return run
+
+
+@pytest.fixture(scope="module")
+def server(typed: Typed, home: Path) -> Iterator[str]:
+    typed("init")
+    place = home / "run/dataset-gateway/server.json"
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", "--port", "0", "--data-workers", "1"],
+            env=typed.environment,  # type: ignore[attr-defined]
+            stdout=log,
+            stderr=log,
+        )
+    deadline = time.monotonic() + 60
+    while not place.exists():
+        assert process.poll() is None, (home / "server.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield json.loads(place.read_text())["url"]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def client(server: str, home: Path) -> GatewayClient:
+    settings = Settings(config_dir=home / "config/dataset-gateway", runtime_dir=home)
+    return GatewayClient(server, None, settings)
+
+
+@pytest.fixture(scope="module")
+def dataset(server: str, typed: Typed, home: Path) -> str:
+    """A file of one's own: registered, and allowed for research."""
+    table = pa.table({"age": [n % 90 for n in range(ROWS)], "name": [f"p{n}" for n in range(ROWS)]})
+    pyarrow.csv.write_csv(table, home / "mine.csv")
+    typed("dataset", "register", "home/mine", home / "mine.csv")
+    denied = typed("stream", "home/mine", "--purpose", "research", "--out", "x", expect=3)
+    assert "dec_" in denied.stderr
+    new = ("policy", "new", "home/mine", "--to", "role:trainer", "--purpose", "research")
+    typed(*new, "--columns", "age", "--push")
+    return "home/mine"
+
+
+def test_a_newcomers_own_file_is_read_back_without_what_is_withheld(
+    dataset: str, typed: Typed, home: Path
+) -> None:
+    typed("stream", dataset, "--purpose", "research", "--out", home / "rows.arrows")
+    rows = pa.ipc.open_stream((home / "rows.arrows").read_bytes()).read_all()
+    assert rows.to_pydict() == {"age": [n % 90 for n in range(ROWS)]}
+
+
+def test_the_auditor_sees_who_read_and_the_log_verifies(
+    dataset: str, typed: Typed, home: Path, client: GatewayClient
+) -> None:
+    deadline = time.monotonic() + 20
+    while not (reads := client.lineage.ask("who-read", dataset=dataset)):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert reads[0].columns == ["age"]
+    (home / "old.note").write_text(client.lineage.verify().note)
+    client.access.check(dataset)
+    later = json.loads(typed("lineage", "verify", "--since", home / "old.note", "--json").stdout)
+    assert later["size"] > later["continues"] > 0
+
+
+def test_naughty_strings_find_no_accident_in_the_services(
+    corpora: Path, dataset: str, client: GatewayClient
+) -> None:
+    (path,) = (corpora / "naughty-strings").rglob("blns.json")
+    client.transport._retry_seconds = ()
+    accidents = [
+        (text, error)
+        for n, text in enumerate(json.loads(path.read_text("utf-8"))[::4])
+        if (error := _error_of(ACTS[n % len(ACTS)], client, text)) and error.status == 500
+    ]
+    assert not accidents
+
+
+def _error_of(act: Act, client: GatewayClient, text: str) -> GatewayError | None:
+    try:
+        act(client, text)
+    except GatewayError as error:
+        return error
+    return None
+
+
+def _get(path: str) -> Act:
+    return lambda client, text: client.get(path + segment(text) if path.endswith("/") else path)
+
+
+ACTS: tuple[Act, ...] = (
+    lambda c, t: c.get("/v1/datasets", tag=t),
+    lambda c, t: c.get("/v1/datasets", text=t),
+    lambda c, t: c.access.check("home/mine", purpose=t),
+    lambda c, t: c.access.check("home/mine", purpose="research", columns=[t], split=t, run=t),
+    lambda c, t: c.access.check("home/mine", action=t, at=t),
+    lambda c, t: c.access.check(t),
+    lambda c, t: c.tokens.request("home/mine", purpose="research", columns=[t]),
+    lambda c, t: c.tokens.request(grant=t),
+    lambda c, t: c.datasets.classify("home/mine", {t: t}),
+    lambda c, t: c.datasets.classify("home/mine", {"age": t}),
+    lambda c, t: c.grants.list(dataset=t),
+    lambda c, t: c.grants.list(subject=t, run=t, tenant=t),
+    lambda c, t: c.grants.revoke(subject=t, reason=t),
+    lambda c, t: c.policies.test({t or "x": t}, tenant="home"),
+    lambda c, t: c.policies.test({"a.yaml": t}, tenant="home"),
+    lambda c, t: c.lineage.ask("who-read", dataset=t),
+    lambda c, t: c.lineage.ask(t, x=t),
+    lambda c, t: c.lineage.query(t),
+    lambda c, t: c.lineage.trace(t),
+    lambda c, t: c.tenants.add(t),
+    lambda c, t: c.identities.add(f"home/{t}", public_key=t, roles=[t], type=t),
+    lambda c, t: c.post("/v1/registrations", {"dataset": "home/x", "files": [], "split_by": t}),
+    _get("/v1/grants/"),
+    _get("/v1/decisions/"),
+    _get("/v1/operations/"),
+    _get("/v1/registrations/"),
+    _get("/v1/runs/"),
+    _get("/v1/tenants/"),
+)
