@@ -57,7 +57,9 @@ def init(
 
 
 def _init_server(settings: Settings) -> dict[str, Any]:
-    return dict(_bootstrap().init(settings))
+    from gateway import bootstrap  # the server's libraries: a client has none of them
+
+    return dict(bootstrap.init(settings))
 
 
 def _init_client(settings: Settings, server: str, identity: str | None) -> dict[str, Any]:
@@ -97,6 +99,8 @@ def serve(
     as_json: f.Json = False,
 ) -> int:
     """Run the gateway until Ctrl-C."""
+    from gateway import bootstrap
+
     settings = f.settings_of(
         bind=bind,
         port=port,
@@ -117,7 +121,7 @@ def serve(
         else:
             note(", ".join(f"{name}: {value}" for name, value in facts.items()))
 
-    return int(_bootstrap().serve(settings, announce))
+    return bootstrap.serve(settings, announce)
 
 
 def doctor(
@@ -125,7 +129,9 @@ def doctor(
     as_json: f.Json = False,
 ) -> int:
     """Check keys, state, processes and this machine; each finding with its fix."""
-    checks = [dict(check) for check in _bootstrap().diagnose(f.settings_of(), repair=repair)]
+    from gateway import bootstrap
+
+    checks = [dict(check) for check in bootstrap.diagnose(f.settings_of(), repair=repair)]
     is_well = all(check["ok"] for check in checks)
     if as_json:
         print_json("doctor", {"ok": is_well, "checks": checks})
@@ -136,8 +142,3 @@ def doctor(
             if not check["ok"] and check.get("fix"):
                 print(f"     do: {safe(check['fix'])}")
     return 0 if is_well else GatewayError.exit_code
-
-
-def _bootstrap() -> Any:
-    """Needs the server's libraries; a client's installation does not have them."""
-    return import_module("gateway.bootstrap")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 RATIO_MAX = 1.2
-RUNS = 5
+ROUNDS, RUNS = 4, 4
 
 
 def seconds(code: str) -> float:
@@ -21,10 +21,15 @@ def seconds(code: str) -> float:
 def test_the_client_imports_in_little_more_than_its_libraries() -> None:
     libraries = "import pyarrow, numpy, cryptography"
     whole = f"{libraries}\nfrom gateway.client import GatewayClient"
-    pairs = [(seconds(libraries), seconds(whole)) for _ in range(RUNS)]  # interleaved
-    best = min(b for _, b in pairs) / min(a for a, _ in pairs)
-    print(f"{best:.3f}")
-    assert best <= RATIO_MAX, f"{best:.2f} × the libraries"
+    alone, both, ratio = [], [], RATIO_MAX + 1
+    for _ in range(ROUNDS):  # minima only fall: noise passes, a regression does not
+        for _ in range(RUNS):  # interleaved
+            alone.append(seconds(libraries))
+            both.append(seconds(whole))
+        ratio = min(both) / min(alone)
+        if ratio <= RATIO_MAX:
+            return
+    raise AssertionError(f"{ratio:.2f} × the libraries")
 
 
 def test_naming_the_package_loads_nothing() -> None:
