@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -49,6 +49,12 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
         channel.send("refused", message=error.message, advice=error.advice)
         return
     asyncio.run(_serve(house, channel, options, api))
+
+
+def _leave() -> NoReturn:
+    """End now: threads that wait for a child would keep us, and the children end with us."""
+    logging.shutdown()
+    os._exit(0)
 
 
 def _url(settings: Settings, api: socket.socket) -> str:
@@ -94,6 +100,7 @@ async def _serve(
     for task in tasks:
         task.cancel()
     await bootstrap.close(house)
+    _leave()
 
 
 async def _keep_house(house: House) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import select
 import socket
 import sys
+import threading
 
 from gateway.process import confine
 from gateway.process.channel import Channel, ChannelClosed
@@ -21,12 +24,26 @@ def main() -> int:
     confine.hide_memory()
     confine.apply(Confinement(**limits))
     channel = Channel(socket.socket(fileno=spec["descriptors"].pop("channel")))
+    if limits["sandboxed"]:
+        _end_with(channel.socket)
     module = importlib.import_module(spec["module"])
     try:
         module.main(channel, {**spec["options"], "descriptors": spec["descriptors"]})
     except ChannelClosed:
         return 0  # the parent is gone, and so is the reason to live
     return 0
+
+
+def _end_with(sock: socket.socket) -> None:
+    """End at once when the other end of `sock` closes, whatever hangs or computes here."""
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(sock, 0)  # only its end is of interest: POLLHUP needs no asking
+        poll.poll()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,32 +14,58 @@ from gateway.errors import ConfigError, Unavailable
 
 FORMAT_FILE = "FORMAT"
 FORMAT = "dataset-gateway-state v0.1"
+ORPHAN_SECONDS_MAX = 15.0  # how long the processes of a killed parent may take to end
 _SERVER_FILE = "server.json"
+_POLL_SECONDS = 0.05
 
 
 class DirectoryLock:
-    """An flock on `<state>/lock`, held as long as the tree (or an offline command) runs."""
+    """Two flocks, held as long as the tree (or an offline command) runs.
+
+    `<state>/lock` is the parent's alone: somebody else's is refused at once. `<state>/members`
+    is inherited by every process of the tree: after a parent was killed, its successor waits
+    until the last of them has let go of the ports, the journal and the files.
+    """
 
     def __init__(self, state_dir: Path) -> None:
         """Name the directory; nothing is taken yet."""
-        self._path = state_dir / "lock"
-        self._fd = -1
+        self._directory = state_dir
+        self._fds = contextlib.ExitStack()
+        self.members = -1  # descriptor to hand down
 
     def __enter__(self) -> Self:
-        check_format(self._path.parent)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        check_format(self._directory)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as cause:
-            os.close(self._fd)
+            _take(self._open("lock"), 0.0)
+            self.members = self._open("members")
+            _take(self.members, ORPHAN_SECONDS_MAX)
+        except BlockingIOError as cause:
+            self._fds.close()
             raise ConfigError(
-                f"another process uses `{self._path.parent}`",
+                f"another process uses `{self._directory}`",
                 advice="stop the running server first, or use another state directory",
             ) from cause
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        self._fds.close()
+
+    def _open(self, name: str) -> int:
+        fd = os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fds.callback(os.close, fd)
+        return fd
+
+
+def _take(fd: int, seconds: float) -> None:
+    """Take the lock; BlockingIOError when somebody still has it after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_POLL_SECONDS)
 
 
 def check_format(state_dir: Path) -> None:

@@ -69,6 +69,7 @@ class _Tree:
 
     settings: Settings
     listeners: Listeners
+    lock: int  # descriptor every member inherits: see DirectoryLock
     page: int = field(default_factory=status_page.create)
     members: dict[str, _Member] = field(default_factory=dict)
     channel: Channel = field(init=False)  # to control: "ready", "stop", and its end
@@ -89,6 +90,7 @@ class _Tree:
                 "admin": self.listeners.admin.fileno(),
                 "page": self.page,
                 "handover": control_handover.fileno(),
+                "lock": self.lock,
                 **{role: pair[0].fileno() for role, pair in links.items()},
             },
         )
@@ -111,12 +113,12 @@ class _Tree:
 
     def _start_member(self, role: str, channel: socket.socket) -> None:
         if role == "lineage":
-            module, options, descriptors = LINEAGE, {}, {"page": self.page}
+            module, options, descriptors = LINEAGE, {}, {"page": self.page, "lock": self.lock}
         else:
             number = int(role.partition("-")[2])
             listening = self.listeners.data[number].fileno()
             module, options = WORKER, self._worker_options(number)
-            descriptors = {"status": self.page, "listen": listening}
+            descriptors = {"status": self.page, "listen": listening, "lock": self.lock}
         launch = Launch(
             module=module, confinement=_TRUSTED, options=options, descriptors=descriptors
         )
@@ -238,7 +240,7 @@ def serve(settings: Settings, announce: Announce) -> int:
     Raises:
         ConfigError: another tree uses the directory, or control refuses the state.
     """
-    with DirectoryLock(settings.state_dir), contextlib.ExitStack() as stack:
+    with DirectoryLock(settings.state_dir) as lock, contextlib.ExitStack() as stack:
         stopping = _StopSignal()
         listeners = bind(settings)
         lives: list[float] = []
@@ -247,7 +249,7 @@ def serve(settings: Settings, announce: Announce) -> int:
             if len(lives) > RESTARTS_MAX:
                 return 1
             lives.append(time.monotonic())
-            tree = _Tree(settings, listeners)
+            tree = _Tree(settings, listeners, lock.members)
             tree.start()
             try:
                 tree.wait_ready()

@@ -19,6 +19,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import InvalidInput, NotAuthenticated, NotFound
 from gateway.services import request_access, shapes
+from gateway.services.grants import require_live
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.wire import codec
@@ -149,6 +150,7 @@ def _own_grant(house: House, subject: Subject, grant_id: str) -> Grant:
         grant = None
     if grant is None or grant.subject != subject.id:
         raise NotFound(f"no grant `{grant_id[:80]}` of yours")
+    require_live(grant, house.now())
     return grant
 
 

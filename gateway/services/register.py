@@ -233,12 +233,15 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
         {**deks, **sealed.deks},
     )
     put: list[str] = []
+    putting = asyncio.create_task(asyncio.to_thread(_put_objects, house, manifest, sealed, put))
     try:
-        manifest_key = await asyncio.to_thread(_put_objects, house, manifest, sealed, put)
-        await _record(house, upload, manifest, (manifest_key, generation))
+        manifest_key = await asyncio.shield(putting)
+        index = _record(house, upload, manifest, (manifest_key, generation))
     except BaseException:
-        await asyncio.shield(asyncio.to_thread(_take_back, house, put))
+        await asyncio.shield(_take_back(house, putting, put))
         raise
+    # From here the version may exist whatever happens to us: nothing is taken back any more.
+    await house.journal.durable(index)
     return {
         "dataset": f"{upload.ref}@{manifest.version}",
         "version": manifest.version,
@@ -347,20 +350,19 @@ def _put_objects(house: House, manifest: Manifest, sealed: SealedVersion, put: l
     return key
 
 
-def _take_back(house: House, put: list[str]) -> None:
+async def _take_back(house: House, putting: asyncio.Task[str], put: list[str]) -> None:
+    await asyncio.wait((putting,))  # a cancelled registration's thread still puts
     for key in put:
-        house.store.delete(key)
+        await asyncio.to_thread(house.store.delete, key)
 
 
-async def _record(
-    house: House, upload: Upload, manifest: Manifest, stored: tuple[str, int]
-) -> None:
-    """(6) Compare-and-set on the version number, then the one event; no await between."""
+def _record(house: House, upload: Upload, manifest: Manifest, stored: tuple[str, int]) -> int:
+    """(6) Compare-and-set on the version number, then the one event; its index."""
     ref, subject = upload.ref, upload.caller.subject
     manifest_key, generation = stored
     if house.catalog.expect_next_version(ref) != manifest.version:
         raise Conflict(f"another registration made version {manifest.version} of `{ref}` first")
-    await house.recorded(
+    return house.record(
         EventDraft(
             kind=EventKind.VersionRegistered,
             owner_tenant=ref.tenant,

@@ -32,6 +32,7 @@ from gateway.errors import (
     PlanChanged,
 )
 from gateway.services import request_access, shapes
+from gateway.services.grants import require_live
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 from gateway.services.sources import Geometry, direct_source, is_direct, view_source
@@ -103,10 +104,7 @@ def _grant_of(house: House, caller: Caller) -> Grant:
     grant = house.catalog.grant(caller.grant)
     if grant.subject != caller.subject.id:
         raise AccessDenied("the grant is another subject's")
-    if grant.revoked:
-        raise LeaseRevoked("the owner revoked this grant")
-    if grant.expires_at <= house.now():
-        raise LeaseExpired("the grant ran out")
+    require_live(grant, house.now())
     return grant
 
 

@@ -91,3 +91,11 @@ def test_what_the_system_lacks_is_said_in_sentences() -> None:
 
 def test_resident_memory_of_a_dead_process_is_nothing() -> None:
     assert confine.resident_bytes(2**22 + 12345) == 0
+
+
+def test_a_child_that_hangs_ends_with_its_parent() -> None:
+    readable = Confinement(read_paths=(str(Path(__file__).parent.parent),))
+    child = spawn(Launch(module="tests.process.sleeper", confinement=readable))
+    assert child.channel.receive().kind == "here"
+    child.channel.close()  # as when the parent is killed
+    assert child.process.wait(timeout=5) == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,16 @@ def test_two_process_trees_on_one_directory_are_refused(tmp_path: Path) -> None:
         pass
     with DirectoryLock(tmp_path):
         pass
+
+
+def test_a_successor_waits_for_the_processes_of_a_killed_parent(tmp_path: Path) -> None:
+    (tmp_path / FORMAT_FILE).write_text(FORMAT + "\n")
+    with DirectoryLock(tmp_path) as lock:
+        orphan = os.dup(lock.members)  # what a member of the tree inherits
+    threading.Timer(0.3, os.close, (orphan,)).start()
+    started = time.monotonic()
+    with DirectoryLock(tmp_path):
+        assert time.monotonic() - started >= 0.25
 
 
 def test_the_server_file_of_a_dead_process_counts_as_none(tmp_path: Path) -> None:

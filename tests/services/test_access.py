@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -12,8 +13,23 @@ import gateway.wire as W
 from gateway import bootstrap
 from gateway.config import Settings
 from gateway.domain.events import EventKind
-from gateway.errors import AccessDenied, InvalidInput, NotFound, Unavailable
-from gateway.services import describe, publish, refusals, request_access, revoke, tenants
+from gateway.errors import (
+    AccessDenied,
+    InvalidInput,
+    LeaseExpired,
+    LeaseRevoked,
+    NotFound,
+    Unavailable,
+)
+from gateway.services import (
+    describe,
+    exchange,
+    publish,
+    refusals,
+    request_access,
+    revoke,
+    tenants,
+)
 from gateway.services.house import House
 from gateway.services.request_access import Ask
 from gateway.services.revoke import Selector
@@ -167,6 +183,19 @@ def test_the_owner_takes_back_and_the_epoch_rises(shared: House) -> None:
     done = run(revoke.revoke(shared, OWNER, Selector(subject="startup/ml"), "contract ended"))
     assert (done.grants, done.streams_stopped) == ((grant.id,), 0)
     assert shared.catalog.policy_epoch == before + 1
+
+
+def test_a_revoked_or_expired_grant_gives_no_token(shared: House) -> None:
+    _, grant = run(request_access.request_grant(shared, TRAINER, ASK))
+    subject = TRAINER.subject
+    assert exchange._own_grant(shared, subject, grant.id).id == grant.id
+    shared.now = lambda: grant.expires_at
+    with pytest.raises(LeaseExpired):
+        exchange._own_grant(shared, subject, grant.id)
+    shared.now = time.time
+    run(revoke.revoke(shared, OWNER, Selector(grant=grant.id), "contract ended"))
+    with pytest.raises(LeaseRevoked):
+        exchange._own_grant(shared, subject, grant.id)
 
 
 def test_only_operators_add_tenants(shared: House) -> None:

@@ -1,0 +1,34 @@
+"""`kill -9` of each kind of process at each kind of step: nothing acknowledged is lost,
+no half dataset stays, and no byte is released without its record (issue 2, DESIGN §3.2, §3.7).
+
+The long form is `python -m tests.journeys.campaign --kills 200`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.journeys import campaign
+from tests.journeys.home import Home
+
+
+def test_killed_processes_lose_nothing_and_release_nothing_unrecorded(home: Home) -> None:
+    done = campaign.play(home, kills=20, seed=2, seconds_max=600)
+    assert done.kills >= 20, done
+
+
+def test_a_second_server_is_refused_while_one_runs_and_starts_after_its_death(home: Home) -> None:
+    home.start()
+    refused = subprocess.run(
+        [sys.executable, "-m", "gateway.cli.main", "serve", "--port", "0"],
+        env=home.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 78
+    assert "another process uses" in refused.stderr
+    home.kill("parent")
+    home.start()  # at once, on the same port, though the orphans are only just ending
+    home.stop()
