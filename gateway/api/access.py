@@ -116,6 +116,14 @@ ACTS = (
         reply=W.RunView,
     ),
     Act(
+        method="PATCH",
+        path="/v1/runs/{id}",
+        summary="Finish a training run and name its model",
+        call=lambda g, a: g.finish_run(a.caller, a.path["id"], a.value(W.RunFinish)),
+        body=W.RunFinish,
+        reply=W.RunView,
+    ),
+    Act(
         method="GET",
         path=_POLICY,
         summary="Show a tenant's policy bundle",

@@ -24,8 +24,12 @@ from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller, authorize, may
 
 SQL_CHARS_MAX = 20_000
-_SHOWN = {"subject_tag": "subject", "actor_tag": "actor"}  # once the names are back
-_TAG_COLUMNS = ("subject", "actor", *_SHOWN)
+_SHOWN = {
+    "subject_tag": "subject",
+    "subject_tags": "subjects",
+    "actor_tag": "actor",
+}  # once the names are back
+_TAG_COLUMNS = ("subject", "subjects", "actor", *_SHOWN)
 
 
 async def questions(house: House, caller: Caller) -> list[W.Question]:
@@ -75,7 +79,7 @@ async def trace(house: House, caller: Caller, ref: str, depth: int) -> W.Trace:
                 id=str(node["id"]),
                 kind=str(node.get("kind", "")),
                 name=str(node.get("name", node["id"])),
-                facts={k: v for k, v in node.items() if k not in ("id", "kind", "name")},
+                facts=dict(node.get("facts") or {}),
             )
             for node in graph["nodes"]
         ),
@@ -139,7 +143,7 @@ def _answer(house: House, tenant: str, answer: Answer) -> W.Answer:
     places = [i for i, name in enumerate(answer.columns) if name in _TAG_COLUMNS]
     names = _names(house, tenant) if places else {}
     rows = tuple(
-        tuple(names.get(v, v) if i in places else v for i, v in enumerate(row))
+        tuple(_named(names, v) if i in places else v for i, v in enumerate(row))
         for row in answer.rows
     )
     return W.Answer(
@@ -148,6 +152,12 @@ def _answer(house: House, tenant: str, answer: Answer) -> W.Answer:
         as_of_index=answer.as_of_index,
         truncated=answer.truncated,
     )
+
+
+def _named(names: Mapping[Any, str], value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [names.get(tag, tag) for tag in value]
+    return names.get(value, value)
 
 
 def _names(house: House, tenant: str) -> dict[Any, str]:

@@ -241,6 +241,10 @@ class Gateway:
         """One training job."""
         return await runs.show(self.house, caller, run)
 
+    async def finish_run(self, caller: Caller, run: str, wanted: W.RunFinish) -> W.RunView:
+        """Say that it is over, and which model it made."""
+        return await runs.finish(self.house, caller, run, wanted.model, wanted.artifact_sha256)
+
     # policies
 
     async def bundle(self, caller: Caller, tenant: str) -> W.BundleView:

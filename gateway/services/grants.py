@@ -53,7 +53,7 @@ def require_live(grant: Grant, now: float) -> None:
 
 def _run(caller: Caller, filters: Mapping[str, str]) -> str | None:
     run = filters.get("run")
-    return run if run is None or "/" in run else qualified_run(caller.subject.tenant, run)
+    return run if run is None or ":" in run else qualified_run(caller.subject.tenant, run)
 
 
 def _concerns(caller: Caller, grant: Grant) -> bool:

@@ -18,6 +18,7 @@ from gateway.delivery.spec import LeaseSpec
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, Lease
 from gateway.errors import (
+    Conflict,
     GatewayError,
     LeaseExpired,
     LeaseRevoked,
@@ -35,7 +36,7 @@ _REASONS: dict[str, Callable[[], GatewayError]] = {
     "revoked": lambda: LeaseRevoked("the owner revoked the grant of this stream"),
     "plan-changed": lambda: PlanChanged("the rules now allow another plan"),
     "expired": lambda: LeaseExpired("the lease ran out"),
-    "replaced": lambda: LeaseExpired("a newer lease of the same run and rank replaced this one"),
+    "replaced": lambda: Conflict("a newer lease of the same run and rank replaced this one"),
     "returned": lambda: LeaseExpired("the lease was handed back"),
     "refused": lambda: StreamBroken("the stored bytes are not authentic"),
     "limit": lambda: LimitExceeded("the budget of the grant is used up"),

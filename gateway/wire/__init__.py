@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "access": """AccessAsk Candidate DecisionView Explanation GrantView LimitsView PlanColumn
-        PlanView ReasonView Revocation RevocationRequest RunView""",
+        PlanView ReasonView Revocation RevocationRequest RunFinish RunView""",
     "datasets": """ColumnTags ColumnView DatasetDetail DatasetSummary PartReceipt Registration
         RegistrationRequest SourceFile SplitView VersionView""",
     "evaluation": """EvaluationAction EvaluationContext EvaluationRequest EvaluationResource

@@ -144,6 +144,14 @@ class Revocation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinish:
+    """PATCH /v1/runs/{id}: the run is over."""
+
+    model: str | None = None  # its name
+    artifact_sha256: str | None = None  # hex, of the model's file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
     """A training job, as far as the gateway saw it."""
 

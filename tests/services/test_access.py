@@ -139,7 +139,7 @@ def test_all_ranks_of_one_run_share_one_grant(shared: House) -> None:
 
 
 def test_a_run_of_another_tenant_cannot_be_named(shared: House) -> None:
-    ask = Ask(dataset="clinic/icu", purpose="health-research", run="clinic/theirs")
+    ask = Ask(dataset="clinic/icu", purpose="health-research", run="clinic:theirs")
     with pytest.raises(InvalidInput):
         run(request_access.request_grant(shared, TRAINER, ask))
 
