@@ -38,13 +38,12 @@ from gateway.process.directory import FORMAT, FORMAT_FILE, DirectoryLock
 from gateway.process.status_page import StatusWriter
 from gateway.services import doctor, publish, stream, sweep
 from gateway.services.doctor import Check
-from gateway.services.house import PLATFORM, House, Places, Signers
+from gateway.services.house import NODE, PLATFORM, House, Places, Signers
 from gateway.services.refusals import Rate
 from gateway.services.sources import Views
 from gateway.services.workers import Workers
 
 HOME_TENANT = "home"  # the tenant of whoever ran `gateway init`
-NODE = "node-1"
 
 
 def check_safe(settings: Settings) -> None:
@@ -124,6 +123,7 @@ def init(settings: Settings) -> dict[str, str]:
         "operator_key": str(settings.config_dir / "operator.json"),
         "key": str(settings.config_dir / "identity.json"),
         "root_keys": kms.custody,
+        "log_key": doctor.log_key(settings),  # to be kept elsewhere: `lineage verify --log-key`
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import gateway.wire as W
-from gateway.client.credentials import find_key_file, find_server
+from gateway.client.credentials import find_authority, find_key_file, find_server
 from gateway.client.records import Record, Table
 from gateway.client.replies import error_of_problem
 from gateway.client.transport import Transport
@@ -46,8 +46,11 @@ class GatewayClient:
             ConfigError: the URL or a setting is refused.
         """
         self.settings = settings or load()
+        url = find_server(self.settings, server)
         self.transport = Transport(
-            find_server(self.settings, server), find_key_file(self.settings, key_file)
+            url,
+            find_key_file(self.settings, key_file),
+            authority=find_authority(self.settings, url),
         )
 
     @cached_property

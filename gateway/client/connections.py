@@ -5,10 +5,16 @@ from __future__ import annotations
 import http.client
 import os
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.client.replies import Response
-from gateway.errors import Unavailable
+from gateway.errors import ConfigError, Unavailable
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 REPLY_BYTES_MAX = 64 << 20
 TIMEOUT_SECONDS = 60.0
@@ -18,9 +24,9 @@ Body = bytes | bytearray | memoryview
 class Connections:
     """The connections of one client to one server. Safe to use from many threads."""
 
-    def __init__(self, server: str) -> None:
-        """Name the server (base URL); nothing is opened yet."""
-        self._server = server
+    def __init__(self, server: str, tls: Callable[[], SSLContext]) -> None:
+        """Name the server (base URL); nothing is opened yet; `tls` is asked for `https`."""
+        self._server, self._tls = server, tls
         self._local = threading.local()
 
     def close(self) -> None:
@@ -64,11 +70,21 @@ class Connections:
         host = parts.hostname or ""
         if parts.scheme != "https":
             return _Plain(host, parts.port, timeout=TIMEOUT_SECONDS)
-        import ssl
+        return _Secure(host, parts.port, timeout=TIMEOUT_SECONDS, context=self._tls())
 
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        return _Secure(host, parts.port, timeout=TIMEOUT_SECONDS, context=context)
+
+def tls_context(authority: Path | None) -> SSLContext:
+    """TLS 1.3 with the system's authorities and one more; ConfigError when it cannot be read."""
+    import ssl
+
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        if authority is not None:
+            context.load_verify_locations(authority)
+    except (OSError, ssl.SSLError) as cause:
+        raise ConfigError(f"`{authority}` is not a readable PEM file") from cause
+    return context
 
 
 class _Plain(http.client.HTTPConnection):

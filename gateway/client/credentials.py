@@ -7,9 +7,11 @@ gateway.toml > `identity.json` in the config directory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.config import Settings
@@ -26,7 +28,7 @@ def find_server(settings: Settings, given: str | None = None) -> str:
         ConfigError: not a URL, or plain HTTP to another host.
         Unavailable: none was named and none runs here.
     """
-    return check_url(given or settings.server or _running(settings.runtime_dir))
+    return check_url(given or settings.server or _running(settings.runtime_dir)["url"])
 
 
 def find_key_file(settings: Settings, given: str | Path | None = None) -> Path:
@@ -53,12 +55,27 @@ def check_url(url: str) -> str:
     return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")
 
 
-def _running(runtime_dir: Path) -> str:
+def find_authority(settings: Settings, server: str) -> Path | None:
+    """PEM file of an authority to trust besides the system's.
+
+    The one that is configured; else, for the gateway that runs here, the certificate that
+    `--tls-auto` made and whose place its own file (0600, of this account) names.
+    """
+    if settings.tls_ca is not None:
+        return settings.tls_ca
+    with contextlib.suppress(Unavailable):
+        facts = _running(settings.runtime_dir)
+        if facts.get("url") == server and "tls_ca" in facts:
+            return Path(str(facts["tls_ca"]))
+    return None
+
+
+def _running(runtime_dir: Path) -> dict[str, Any]:
     path = runtime_dir / _SERVER_FILE
     try:
-        facts = json.loads(path.read_text("utf-8"))
+        facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
         os.kill(int(facts["pid"]), 0)
-        return str(facts["url"])
+        return {**facts, "url": str(facts["url"])}
     except (OSError, ValueError, KeyError, TypeError) as cause:
         raise Unavailable(
             "no gateway is running here and no server is named",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -55,6 +56,7 @@ class LeaseTerms:
 
     token: Callable[[], str] | None = None  # a dataset token that is good now; None = transport's
     patience_seconds: float = 600.0  # how long a gateway may be away
+    tls: Callable[[], ssl.SSLContext] | None = None  # for `https` data URLs; None = the system's
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     manifest_key: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None)
@@ -71,6 +73,10 @@ class HeldLease:
         self._renew_at = 0.0
         self.is_open = True
         self.access: Access = self._open(request)
+
+    def tls(self) -> ssl.SSLContext:
+        """What `https` to the data worker is checked with."""
+        return self._terms.tls() if self._terms.tls else ssl.create_default_context()
 
     @property
     def manifest(self) -> LeaseManifest:

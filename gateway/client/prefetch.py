@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import queue
-import ssl
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -89,8 +88,7 @@ class Prefetcher:
 
     def _new_reader(self) -> SegmentReader:
         secure = self._lease.access.data_url.startswith("https")
-        context = ssl.create_default_context() if secure else None
-        return SegmentReader(self._lease.access, context=context)
+        return SegmentReader(self._lease.access, context=self._lease.tls() if secure else None)
 
     def _run(self) -> None:
         try:

@@ -103,7 +103,7 @@ def open_under(
 
     order = {name: how[name] for name in _ORDER if name in how}
     consumed = {name: how[name] for name in _CONSUMED if name in how}
-    terms = LeaseTerms(token=token, patience_seconds=patience_seconds)
+    terms = LeaseTerms(token=token, patience_seconds=patience_seconds, tls=transport.tls)
     request = LeaseRequest(
         order=OrderRequest(**order), position=None if position is None else dict(position)
     )

@@ -20,6 +20,8 @@ from gateway.errors import GatewayError, LimitExceeded, NotAuthenticated, Unavai
 from gateway.wire import codec
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from gateway.client.connections import Body, Connections
     from gateway.crypto.tokens import DpopKey, IdentityKey
     from gateway.wire.tokens import TokenResponse
@@ -42,11 +44,16 @@ class Transport:
         server: str,
         key_file: Path,
         *,
+        authority: Path | None = None,
         now: Callable[[], float] = time.time,
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
     ) -> None:
-        """Name the server (base URL) and the identity key; nothing is opened yet."""
+        """Name the server (base URL) and the identity key; nothing is opened yet.
+
+        `authority` is a PEM file to trust besides the system's authorities.
+        """
         self.server = server
+        self._authority = authority
         self._key_file = key_file
         self._now = now
         self._retry_seconds = retry_seconds
@@ -54,6 +61,12 @@ class Transport:
         self._lock = threading.Lock()
         self._keys: tuple[IdentityKey, DpopKey] | None = None
         self._token: tuple[str, float] | None = None  # and the Unix second it ends
+
+    def tls(self) -> SSLContext:
+        """What `https` to this gateway and its data workers is checked with (TLS 1.3)."""
+        from gateway.client.connections import tls_context
+
+        return tls_context(self._authority)
 
     def request(  # noqa: PLR0913 - the parts of an HTTP request
         self,
@@ -218,7 +231,7 @@ class Transport:
         if self._opened is None:
             from gateway.client.connections import Connections
 
-            self._opened = Connections(self.server)
+            self._opened = Connections(self.server, self.tls)
         return self._opened
 
 

@@ -16,9 +16,13 @@ from pathlib import Path
 
 from gateway import discovery
 from gateway.config import Settings
+from gateway.crypto.notes import verifier_key
+from gateway.crypto.signing import load_or_create
 from gateway.errors import GatewayError
+from gateway.journal.checkpoint import origin_of
 from gateway.process import confine
 from gateway.process.directory import check_format, read_server_file
+from gateway.services.house import NODE
 
 FREE_BYTES_MIN = 1 << 30
 
@@ -111,6 +115,17 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def log_key(settings: Settings) -> str:
+    """The verifier key of the log (C2SP vkey): pin it where this machine cannot write."""
+    signer = load_or_create(settings.config_dir / "keys" / "log.json", "log")
+    return verifier_key(origin_of(NODE), signer.public_key)
+
+
+def _log_key(settings: Settings) -> Check:
+    check_format(settings.state_dir)
+    return Check(name="log key", ok=True, detail=log_key(settings))
+
+
 def _same_device(settings: Settings) -> Check:
     """Whoever copies one disk should not get keys and data together."""
     state, config = _existing(settings.state_dir), _existing(settings.config_dir)
@@ -147,6 +162,7 @@ _CHECKS: dict[str, Callable[[Settings], Check]] = {
     "key files": _private,
     "root keys": _custody,
     "custody": _same_device,
+    "log key": _log_key,
     "disk": _disk,
     "confinement of children": _confinement,
     "server": _server,

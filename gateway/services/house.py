@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gateway.services.sources import Views
     from gateway.services.workers import Workers
 
+NODE = "node-1"  # the name of this gateway's journal; more nodes come later
 PLATFORM = "platform"  # the tenant that operates the machine; it owns no data
 
 

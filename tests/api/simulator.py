@@ -404,6 +404,9 @@ class Simulator:
     async def run(self, caller: Any, run: str) -> W.RunView:
         raise NotFound("no such run")
 
+    async def finish_run(self, caller: Any, run: str, request: W.RunFinish) -> W.RunView:
+        raise NotFound("no such run")
+
     async def open_lease(self, caller: Any, request: LeaseRequest) -> LeaseView:
         raise AccessDenied("the simulator streams nothing")
 
