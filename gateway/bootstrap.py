@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import ipaddress
 import logging
 import shutil
 import time
@@ -22,7 +21,6 @@ from gateway import discovery
 from gateway.catalog import snapshot
 from gateway.catalog.restore import restore
 from gateway.config import Settings
-from gateway.crypto.certificates import self_signed
 from gateway.crypto.details import DetailSealer
 from gateway.crypto.signing import load_or_create
 from gateway.crypto.tokens import IdentityKey, ReplayMemory
@@ -33,7 +31,7 @@ from gateway.journal.journal import JournalSetup
 from gateway.policy import packs
 from gateway.policy.judge import Judge
 from gateway.ports import Kms
-from gateway.process import status_page, tree
+from gateway.process import status_page
 from gateway.process.directory import FORMAT, FORMAT_FILE, DirectoryLock
 from gateway.process.status_page import StatusWriter
 from gateway.services import doctor, publish, stream, sweep
@@ -44,50 +42,6 @@ from gateway.services.sources import Views
 from gateway.services.workers import Workers
 
 HOME_TENANT = "home"  # the tenant of whoever ran `gateway init`
-
-
-def check_safe(settings: Settings) -> None:
-    """Refuse what would be unsafe on a public bind; ConfigError says the way out."""
-    if _is_loopback(settings.bind):
-        return
-    if settings.tls_cert is None or settings.tls_key is None:
-        raise ConfigError(
-            f"`{settings.bind}` is not loopback, and there is no TLS",
-            advice="use --tls-auto, or --tls-cert and --tls-key",
-        )
-    if settings.debug:
-        raise ConfigError("debug on a public bind shows internals", advice="switch debug off")
-    if settings.kms.startswith("file:") and not settings.accept_local_keys:
-        raise ConfigError(
-            "the default keyring (root keys in files on this machine) on a public bind",
-            advice="use a KMS, or say --accept-local-keys if you mean it",
-        )
-
-
-def serve(settings: Settings, announce: tree.Announce) -> int:
-    """Check the settings, make the TLS certificate if asked, and run the process tree.
-
-    Returns:
-        The exit code; see process/tree.py, which also says what `announce` is told.
-
-    Raises:
-        ConfigError: the settings are unsafe, or the state directory is refused.
-    """
-    if settings.tls_auto and settings.tls_cert is None:
-        certificate, key, fingerprint = self_signed(
-            settings.config_dir, settings.host or settings.bind, now=time.time()
-        )
-        settings = dataclasses.replace(settings, tls_cert=certificate, tls_key=key)
-        announce({"tls_fingerprint": fingerprint})
-    check_safe(settings)
-    return tree.serve(settings, announce)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def init(settings: Settings) -> dict[str, str]:

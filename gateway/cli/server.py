@@ -99,7 +99,7 @@ def serve(
     as_json: f.Json = False,
 ) -> int:
     """Run the gateway until Ctrl-C."""
-    from gateway import bootstrap
+    from gateway.services import start
 
     settings = f.settings_of(
         bind=bind,
@@ -121,7 +121,7 @@ def serve(
         else:
             note(", ".join(f"{name}: {value}" for name, value in facts.items()))
 
-    return bootstrap.serve(settings, announce)
+    return start.serve(settings, announce)
 
 
 def doctor(

@@ -36,8 +36,14 @@ def close_leases(house: House) -> int:
 
 
 def remove_leftovers(house: House) -> list[str]:
-    """Delete parts, staging files and views of the dead; returns what was removed."""
+    """Delete what the dead left: objects, parts, staging files, views; returns what was removed.
+
+    A staging directory is there exactly as long as its registration may have put objects.
+    Before anything else it is what says that there may be some, so it goes after them.
+    """
     removed = []
+    if any(house.places.staging.iterdir()):
+        removed += remove_orphans(house)
     for directory in (house.places.parts, house.places.staging, house.places.views):
         for path in directory.iterdir():
             _remove(path)

@@ -46,7 +46,7 @@ def play(
     """Kill so many processes of `home`; AssertionError when a promise is broken."""
     rng = random.Random(seed)
     plan = targets(rng)
-    done, story = Done(), Story(home, pace=0.005)
+    done, story = Done(), Story(home, pace=0.03)
     ends_at = time.monotonic() + seconds_max
     with story.witnessed():
         for number in itertools.count():

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class Home:
     workers: int = 1
     sessions: list[int] = field(default_factory=list)  # leaders of all servers so far
     parent: subprocess.Popen[bytes] | None = None
+    _starting: threading.RLock = field(default_factory=threading.RLock)
 
     @classmethod
     def make(cls, root: Path, *, workers: int = 1) -> Home:
@@ -158,12 +160,11 @@ class Home:
 
     def revive(self) -> None:
         """Wait until it serves again; start it again when its parent is gone."""
-        if self.is_up:
-            with contextlib.suppress(AssertionError):
+        with self._starting:
+            if self.is_up:
                 wait(lambda: self.is_ready or not self.is_up, START_SECONDS_MAX, "not ready")
-        if self.is_up:
-            return
-        self.start()
+            if not self.is_up:
+                self.start()
 
     def processes(self) -> list[Process]:
         """Everybody alive of every server this home ever had."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from types import TracebackType
 from typing import Self
 
@@ -42,6 +41,8 @@ class Kill:
         if self._kind in SHORT_LIVED and self._over.is_set():
             return
         self.victim = self._home.kill(self._kind)
+        if not self._home.is_up:
+            self._home.revive()  # as a service manager does; clients wait meanwhile
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -54,5 +55,4 @@ class Kill:
         self._over.set()
         self._thread.join()
         if kind is None:
-            time.sleep(0)
             self._home.revive()
