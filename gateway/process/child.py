@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
 import json
 import os
 import select
@@ -13,6 +14,19 @@ import threading
 from gateway.process import confine
 from gateway.process.channel import Channel, ChannelClosed
 from gateway.process.spawn import Confinement
+
+
+class WithoutPandas(importlib.abc.MetaPathFinder):
+    """Hide pandas, where somebody installed it.
+
+    pyarrow and DuckDB look for it when they convert a value: no child uses it, and it costs each
+    of them seconds to start and a hundred more modules beside hostile bytes.
+    """
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        """Raise ModuleNotFoundError for pandas; leave all others to the next finder."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError("children do without pandas", name=fullname)
 
 
 def main() -> int:
@@ -26,6 +40,7 @@ def main() -> int:
     channel = Channel(socket.socket(fileno=spec["descriptors"].pop("channel")))
     if limits["sandboxed"]:
         _end_with(channel.socket)
+    sys.meta_path.insert(0, WithoutPandas())
     module = importlib.import_module(spec["module"])
     try:
         module.main(channel, {**spec["options"], "descriptors": spec["descriptors"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import signal
@@ -18,7 +19,7 @@ def _outcome(act: Callable[[], object]) -> str:
         act()
     except MemoryError:
         return "MemoryError"
-    except OSError as error:
+    except (OSError, ImportError) as error:
         return type(error).__name__
     return "done"
 
@@ -48,6 +49,7 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
         "signal parent": lambda: os.kill(parent, signal.SIGCONT),
         "connect": lambda: _connect(address),
         "datagram": lambda: _send_datagram(address),
+        "load pandas": lambda: importlib.import_module("pandas"),
         "allocate": lambda: bytearray(options["bytes"]),
     }
     report = {name: _outcome(act) for name, act in acts.items()}

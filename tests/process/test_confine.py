@@ -85,6 +85,12 @@ def test_a_child_that_needs_the_network_keeps_it(tmp_path: Path, listener: socke
     assert report_of(tmp_path, listener, network=True)["connect"] == "done"
 
 
+def test_a_child_never_loads_pandas_even_where_it_is_installed(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    assert report_of(tmp_path, listener)["load pandas"] == "ModuleNotFoundError"
+
+
 def test_what_the_system_lacks_is_said_in_sentences() -> None:
     assert all(len(sentence) > 20 for sentence in confine.missing())
 
