@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.csv
 
 from gateway.demo import models
+from gateway.demo.asking import WITHHELD
 from gateway.demo.cast import ANALYST, FLIGHTS, JOB, RAND, VERSES, Play, folder
 from gateway.demo.stage import answer_of
 from gateway.demo.steps import Seen, Step, expect
@@ -48,13 +49,55 @@ def job(play: Play, person: str, **wanted: Any) -> dict[str, Any]:
     return {"server": play.url, "key_file": str(play.key_file(person)), **wanted}
 
 
-def _start(play: Play, person: str, **wanted: Any) -> subprocess.Popen[str]:
-    told = job(play, person, **wanted)
-    return play.stage.program(folder(person), "gateway.demo.trainer", told)
+def _jobs(play: Play) -> dict[str, subprocess.Popen[str]]:
+    """All training jobs, started together on first use, as in a training centre."""
+    jobs: dict[str, subprocess.Popen[str]] = play.facts.setdefault("jobs", {})
+    if not jobs:
+        for name, (person, wanted) in _wanted().items():
+            told = job(play, person, batch_rows=BATCH_ROWS, run=f"run:demo-{name}", **wanted)
+            jobs[name] = play.stage.program(folder(person), "gateway.demo.trainer", told)
+    return jobs
 
 
-def _train(play: Play, person: str, **wanted: Any) -> dict[str, Any]:
-    return answer_of(_start(play, person, **wanted))[-1]
+def _wanted() -> dict[str, tuple[str, dict[str, Any]]]:
+    open_set = {"purpose": "methods-research"}
+    risk = {"task": "risk", "dataset": RAND, "purpose": "health-research"}
+    keys = ["zper", "year", models.RISK_LABEL]
+    given = [name for name in models.RISK_FEATURES if name not in WITHHELD]
+    return {
+        "flights": (
+            JOB,
+            {
+                **open_set,
+                "task": "flights",
+                "dataset": FLIGHTS,
+                "columns": models.FLIGHT_COLUMNS,
+            },
+        ),
+        "verses": (
+            JOB,
+            {
+                **open_set,
+                "task": "verses",
+                "dataset": VERSES,
+                "columns": models.VERSE_COLUMNS,
+                "seed": 7,
+            },
+        ),
+        "analyst": (
+            ANALYST,
+            {
+                **risk,
+                "columns": [*keys, *models.RISK_FEATURES],
+                "features": models.RISK_FEATURES,
+            },
+        ),
+        "risk": (JOB, {**risk, "columns": [models.RISK_LABEL, *given], "features": given}),
+    }
+
+
+def _trained(play: Play, name: str) -> dict[str, Any]:
+    return answer_of(_jobs(play)[name])[-1]
 
 
 def _source(play: Play, ref: str) -> dict[str, Any]:
@@ -72,18 +115,10 @@ def _cut(
 
 
 def _flights(play: Play) -> Seen:
-    through = _train(
-        play,
-        JOB,
-        task="flights",
-        dataset=FLIGHTS,
-        purpose="methods-research",
-        columns=models.FLIGHT_COLUMNS,
-        batch_rows=BATCH_ROWS,
-        run="run:demo-flights",
-    )
+    _jobs(play)
     source = _source(play, FLIGHTS)
     direct = models.late_arrivals(_cut(source, models.FLIGHT_COLUMNS, slice(None)))
+    through = _trained(play, "flights")
     _same(through, direct)
     return Seen(
         text=f"{through['rows']:,} flights: accuracy {through['score']:.3f} through the gateway, "
@@ -94,17 +129,7 @@ def _flights(play: Play) -> Seen:
 
 
 def _verses(play: Play) -> Seen:
-    through = _train(
-        play,
-        JOB,
-        task="verses",
-        dataset=VERSES,
-        purpose="methods-research",
-        columns=models.VERSE_COLUMNS,
-        batch_rows=BATCH_ROWS,
-        seed=7,
-        run="run:demo-verses",
-    )
+    through = _trained(play, "verses")
     source = _source(play, VERSES)
     place = {int(verse): row for row, verse in enumerate(source["verse"])}
     order = np.array([place[verse] for verse in through["verses"]])
@@ -126,30 +151,7 @@ def _same(through: dict[str, Any], direct: models.Trained) -> None:
 
 
 def _cost_of_masks(play: Play) -> Seen:
-    wanted = {
-        "task": "risk",
-        "dataset": RAND,
-        "purpose": "health-research",
-        "batch_rows": BATCH_ROWS,
-    }
-    given = [name for name in models.RISK_FEATURES if name not in {"black", "female"}]
-    analyst = _start(
-        play,
-        ANALYST,
-        **wanted,
-        columns=["zper", "year", models.RISK_LABEL, *models.RISK_FEATURES],
-        features=models.RISK_FEATURES,
-        run="run:demo-analyst",
-    )
-    startup = _start(
-        play,
-        JOB,
-        **wanted,
-        columns=[models.RISK_LABEL, *given],
-        features=given,
-        run="run:demo-risk",
-    )
-    full, masked = answer_of(analyst)[-1], answer_of(startup)[-1]
+    full, masked = _trained(play, "analyst"), _trained(play, "risk")
     direct = _direct_auc(play, full["test_keys"])
     expect(abs(full["auc"] - direct) < 1e-12, f"AUC {full['auc']} is not {direct}")  # noqa: PLR2004
     cost = full["auc"] - masked["auc"]

@@ -62,7 +62,7 @@ def _end(play: Play, *, done: bool, kept: bool, seconds: float) -> None:
     if not done:
         play.teller.say(f"[red]The demo failed[/]; the logs are under {home}")
         return
-    play.teller.say(f"All of it in {seconds:.0f} s. Files: {home}; `gateway demo --purge` removes.")
+    play.teller.say(f"All of it in {seconds:.0f} s. `gateway demo --purge` removes {home}")
     if kept:
         play.teller.say(
             f"The server runs on at {play.url}. As the auditor, for example:\n"

@@ -33,7 +33,7 @@ def _init(play: Play) -> Seen:
         if stat.S_IMODE(path.stat().st_mode) & 0o077
     ]
     expect(not loose, f"key files that others can read: {loose}")
-    return Seen(text=f"gateway init: keys (0600) and an empty journal under {play.stage.home}")
+    return Seen(text="gateway init: keys (mode 0600) and an empty journal")
 
 
 def _serve(play: Play) -> Seen:

@@ -54,6 +54,7 @@ class Stage:
         self.data = home / "data"
         self.objects = home / "state" / "dataset-gateway" / "objects"
         self._server: subprocess.Popen[bytes] | None = None
+        self._programs: list[subprocess.Popen[str]] = []
         self._pid_file = home / "server.pid"
 
     def clear(self) -> None:
@@ -127,7 +128,11 @@ class Stage:
         return url
 
     def stop(self) -> None:
-        """Stop the server of this home directory, also one that an earlier demo left running."""
+        """Stop every program and the server, also one that an earlier demo left running."""
+        for program in self._programs:
+            program.kill()
+            program.wait()
+        self._programs.clear()
         pid = self._server.pid if self._server else self._left_running()
         if pid is None:
             return
@@ -153,7 +158,7 @@ class Stage:
     def program(self, person: str, module: str, job: Mapping[str, Any]) -> subprocess.Popen[str]:
         """Start one of the demo's own programs as `person`: a JSON job in, JSON lines out."""
         with (self.home / f"{person}.log").open("ab") as log:
-            return subprocess.Popen(
+            started = subprocess.Popen(
                 [sys.executable, "-m", module, json.dumps(job)],
                 env=self.environment(person),
                 cwd=self.data,
@@ -162,6 +167,8 @@ class Stage:
                 stderr=log,
                 text=True,
             )
+        self._programs.append(started)
+        return started
 
     def shards(self) -> dict[Path, int]:
         """Every stored object with its size, as a storage administrator sees them."""

@@ -89,7 +89,8 @@ class Teller:
 
     def _tell(self, step: Step, seen: Seen, problem: str | None, seconds: float) -> None:
         if self.as_json:
-            line = {"step": step.name, "ok": problem is None, "seconds": seconds, **seen.facts}
+            head = {"step": step.name, "ok": problem is None, "seconds": seconds}
+            line = {**head, "text": seen.text, **seen.facts}
             if problem:
                 line["problem"] = problem
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
