@@ -77,8 +77,14 @@ class GuardedProtocol(HttpToolsProtocol):
         return not self.transport.is_closing()
 
     def write_through(self) -> None:
-        """From now on a write is over only when the kernel has all of it."""
-        self.transport.set_write_buffer_limits(high=0)
+        """From now on a write is over only when the kernel has all of it.
+
+        Under TLS: all but what the transport below holds (at most 64 KiB). asyncio's TLS
+        transport pauses at `size >= high`, so that 0 would pause it empty and for ever; the
+        plain one pauses at `size > high`.
+        """
+        is_tls = self.transport.get_extra_info("sslcontext") is not None
+        self.transport.set_write_buffer_limits(high=1 if is_tls else 0, low=0)
 
     async def handed_over(self) -> None:
         """Wait until the kernel has every byte written so far (or the client is gone)."""
