@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import secrets
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -210,25 +212,26 @@ class Control:
         self.workers_gone.append(worker)
 
 
-class Gateway:
-    """A running worker with its control; usable from tests and as a client's Transport."""
+class Worker:
+    """A running worker process and control's end of it, for one test after the other."""
 
-    def __init__(self, data: Data, **options: Any) -> None:
-        self.control = Control(data)
+    def __init__(self, **options: Any) -> None:
         self._options = options
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+        self.port = 0
         self.is_up = False
-        self.start()
 
-    def start(self) -> None:
-        listening = socket.create_server(("127.0.0.1", getattr(self, "port", 0)))
+    def start(self, control: Control) -> None:
+        """Start the process, on the port it had before if there was one."""
+        listening = socket.create_server(("127.0.0.1", self.port))
         self.port = listening.getsockname()[1]
         page = status_page.create()
         self.status = status_page.StatusWriter(page)
-        self.status.set_policy_epoch(self.control.policy_epoch)
+        self.status.set_policy_epoch(control.policy_epoch)
         self.status.start_heart()
+        self.is_beating = True
         ours, theirs = socket.socketpair()
         launch = Launch(
             module="gateway.delivery.worker",
@@ -240,9 +243,17 @@ class Gateway:
         theirs.close()
         listening.close()
         os.close(page)
-        self.link = self.run(WorkerLink.over(ours, 3, self.control))
-        self.specs: dict[str, LeaseSpec] = {}
+        self.link = self.run(WorkerLink.over(ours, 3, control))
         self.is_up = True
+
+    def serve(self, control: Control) -> None:
+        """Be a worker as new for `control`: the one that runs if nothing was done to it."""
+        if self.is_up and self.is_beating and self.link.is_alive and self.process.poll() is None:
+            self.link._keeper = control
+            self.status.set_policy_epoch(control.policy_epoch)
+            return
+        self.stop()
+        self.start(control)
 
     def run(self, work: Awaitable[T]) -> T:
         async def wrapped() -> T:
@@ -250,27 +261,76 @@ class Gateway:
 
         return asyncio.run_coroutine_threadsafe(wrapped(), self._loop).result(30)
 
-    def kill(self) -> None:
-        """kill -9 of the worker."""
-        self.is_up = False
-        self.process.kill()
-        self.process.wait()
-        self.run(self.link.stop())
-
-    def close(self) -> None:
+    def stop(self) -> None:
         if self.is_up:
+            self.is_up = False
             self.run(self.link.stop())
             self.process.wait(10)
-        self.status.stop_heart()
+            self.status.stop_heart()
+
+    def close(self) -> None:
+        self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+class Gateway:
+    """A worker with a control of its own; usable from tests and as a client's Transport."""
+
+    def __init__(self, data: Data, worker: Worker) -> None:
+        self.control = Control(data)
+        self.worker = worker
+        self.worker.serve(self.control)
+        self.specs: dict[str, LeaseSpec] = {}
+        self.port = worker.port  # what leases name as their data_url
+        self.is_closed = False
+        self._before = self.run(self.link.status())
+
+    @property
+    def link(self) -> WorkerLink:
+        return self.worker.link
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        return self.worker.process
+
+    def run(self, work: Awaitable[T]) -> T:
+        return self.worker.run(work)
+
+    def status(self) -> dict[str, Any]:
+        """Leases and streams now; frames, segments, bytes since this gateway began."""
+        now = self.run(self.link.status())
+        return now | {key: now[key] - self._before[key] for key in ("frames", "segments", "bytes")}
+
+    def start(self) -> None:
+        """The parent puts a new worker in the place of the dead one."""
+        self.worker.start(self.control)
+        self.specs, self._before = {}, self.run(self.link.status())
+
+    def kill(self) -> None:
+        """kill -9 of the worker."""
+        self.worker.process.kill()
+        self.worker.stop()
+
+    def fall_silent(self) -> None:
+        """Control hangs: its heart stops."""
+        self.worker.is_beating = False
+        self.worker.status.stop_heart()
+
+    def close(self) -> None:
+        """Give the worker back without a lease."""
+        self.is_closed = True
+        if self.worker.is_up:
+            with contextlib.suppress(Unavailable):
+                for lease in self.specs:
+                    self.run(self.link.close(lease, NotFound("the test is over")))
 
     def raise_epoch(self, verdict: Callable[[str], int] | None = None) -> None:
         """A policy change, as control publishes it."""
         self.control.policy_epoch += 1
         self.control.verdict = verdict
-        self.status.set_policy_epoch(self.control.policy_epoch)
+        self.worker.status.set_policy_epoch(self.control.policy_epoch)
 
     def revoke(self, lease: str) -> Closed:
         return self.run(self.link.close(lease, LeaseRevoked("the owner withdrew the grant")))
@@ -279,7 +339,7 @@ class Gateway:
     def request(
         self, method: str, path: str, *, json: Any = None, token: str | None = None
     ) -> Answer:
-        if not self.is_up:
+        if self.is_closed or not self.worker.is_up:
             raise Unavailable("no gateway answers")
         if method == "POST" and path == "/v1/leases":
             return Answer(self.open(codec.decode(LeaseRequest, json)))

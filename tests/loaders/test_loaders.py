@@ -15,7 +15,7 @@ from connectors.loaders.launcher import environment_of_training
 from connectors.loaders.numpy import GatewayBatches
 from gateway.client.streaming import GrantedToken, open_dataset
 from gateway.errors import AccessDenied, Conflict, InvalidInput
-from tests.delivery.world import Answer, Gateway, direct_data
+from tests.delivery.world import Answer, Gateway, Worker, direct_data
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Exchanging(Gateway):
 
     denies = False
     seconds = 600
+    tls = None
 
     def exchange(self, details: Mapping[str, Any]) -> Reply:
         self.details = [*getattr(self, "details", []), dict(details)]
@@ -44,9 +45,16 @@ class Exchanging(Gateway):
         return super().request(method, path, json=json, token=token)
 
 
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Exchanging]:
-    gateway = Exchanging(direct_data(tmp_path))
+def gateway(tmp_path: Path, worker: Worker) -> Iterator[Exchanging]:
+    gateway = Exchanging(direct_data(tmp_path), worker)
     yield gateway
     gateway.close()
 
