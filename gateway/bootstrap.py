@@ -22,6 +22,7 @@ from gateway.catalog import snapshot
 from gateway.catalog.restore import restore
 from gateway.config import Settings
 from gateway.crypto.details import DetailSealer
+from gateway.crypto.private_files import replace_private
 from gateway.crypto.signing import load_or_create
 from gateway.crypto.tokens import IdentityKey, ReplayMemory
 from gateway.crypto.vault import SYSTEM_TENANT, KeyVault
@@ -70,7 +71,7 @@ def init(settings: Settings) -> dict[str, str]:
         "me": _identity_key(settings.config_dir / "identity.json", f"{HOME_TENANT}/me"),
     }
     asyncio.run(_first_events(settings, keys))
-    (state / FORMAT_FILE).write_text(FORMAT + "\n", "utf-8")
+    replace_private(state / FORMAT_FILE, f"{FORMAT}\n".encode())  # from now on it is initialised
     return {
         "state": str(state),
         "config": str(settings.config_dir),

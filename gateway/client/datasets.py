@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypedDict, Unpack
 
@@ -14,7 +14,7 @@ import gateway.wire as W
 from gateway.client.records import Dataset, Record, Table
 from gateway.client.transport import segment
 from gateway.domain.dataset import DatasetRef
-from gateway.errors import ConfigError, IntegrityError, InvalidInput
+from gateway.errors import ConfigError, IntegrityError, InvalidInput, NotFound, Unavailable
 from gateway.wire import codec
 
 if TYPE_CHECKING:
@@ -84,20 +84,24 @@ class Datasets:
 
         Raises:
             SourceRefused: a file is not what it claims to be; nothing was registered.
+            Unavailable: the gateway restarted meanwhile; registering again is safe.
         """
         with ExitStack() as stack:
             files = [stack.enter_context(_opened(source)) for source in sources]
             request = _request(dataset, files, card, options)
             registration = self._begin(request, resume)
-            try:
-                self._upload(registration, files, progress)
-            except KeyboardInterrupt as stop:
-                stop.add_note(f"resume with the registration `{registration.id}`")
-                raise
-        operation = self._gateway.post(f"/v1/registrations/{segment(registration.id)}/commit")
+            with _restart_told(dataset):
+                try:
+                    self._upload(registration, files, progress)
+                except KeyboardInterrupt as stop:
+                    stop.add_note(f"resume with the registration `{registration.id}`")
+                    raise
+                path = f"/v1/registrations/{segment(registration.id)}/commit"
+                operation = self._gateway.post(path)
         if not wait:
             return Record(operation, self._gateway)
-        done = self._gateway.finished(operation, progress)
+        with _restart_told(dataset):
+            done = self._gateway.finished(operation, progress)
         return self.show((done.result or {}).get("dataset", dataset))
 
     def _begin(self, request: W.RegistrationRequest, resume: str | None) -> W.Registration:
@@ -136,6 +140,22 @@ class Datasets:
         )
         if codec.decode_reply(W.PartReceipt, reply.json()).sha256 != digest:
             raise IntegrityError("a part arrived with other bytes than it was sent")
+
+
+@contextmanager
+def _restart_told(dataset: str) -> Iterator[None]:
+    """Open registrations and Operations end with the control process: say that, not `not found`.
+
+    Raises:
+        Unavailable: what was there a moment ago is gone.
+    """
+    try:
+        yield
+    except NotFound as cause:
+        raise Unavailable(
+            f"the gateway restarted while `{dataset}` was registered",
+            advice=f"register it again, unless `gateway dataset show {dataset}` has the version",
+        ) from cause
 
 
 class _Source:

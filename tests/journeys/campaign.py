@@ -24,6 +24,7 @@ from tests.journeys.kills import PLAYERS, SHORT_LIVED, Kill
 from tests.journeys.story import Story
 
 ROUND_KILLS = 12  # then the server is stopped and everything is checked from outside
+AGAIN_SHARE = 0.2  # of the kills are followed by a second one
 Say = Callable[[str], None]
 
 
@@ -65,7 +66,7 @@ def play(
             if done.kills >= kills:
                 break
     done.resumed, done.segments = story.ledger.resumed, len(story.ledger.received)
-    done.troubles = Counter(trouble.partition(": ")[0] for trouble in story.ledger.troubles)
+    done.troubles = Counter(story.ledger.troubles)
     return done
 
 
@@ -79,6 +80,7 @@ def targets(rng: random.Random) -> dict[str, Iterator[str]]:
     def victims(step: str) -> Iterator[str]:
         everybody = list(PLAYERS[step])
         rng.shuffle(everybody)
+        everybody.sort(key=lambda kind: kind not in SHORT_LIVED)  # they play in one step only
         yield from everybody
         while True:
             yield rng.choice(PLAYERS[step])
@@ -102,16 +104,21 @@ def _one_dataset(
             continue
         kind = next(plan[step])
         delay = rng.random() ** 2 * (0.4 if kind in SHORT_LIVED else 1.0)
-        with Kill(story.home, kind, delay) as kill:
+        again = rng.random() * 3 if rng.random() < AGAIN_SHARE else None
+        with Kill(story.home, kind, delay, again=again) as kill:
             story.do(step, name)
-        if kill.victim is None:
+        if kill.victim is None:  # too late for a short life: it is the next one's turn
+            plan[step] = itertools.chain([kind], plan[step])
             continue
-        done.kills += 1
+        done.kills += 1 + (kill.second is not None)
         done.by_kind[kind] += 1
+        done.by_kind["control"] += kill.second is not None
         done.by_step[step] += 1
         seconds = time.monotonic() - started
+        twice = "" if kill.second is None else f", control again after {again:4.2f} s"
         say(
-            f"{done.kills:4} {kind:8} in {step:9} after {delay:5.2f} s: well after {seconds:5.1f} s"
+            f"{done.kills:4} {kind:8} in {step:9} after {delay:4.2f} s{twice}: "
+            f"well after {seconds:4.1f} s"
         )
 
 
@@ -131,6 +138,9 @@ def main() -> None:
                     say=lambda line: print(line, flush=True))  # fmt: skip
     finally:
         home.end()
+    for trouble, count in done.troubles.items():
+        print(f"{count:4} × {trouble}")
+    done.troubles.clear()
     print(done)
 
 

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.client import GatewayClient
@@ -80,7 +80,6 @@ class Home:
             config_dir=self.root / "config" / "dataset-gateway",
             runtime_dir=self.root / "run" / "dataset-gateway",
             server=f"http://127.0.0.1:{self.port}",
-            patience_seconds=60,
         )
 
     @property
@@ -102,9 +101,10 @@ class Home:
         assert done.returncode == expect, f"{words} ended with {done.returncode}: {done.stderr}"
         return done.stdout
 
-    def client(self, key_file: Path | None = None) -> GatewayClient:
+    def client(self, key_file: Path | None = None, *, patience_seconds: int = 60) -> GatewayClient:
         """A client of this home's server, as its owner or as whoever has the key."""
-        return GatewayClient(settings=self.settings, key_file=key_file)
+        settings = replace(self.settings, patience_seconds=patience_seconds)
+        return GatewayClient(settings=settings, key_file=key_file)
 
     @property
     def log(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -24,14 +25,16 @@ PLAYERS = {
 class Kill:
     """A context in which one process of `kind` is killed after `delay` seconds.
 
-    Short-lived children are waited for first; `delay` counts from when they appear.
+    Short-lived children are waited for first; `delay` counts from when they appear. `again`:
+    so many seconds later control is killed too, which then is often still recovering.
     """
 
-    def __init__(self, home: Home, kind: str, delay: float) -> None:
-        self._home, self._kind, self._delay = home, kind, delay
+    def __init__(self, home: Home, kind: str, delay: float, *, again: float | None = None) -> None:
+        self._home, self._kind, self._delay, self._again = home, kind, delay, again
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.victim: Process | None = None
+        self.second: Process | None = None
 
     def _run(self) -> None:
         if self._kind in SHORT_LIVED:
@@ -41,6 +44,9 @@ class Kill:
         if self._kind in SHORT_LIVED and self._over.is_set():
             return
         self.victim = self._home.kill(self._kind)
+        if self._again is not None:
+            time.sleep(self._again)
+            self.second = self._home.kill("control")
         if not self._home.is_up:
             self._home.revive()  # as a service manager does; clients wait meanwhile
 

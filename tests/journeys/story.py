@@ -27,6 +27,11 @@ from tests.journeys.home import Home
 ROWS = 24_000
 PURPOSE = "health-research"
 DIRECT, VIEW = ["id", "x"], ["id", "s"]  # fixed width: pages serve it; text: a view is built
+# Many small segments, so that a kill finds a stream between two of them.
+HOW: Any = {
+    "batch_size": 1000, "prefetch_segments": 1, "shuffle": True, "seed": 5,
+    "lanes": 2, "window_blocks": 2,
+}  # fmt: skip
 STEP_SECONDS_MAX = 150.0
 
 
@@ -64,6 +69,7 @@ class Story:
         self.home, self.pace = home, pace
         self.ledger = Ledger()
         self.gateway: GatewayClient = home.client()
+        self._hasty: GatewayClient = home.client(patience_seconds=1)
 
     def do(self, step: str, name: str) -> None:
         """Do one step for dataset `home/NAME`, again and again until it is acknowledged."""
@@ -129,15 +135,18 @@ class Story:
 
     def view(self, name: str) -> None:
         self.read(f"home/{name}", name, VIEW)
+        self.read(f"home/{name}", name, VIEW, self._hasty)
 
-    def read(self, dataset: str, name: str, columns: list[str]) -> None:
+    def read(
+        self, dataset: str, name: str, columns: list[str], gateway: GatewayClient | None = None
+    ) -> None:
         """Stream all of it, resuming after a typed error; every row exactly once."""
         batches: list[pa.RecordBatch] = []
         position: dict[str, Any] | None = None
         deadline = time.monotonic() + STEP_SECONDS_MAX
         while True:
             try:
-                with self._open(dataset, columns, position) as stream:
+                with _open(gateway or self.gateway, dataset, columns, position) as stream:
                     for batch in stream:
                         batches.append(batch)
                         time.sleep(self.pace)
@@ -158,18 +167,6 @@ class Story:
         if time.monotonic() > deadline:
             raise error
         self.home.revive()
-
-    def _open(self, dataset: str, columns: list[str], position: dict[str, Any] | None) -> Any:
-        return self.gateway.stream(
-            dataset,
-            purpose=PURPOSE,
-            columns=columns,
-            position=position,
-            batch_size=1000,
-            output="arrow",
-            prefetch_segments=1,
-            lanes=8,
-        )
 
     def revoke(self, name: str) -> None:
         dataset = f"home/{name}"
@@ -216,3 +213,11 @@ def _position(stop: StreamStopped, batches: list[pa.RecordBatch]) -> dict[str, A
     position: dict[str, Any] = stop.position.to_dict()
     assert position["rows"] == sum(b.num_rows for b in batches)
     return position
+
+
+def _open(
+    gateway: GatewayClient, dataset: str, columns: list[str], position: dict[str, Any] | None
+) -> Any:
+    return gateway.stream(
+        dataset, purpose=PURPOSE, columns=columns, position=position, output="arrow", **HOW
+    )

@@ -11,11 +11,13 @@ import sys
 
 from tests.journeys import campaign
 from tests.journeys.home import Home
+from tests.journeys.kills import PLAYERS
 
 
 def test_killed_processes_lose_nothing_and_release_nothing_unrecorded(home: Home) -> None:
     done = campaign.play(home, kills=20, seed=2, seconds_max=600)
     assert done.kills >= 20, done
+    assert set(done.by_kind) == set().union(*PLAYERS.values()), done
 
 
 def test_a_second_server_is_refused_while_one_runs_and_starts_after_its_death(home: Home) -> None:

@@ -1,0 +1,136 @@
+"""Stopped, frozen, or killed while it is made: a home is whole, or becomes so by trying again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.errors import GatewayError, StreamBroken, Unavailable
+from tests.journeys import audit
+from tests.journeys.home import Home, wait
+from tests.journeys.story import DIRECT, HOW, PURPOSE, Story
+
+ASKED: Any = {"purpose": PURPOSE, "columns": DIRECT, "output": "arrow", **HOW}
+
+
+@pytest.mark.parametrize("seconds", [0.8, 1.4, 2.0])
+def test_an_init_that_was_killed_is_simply_run_again(tmp_path: Path, seconds: float) -> None:
+    home = Home(tmp_path, 0)
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "gateway.cli.main", "init"],
+        env=home.environment,
+        stdout=subprocess.DEVNULL,
+    )
+    time.sleep(seconds)
+    killed.kill()
+    if killed.wait() != 0:  # else it was faster
+        home.run("init")
+    home.run("init", expect=5)
+    home.run("doctor", expect=audit.doctor_code())
+
+
+def test_a_stop_in_the_middle_of_everything_leaves_nobody_and_nothing_half(home: Home) -> None:
+    story = Story(home, pace=0.02)
+    home.start()
+    for step in ("register", "publish", "token"):
+        story.do(step, "a")
+    for number in range(3):  # at different moments of a registration
+        story.gateway.datasets.register(f"home/b{number}", story.file("b"), wait=False)
+        time.sleep(0.5 * number)
+        home.stop()
+        home.start()
+    for listed in story.gateway.datasets.list():
+        assert story.gateway.datasets.show(listed.dataset).rows == story.source("a").num_rows
+    audit.check_served(story)
+    home.stop()
+    audit.check_journal(home, story.ledger)
+    audit.check_objects(home)
+
+
+def test_a_frozen_control_pauses_streams_and_they_go_on_exactly(home: Home) -> None:
+    story = Story(home, pace=0.02)
+    home.start()
+    for step in ("register", "publish"):
+        story.do(step, "a")
+    control = home.find("control")
+    assert control is not None
+    with story.witnessed(), story.gateway.stream("home/a", **ASKED) as stream:
+        batches = [next(stream)]
+        os.kill(control.pid, signal.SIGSTOP)
+        try:
+            time.sleep(1.5)  # the worker notices after one second
+            frozen = len(story.ledger.received)
+            assert frozen < 16
+            time.sleep(0.5)
+            assert len(story.ledger.received) == frozen
+        finally:
+            os.kill(control.pid, signal.SIGCONT)
+        batches += list(stream)
+    ids = sorted(i for batch in batches for i in batch["id"].to_pylist())
+    assert ids == story.source("a")["id"].to_pylist()
+
+
+def test_a_worker_that_keeps_dying_is_replaced_and_revocation_still_holds(home: Home) -> None:
+    story = Story(home, pace=0.02)
+    home.start()
+    for step in ("register", "publish", "token"):
+        story.do(step, "a")
+    for _ in range(3):
+        home.kill("worker")
+        wait(lambda: home.find("worker") is not None, 30, "no new worker")
+    home.revive()
+    story.do("direct", "a")
+    home.kill("worker")
+    story.do("revoke", "a")
+    for grant in story.ledger.grants:
+        with pytest.raises(GatewayError):
+            story.gateway.stream(grant=grant)
+    home.stop()
+
+
+def test_a_registration_that_a_restart_ended_says_so(home: Home) -> None:
+    story = Story(home)
+    home.start()
+
+    def kill_while_sealing() -> None:
+        wait(lambda: home.find("sealer") is not None, 60, "nobody seals")
+        home.kill("control")
+
+    killer = threading.Thread(target=kill_while_sealing)
+    killer.start()
+    with pytest.raises(Unavailable, match="restarted while"):
+        story.gateway.datasets.register("home/a", story.file("a"))
+    killer.join()
+    story.do("register", "a")
+
+
+def test_an_impatient_trainer_gets_the_position_and_resumes_there(home: Home) -> None:
+    story = Story(home)
+    home.start()
+    for step in ("register", "publish"):
+        story.do(step, "a")
+    gateway = home.client(patience_seconds=1)
+    with story.witnessed():
+        with gateway.stream("home/a", **ASKED) as stream:
+            got = [next(stream)]
+            home.kill("parent")
+            home.await_orphans_end()
+            with pytest.raises(StreamBroken) as stopped:
+                got.extend(stream)
+        position = stopped.value.position
+        assert position.rows == sum(batch.num_rows for batch in got)
+        home.start()
+        with gateway.stream("home/a", position=position.to_dict(), **ASKED) as stream:
+            got.extend(stream)
+    ids = sorted(i for batch in got for i in batch["id"].to_pylist())
+    assert ids == story.source("a")["id"].to_pylist()
+    home.stop()
+    audit.check_journal(home, story.ledger)
