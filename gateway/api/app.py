@@ -87,6 +87,7 @@ class Door:
             try:
                 return await self._serve(act, request)
             except GatewayError as error:
+                request.scope["state"]["decision"] = error.decision
                 if error.status >= 500:  # noqa: PLR2004 - the server's own
                     _log_failure(request_id, act, error)
                 return (act.error_response or problem_response)(error, request_id)
@@ -105,7 +106,9 @@ class Door:
 
         # (3) Judge, record, act: the facade. It returns when the record is durable.
         async def run() -> Response:
-            return answer(act, asked, await act.call(self._gateway, asked))
+            reply = await act.call(self._gateway, asked)
+            request.scope["state"]["decision"] = getattr(reply, "decision", None)
+            return answer(act, asked, reply)
 
         # (4) A retry under the same key gets the same answer.
         key = key_of(request) if act.takes_idempotency_key else None
@@ -149,6 +152,7 @@ class Doorframe:
 
         await self._app(scope, receive, framed)
         milliseconds = round((time.monotonic() - begun) * 1000, 1)
+        decision = scope["state"].get("decision")
         log.info(
             "request",
             extra={
@@ -156,6 +160,7 @@ class Doorframe:
                 "act": scope["state"].get("act"),
                 "status": status,
                 "milliseconds": milliseconds,
+                **({"decision": decision} if isinstance(decision, str) else {}),
             },
         )
 

@@ -164,7 +164,6 @@ def _take_over(house: House, handover: socket.socket, data_urls: list[str]) -> N
     """A replaced worker or lineage process: its link arrives as a descriptor."""
     role, fds, _, _ = socket.recv_fds(handover, 64, 1)
     if not fds:
-        asyncio.get_running_loop().remove_reader(handover)
         return
     asyncio.get_running_loop().create_task(
         _attach(house, role.decode(), socket.socket(fileno=fds[0]), data_urls)

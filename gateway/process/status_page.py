@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import tempfile
 import threading
 import time
 
@@ -21,7 +22,11 @@ HEARTBEAT_STALE_SECONDS = 1.0
 
 def create() -> int:
     """Return the file descriptor of a new zeroed page (anonymous; dies with its users)."""
-    fd = os.memfd_create("gateway-status", os.MFD_CLOEXEC)
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("gateway-status", os.MFD_CLOEXEC)
+    else:  # macOS: an unlinked file does the same
+        fd, path = tempfile.mkstemp()
+        os.unlink(path)  # noqa: PTH108 - beside mkstemp
     os.ftruncate(fd, _BYTES)
     return fd
 

@@ -79,7 +79,7 @@ class _Tree:
         """Start control with every link, then those at the other ends."""
         links = {role: socket.socketpair() for role in self._roles()}
         ours, theirs = socket.socketpair()
-        handover, control_handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        handover, control_handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.channel, self.handover = Channel(ours), handover
         launch = Launch(
             module=CONTROL,
