@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 from typing import Any, NoReturn
 
@@ -91,8 +92,7 @@ async def _serve(
     parent = await AsyncChannel.over(channel.socket)
     await asyncio.gather(server.listening.wait(), admin.listening.wait())
     await parent.send("ready")
-    with contextlib.suppress(ChannelClosed):
-        await parent.receive()  # "stop", or the end of our parent
+    await _until_stopped(parent)
     server.should_exit = admin.should_exit = True
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(serving, 5)
@@ -101,6 +101,14 @@ async def _serve(
         task.cancel()
     await bootstrap.close(house)
     _leave()
+
+
+async def _until_stopped(parent: AsyncChannel) -> None:
+    """Wait for `stop`, for the end of our parent, or for SIGTERM: a service's stop tells all."""
+    told = asyncio.ensure_future(parent.receive())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.cancel)
+    with contextlib.suppress(ChannelClosed, asyncio.CancelledError):
+        await told
 
 
 async def _keep_house(house: House) -> None:

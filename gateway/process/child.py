@@ -7,6 +7,7 @@ import importlib.abc
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -31,6 +32,7 @@ class WithoutPandas(importlib.abc.MetaPathFinder):
 
 def main() -> int:
     """Confine this process, then hand it to its module's `main(channel, options)`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; our end comes from it
     spec = json.loads(sys.argv[1])
     limits = spec["confinement"]
     limits["read_paths"] = tuple(limits["read_paths"])

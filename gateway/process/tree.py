@@ -232,7 +232,8 @@ def serve(settings: Settings, announce: Announce) -> int:
     Args:
         settings: checked by bootstrap before (safe bind, key files).
         announce: called with `{"url", "admin_url", "data_urls", "pid", …}` once it serves, and
-            with `{"restarted": reason}` when the tree was started anew.
+            with `{"restarted": reason}` when the tree was started anew, `{"stopped": reason}`
+            when that did not help.
 
     Returns:
         The exit code: 0 after a signal, 1 when control kept dying.
@@ -247,6 +248,7 @@ def serve(settings: Settings, announce: Announce) -> int:
         while True:
             lives = [t for t in lives if time.monotonic() - t < RESTART_WINDOW_SECONDS]
             if len(lives) > RESTARTS_MAX:
+                announce({"stopped": f"control died {len(lives)} times within a minute"})
                 return 1
             lives.append(time.monotonic())
             tree = _Tree(settings, listeners, lock.members)

@@ -128,11 +128,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--seconds", type=float, default=7200.0)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--root", type=Path, help="keep the home here")
     asked = parser.parse_args()
     root = asked.root or Path(tempfile.mkdtemp(prefix="gateway-campaign-"))
     print(f"seed {asked.seed}, home {root}", flush=True)
-    home = Home.make(root)
+    home = Home.make(root, workers=asked.workers)
     try:
         done = play(home, kills=asked.kills, seed=asked.seed, seconds_max=asked.seconds,
                     say=lambda line: print(line, flush=True))  # fmt: skip

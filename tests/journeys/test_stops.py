@@ -134,3 +134,31 @@ def test_an_impatient_trainer_gets_the_position_and_resumes_there(home: Home) ->
     assert ids == story.source("a")["id"].to_pylist()
     home.stop()
     audit.check_journal(home, story.ledger)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_is_an_orderly_stop(home: Home, number: signal.Signals) -> None:
+    home.start()  # Ctrl-C in a terminal, and a service manager, tell every process at once
+    home.log.write_text("")
+    snapshots = home.settings.state_dir / "snapshots"
+    for snapshot in snapshots.iterdir():
+        snapshot.unlink()
+    assert home.parent is not None
+    os.killpg(home.parent.pid, number)
+    assert home.parent.wait(30) == 0
+    home.await_orphans_end()
+    assert "Traceback" not in home.log.read_text()
+    assert list(snapshots.iterdir()), "control had no time to save"
+
+
+def test_a_control_that_keeps_dying_ends_the_server_with_a_word(home: Home) -> None:
+    home.start()
+    for _ in range(4):
+        wait(lambda: home.find("control") is not None or not home.is_up, 60, "no control")
+        home.kill("control")
+    assert home.parent is not None
+    assert home.parent.wait(30) == 1
+    assert "control died" in home.log.read_text()
+    home.await_orphans_end()
+    home.start()
+    home.stop()
