@@ -87,10 +87,22 @@ def _grant(state: State, event: Event) -> None:
         run=f.get("run"),
         granted_at=event.time_us // 1_000_000,
         expires_at=f["expires_at"],
+        parent=f.get("parent"),
     )
+    _check_parent(state, grant)
     state.grants[grant_id] = grant
     if grant.run is not None:
         _join_run(state, grant, event)
+
+
+def _check_parent(state: State, grant: Grant) -> None:
+    if grant.parent is None:
+        return
+    parent = _living_grant(state, grant.parent)
+    if parent.subject != grant.subject or not grant.plan.is_within(parent.plan):
+        raise InvalidInput("a Grant is cut from one of the same subject, and never wider")
+    if grant.expires_at > parent.expires_at:
+        raise InvalidInput("a Grant does not outlive the one it is cut from")
 
 
 def _plan(event: Event) -> Plan:
@@ -227,11 +239,13 @@ def lease_closed(state: State, event: Event) -> None:
 
 
 def _charge(state: State, lease: LeaseState, rows: int, size: int) -> None:
+    """Charge (or give back) to the lease's Grant and every Grant that it is cut from."""
     grant = state.grants.get(lease.grant)
-    if grant is not None and (rows or size):
+    while grant is not None and (rows or size):
         state.grants[grant.id] = replace(
             grant, rows_charged=grant.rows_charged + rows, bytes_charged=grant.bytes_charged + size
         )
+        grant = state.grants.get(grant.parent or "")
 
 
 def segment_intent(state: State, event: Event) -> None:

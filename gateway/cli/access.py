@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -83,6 +84,10 @@ def print_decision(schema: str, decision: Mapping[str, Any], *, as_json: bool) -
 def request(
     dataset: Annotated[str | None, typer.Argument()] = None,
     grant: Annotated[str | None, typer.Option("--grant", help="a Grant that stands")] = None,
+    parent: Annotated[
+        Path | None,
+        typer.Option("--parent", metavar="FILE", help="cut a narrower Grant from this token's"),
+    ] = None,
     purpose: f.Purpose = None,
     columns: f.Columns = None,
     column: f.Column = None,
@@ -100,7 +105,8 @@ def request(
     """Get a Grant and prove it with a token; exit code 3 when denied.
 
     The token itself is bound to a key that ends with this command. What stays is the Grant:
-    jobs of the same identity get their own tokens for it until it expires.
+    jobs of the same identity get their own tokens for it until it expires. FILE is what
+    `token request --json` printed for a wider one, or holds just its `grant_…` id.
     """
     wanted: dict[str, Any] = {
         "action": action,
@@ -113,7 +119,9 @@ def request(
         "max_epochs": max_epochs,
         "run": run,
     }
-    token = f.client(server, key_file).tokens.request(dataset, grant=grant, **wanted)
+    token = f.client(server, key_file).tokens.request(
+        dataset, grant=grant, parent=_grant_in(parent) if parent else None, **wanted
+    )
     shown = {k: v for k, v in token.to_dict().items() if k not in _UNSHOWN}
     if as_json:
         print_record("token.request", shown, as_json=True)
@@ -255,3 +263,16 @@ def _write_arrow(batches: Iterable[Any], out: Path | None) -> int:
             writer.write_batch(batch)
             count += batch.num_rows
     return count
+
+
+def _grant_in(file: Path) -> str:
+    """The id of the Grant that a file from `token request --json` is about."""
+    try:
+        found = re.search(r"\bgrant_[a-z2-7]{26}\b", file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as cause:
+        raise InvalidInput(f"`{file}` cannot be read") from cause
+    if found is None:
+        raise InvalidInput(
+            f"`{file}` names no grant", advice="write it with `gateway token request … --json`"
+        )
+    return str(found[0])

@@ -63,17 +63,26 @@ class Tokens:
         self._gateway = gateway
 
     def request(
-        self, dataset: str | None = None, *, grant: str | None = None, **ask: Unpack[Ask]
+        self,
+        dataset: str | None = None,
+        *,
+        grant: str | None = None,
+        parent: str | None = None,
+        **ask: Unpack[Ask],
     ) -> Token:
-        """Get a token for a dataset, or for a Grant that stands.
+        """Get a token for a dataset, for a Grant that stands, or for a part of one (`parent`).
 
         Raises:
             AccessDenied: with the reason and, where the rule permits it, what would have to
                 change.
         """
-        if (dataset is None) == (grant is None):
-            raise InvalidInput("name either a dataset or a grant")
-        return Token.of(self._gateway.transport.exchange(detail_of(dataset, grant, ask)))
+        if sum(name is not None for name in (dataset, grant, parent)) != 1:
+            raise InvalidInput("name either a dataset, a grant or a parent")
+        detail = detail_of(dataset, grant, ask)
+        if parent is not None:
+            del detail["dataset"]
+            detail["parent"] = parent
+        return Token.of(self._gateway.transport.exchange(detail))
 
 
 def detail_of(dataset: str | None, grant: str | None, ask: Mapping[str, Any]) -> dict[str, Any]:

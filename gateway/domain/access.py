@@ -153,6 +153,18 @@ class Plan:
             "row_filter": self.row_filter,
         }
 
+    def is_within(self, other: Plan) -> bool:
+        """Whether this releases no cell, and permits nothing, that `other` does not."""
+        wider = {column.field_id: column for column in other.columns}
+        return (
+            (self.dataset, self.row_filter) == (other.dataset, other.row_filter)
+            and (self.purpose, self.action) == (other.purpose, other.action)
+            and other.split in (None, self.split)
+            and all(wider.get(column.field_id) == column for column in self.columns)
+            and self.limits.least(other.limits) == self.limits
+            and set(self.obligations) >= set(other.obligations)
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON shape, as journalled and returned to the caller."""
         return {

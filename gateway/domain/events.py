@@ -149,6 +149,7 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "columns": f.list_of(f.COUNT),
         "masks": f.map_of(f.FIELD_KEY, f.WORD),
         "grant": f.GRANT | None,
+        "parent": f.GRANT | None,  # the wider Grant that this one is cut from
         "run": f.WORD | None,
         "expires_at": f.COUNT | None,  # Unix seconds; with a grant only, and then needed
         "limits": f.map_of(_LIMIT, f.COUNT) | None,

@@ -25,6 +25,7 @@ class Grant:
     run: str | None
     granted_at: int  # Unix seconds
     expires_at: int
+    parent: str | None = None  # the wider Grant it is cut from; ends with it, and charges it too
     revoked: bool = False
     rows_charged: int = 0  # intents less refunds; the budget of max_rows
     bytes_charged: int = 0

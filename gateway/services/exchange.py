@@ -18,8 +18,7 @@ from gateway.domain.access import Limits, Subject
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import InvalidInput, NotAuthenticated, NotFound
-from gateway.services import request_access, shapes
-from gateway.services.grants import require_live
+from gateway.services import down_scope, request_access, shapes
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.wire import codec
@@ -119,17 +118,18 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
     caller = Caller(subject=subject, jti=claims.jti, grant=claims.grant, thumbprint=thumbprint)
     details = parse_details(form.get("authorization_details", ""))
     if details.grant is not None:
-        grant = _own_grant(house, subject, details.grant)
+        grant = down_scope.own_grant(house, subject, details.grant)
     else:
         _, grant = await request_access.request_grant(house, caller, _ask(details))
     return await _issue(house, subject, thumbprint, grant)
 
 
 def _ask(details: W.AuthorizationDetail) -> Ask:
-    if details.dataset is None or len(details.actions) != 1:
-        raise InvalidInput("a dataset_access detail names one dataset and one action")
+    if len(details.actions) != 1:
+        raise InvalidInput("a dataset_access detail names one action")
     return Ask(
-        dataset=details.dataset,
+        dataset=details.dataset or "",
+        parent=details.parent,
         action=details.actions[0],
         purpose=details.purpose,
         columns=details.columns,
@@ -141,17 +141,6 @@ def _ask(details: W.AuthorizationDetail) -> Ask:
         ),
         run=details.run,
     )
-
-
-def _own_grant(house: House, subject: Subject, grant_id: str) -> Grant:
-    try:
-        grant = house.catalog.grant(grant_id)
-    except NotFound:
-        grant = None
-    if grant is None or grant.subject != subject.id:
-        raise NotFound(f"no grant `{grant_id[:80]}` of yours")
-    require_live(grant, house.now())
-    return grant
 
 
 async def _issue(

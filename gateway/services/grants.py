@@ -10,7 +10,7 @@ from gateway.catalog.records import DecisionRecord
 from gateway.domain.access import AccessRequest, Plan, Subject
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.lease import Grant
-from gateway.errors import LeaseExpired, LeaseRevoked, NotFound
+from gateway.errors import NotFound
 from gateway.services import shapes
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize, qualified_run, resource_of
@@ -41,14 +41,6 @@ async def show(house: House, caller: Caller, grant_id: str) -> Grant:
     if grant is None or not _concerns(caller, grant):
         raise NotFound(f"no grant `{grant_id[:80]}` that you may see")
     return grant
-
-
-def require_live(grant: Grant, now: float) -> None:
-    """Raise LeaseRevoked or LeaseExpired unless the Grant stands at Unix second `now`."""
-    if grant.revoked:
-        raise LeaseRevoked("the owner revoked this grant")
-    if grant.expires_at <= now:
-        raise LeaseExpired("the grant ran out")
 
 
 def _run(caller: Caller, filters: Mapping[str, str]) -> str | None:

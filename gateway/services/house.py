@@ -22,6 +22,7 @@ from gateway.crypto.tokens import ReplayMemory
 from gateway.crypto.vault import KeyVault
 from gateway.domain.events import EventDraft
 from gateway.domain.ids import new_id
+from gateway.domain.lease import Grant
 from gateway.errors import NotFound
 from gateway.journal.journal import Journal
 from gateway.lineage.link import LineageLink
@@ -112,6 +113,13 @@ class House:
     def boot(self) -> str:
         """Random, new at every start; part of every signed segment request."""
         return self.journal.boot
+
+    def lineage_of(self, grant: Grant) -> list[Grant]:
+        """The Grant and every one it is cut from, the widest last."""
+        found = [grant]
+        while found[-1].parent is not None:
+            found.append(self.catalog.grant(found[-1].parent))
+        return found
 
     def id(self, prefix: str) -> str:
         """A new random id, such as `dec_…`."""

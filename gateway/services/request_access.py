@@ -26,8 +26,13 @@ from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.domain.purpose import parse_purpose
-from gateway.errors import AccessDenied, InvalidInput, NotFound, Unavailable
-from gateway.services import refusals
+from gateway.errors import (
+    AccessDenied,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+)
+from gateway.services import down_scope, refusals
 from gateway.services.house import House
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
@@ -57,6 +62,7 @@ class Ask:
     split: str | None = None
     limits: Limits = field(default_factory=Limits)
     run: str | None = None
+    parent: str | None = None  # a Grant of one's own, to get a narrower one
 
 
 def qualified_run(tenant: str, run: str | None) -> str | None:
@@ -218,28 +224,42 @@ async def request_grant(house: House, caller: Caller, ask: Ask) -> tuple[Decisio
         AccessDenied: with the reasons the caller may read, after the denial is durable.
         NotFound: the caller may not see the dataset.
     """
-    request, resource = await request_of(house, caller, ask)
+    parent = (
+        down_scope.own_grant(house, caller.subject, ask.parent) if ask.parent is not None else None
+    )
+    request, resource = await request_of(
+        house, caller, down_scope.cut(ask, parent) if parent else ask
+    )
     decision = decide(house, request, resource)
+    if parent is not None and decision.is_allowed:
+        decision = down_scope.narrowed(decision, parent)
     if not decision.is_allowed:
         await record(house, request, decision)
         if not is_visible(house, caller.subject, resource):
             raise unseen(ask.dataset)
         decision.require()
-    shared = _same_grant(house, request, decision)
+    shared = _same_grant(house, request, decision, ask.parent)
     if shared is not None:
         return dataclasses.replace(decision, id=shared.decision, plan=shared.plan), shared
     grant_id = house.id("grant_")
-    await record(house, request, decision, grant_id=grant_id)
+    await record(house, request, decision, grant_id=grant_id, parent=ask.parent)
     return decision, house.catalog.grant(grant_id)
 
 
-def _same_grant(house: House, request: AccessRequest, decision: Decision) -> Grant | None:
+def _same_grant(
+    house: House, request: AccessRequest, decision: Decision, parent: str | None
+) -> Grant | None:
     if request.run is None or decision.plan is None:
         return None
     for grant in house.catalog.grants(run=request.run, subject=request.subject.id):
         same = grant.plan.cells() == decision.plan.cells()
         alive = not grant.revoked and grant.expires_at > house.now()
-        if same and alive and grant.plan.purpose == decision.plan.purpose:
+        if (
+            same
+            and alive
+            and grant.parent == parent
+            and grant.plan.purpose == decision.plan.purpose
+        ):
             return grant
     return None
 
@@ -250,10 +270,14 @@ async def record(
     decision: Decision,
     *,
     grant_id: str | None = None,
+    parent: str | None = None,
     is_question: bool = False,
 ) -> None:
     """(4) Record a Decision durably; with `grant_id` the event is the Grant."""
-    await house.recorded(_draft(house, request, decision, grant_id, is_question=is_question))
+    draft = _draft(house, request, decision, grant_id, is_question=is_question)
+    if parent is not None:
+        draft = dataclasses.replace(draft, facts={**draft.facts, "parent": parent})
+    await house.recorded(draft)
 
 
 def _draft(

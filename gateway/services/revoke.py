@@ -93,9 +93,21 @@ def _select(house: House, caller: Caller, selector: Selector) -> list[Grant]:
         and selector.tenant in (None, grant.subject_tenant)
         and (ref is None or _covers(ref, grant.plan.dataset))
     ]
+    chosen += _cut_from(house, {grant.id for grant in chosen})
     if not chosen:
         raise NotFound("no such grant that you may revoke", advice="`gateway grant list`")
     return chosen
+
+
+def _cut_from(house: House, parents: set[str]) -> list[Grant]:
+    """Living Grants that were cut from these, however deep: they end with their parents."""
+    return [
+        grant
+        for grant in house.catalog.grants()
+        if not grant.revoked
+        and grant.id not in parents
+        and any(link.id in parents for link in house.lineage_of(grant))
+    ]
 
 
 def _may_touch(caller: Caller, grant: Grant) -> bool:

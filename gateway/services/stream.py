@@ -31,8 +31,7 @@ from gateway.errors import (
     NotFound,
     PlanChanged,
 )
-from gateway.services import request_access, shapes
-from gateway.services.grants import require_live
+from gateway.services import down_scope, request_access, shapes
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 from gateway.services.sources import Geometry, direct_source, is_direct, view_source
@@ -101,11 +100,7 @@ def _grant_of(house: House, caller: Caller) -> Grant:
     """(1)."""
     if caller.grant is None:
         raise AccessDenied("this token opens no stream", advice="ask for a dataset token")
-    grant = house.catalog.grant(caller.grant)
-    if grant.subject != caller.subject.id:
-        raise AccessDenied("the grant is another subject's")
-    require_live(grant, house.now())
-    return grant
+    return down_scope.own_grant(house, caller.subject, caller.grant)
 
 
 async def _judge(house: House, grant: Grant) -> None:

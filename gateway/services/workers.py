@@ -131,14 +131,19 @@ class Workers:
 
     def _require_alive(self, lease: Lease, grant: Grant) -> None:
         now = self.house.now()
-        if grant.revoked:
+        chain = self.house.lineage_of(grant)
+        if any(link.revoked for link in chain):
             raise LeaseRevoked("the owner revoked the grant of this stream")
-        if min(lease.expires_at, grant.expires_at) <= now:
+        if min(lease.expires_at, *(link.expires_at for link in chain)) <= now:
             raise LeaseExpired("the lease or its grant ran out")
         if lease.policy_epoch != self.house.catalog.policy_epoch:
             self.judge_again(self.house, lease)
 
     def _require_budget(self, grant: Grant, rows: int, size: int) -> None:
+        for link in self.house.lineage_of(grant):
+            self._require_within(link, rows, size)
+
+    def _require_within(self, grant: Grant, rows: int, size: int) -> None:
         limits = grant.plan.limits
         over = (
             limits.max_rows is not None and grant.rows_charged + rows > limits.max_rows,

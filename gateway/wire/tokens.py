@@ -31,12 +31,15 @@ class AuthorizationDetail:
     max_epochs: int | None = None
     run: str | None = None
     grant: str | None = None
+    parent: str | None = None  # a Grant of one's own: what is asked becomes a narrower one
 
     def __post_init__(self) -> None:
         if self.type != DETAIL_TYPE:
             raise InvalidInput(f"`{self.type[:40]}` is not a type of authorization details")
-        if (self.dataset is None) == (self.grant is None):
-            raise InvalidInput("authorization details name either a `dataset` or a `grant`")
+        if sum(name is not None for name in (self.dataset, self.grant, self.parent)) != 1:
+            raise InvalidInput(
+                "authorization details name either a `dataset`, a `grant` or a `parent`"
+            )
         if len(self.actions) != 1:
             raise InvalidInput("authorization details name exactly one action")
 

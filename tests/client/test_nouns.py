@@ -21,7 +21,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(
     client = login("startup/ml")
     with pytest.raises(InvalidInput, match="list of names"):
         client.access.check("clinic/icu", columns="age")
-    with pytest.raises(InvalidInput, match="either a dataset or a grant"):
+    with pytest.raises(InvalidInput, match="either a dataset, a grant or a parent"):
         client.tokens.request()
     with pytest.raises(InvalidInput, match="not a field"):
         client.access.check("clinic/icu", colour="red")  # type: ignore[call-arg]

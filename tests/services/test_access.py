@@ -23,7 +23,7 @@ from gateway.errors import (
 )
 from gateway.services import (
     describe,
-    exchange,
+    down_scope,
     publish,
     refusals,
     request_access,
@@ -188,14 +188,14 @@ def test_the_owner_takes_back_and_the_epoch_rises(shared: House) -> None:
 def test_a_revoked_or_expired_grant_gives_no_token(shared: House) -> None:
     _, grant = run(request_access.request_grant(shared, TRAINER, ASK))
     subject = TRAINER.subject
-    assert exchange._own_grant(shared, subject, grant.id).id == grant.id
+    assert down_scope.own_grant(shared, subject, grant.id).id == grant.id
     shared.now = lambda: grant.expires_at
     with pytest.raises(LeaseExpired):
-        exchange._own_grant(shared, subject, grant.id)
+        down_scope.own_grant(shared, subject, grant.id)
     shared.now = time.time
     run(revoke.revoke(shared, OWNER, Selector(grant=grant.id), "contract ended"))
     with pytest.raises(LeaseRevoked):
-        exchange._own_grant(shared, subject, grant.id)
+        down_scope.own_grant(shared, subject, grant.id)
 
 
 def test_only_operators_add_tenants(shared: House) -> None:

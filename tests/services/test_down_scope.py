@@ -1,0 +1,76 @@
+"""A narrower Grant cut from one's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.domain.access import Limits
+from gateway.domain.lease import Grant
+from gateway.errors import AccessDenied, LeaseRevoked, NotFound
+from gateway.services import request_access, revoke
+from gateway.services.house import House
+from gateway.services.request_access import Ask
+from gateway.services.revoke import Selector
+from tests.services.simulator import caller
+from tests.services.test_access import ASK, OWNER, TRAINER, run, shared
+
+__all__ = ["shared"]
+
+
+def grant_of(house: House, ask: Ask) -> Grant:
+    grant: Grant = run(request_access.request_grant(house, TRAINER, ask))[1]
+    return grant
+
+
+def narrower(parent: Grant, **wanted: object) -> Ask:
+    return Ask(dataset="", parent=parent.id, **wanted)  # type: ignore[arg-type]
+
+
+def test_a_part_of_anothers_grant_cannot_be_had(shared: House) -> None:
+    parent = grant_of(shared, ASK)
+    other = caller("startup", "someone", "trainer")
+    with pytest.raises(NotFound):
+        run(request_access.request_grant(shared, other, narrower(parent)))
+
+
+def test_what_the_parent_does_not_have_is_denied_though_the_rules_allow_it(shared: House) -> None:
+    parent = grant_of(shared, Ask(dataset="clinic/icu", purpose="health-research", columns=("hr",)))
+    with pytest.raises(AccessDenied, match="not within the grant") as caught:
+        run(request_access.request_grant(shared, TRAINER, narrower(parent, columns=("age", "hr"))))
+    assert caught.value.decision is not None
+    assert shared.catalog.decision(caught.value.decision).effect == "deny"
+
+
+def test_another_purpose_is_denied(shared: House) -> None:
+    parent = grant_of(shared, ASK)
+    with pytest.raises(AccessDenied):
+        run(request_access.request_grant(shared, TRAINER, narrower(parent, purpose="marketing")))
+
+
+def test_a_child_has_fewer_columns_and_no_larger_limits(shared: House) -> None:
+    limited = Ask(dataset="clinic/icu", purpose="health-research", limits=Limits(max_rows=100))
+    parent = grant_of(shared, limited)
+    child = grant_of(shared, narrower(parent, columns=("hr",), limits=Limits(max_rows=500)))
+    assert child.parent == parent.id
+    assert child.plan.names == ("hr",)
+    assert child.plan.limits.max_rows == 100
+    assert child.expires_at <= parent.expires_at
+    assert child.plan.is_within(parent.plan)
+    assert not parent.plan.is_within(child.plan)
+
+
+def test_revoking_the_parent_ends_children_and_their_children(shared: House) -> None:
+    parent = grant_of(shared, ASK)
+    child = grant_of(shared, narrower(parent, columns=("hr",)))
+    grandchild = grant_of(shared, narrower(child))
+    done = run(revoke.revoke(shared, OWNER, Selector(grant=parent.id), "over"))
+    assert set(done.grants) == {parent.id, child.id, grandchild.id}
+    with pytest.raises(LeaseRevoked):
+        run(request_access.request_grant(shared, TRAINER, narrower(child)))
+
+
+def test_revoking_the_child_leaves_the_parent(shared: House) -> None:
+    parent = grant_of(shared, ASK)
+    child = grant_of(shared, narrower(parent, columns=("hr",)))
+    run(revoke.revoke(shared, OWNER, Selector(grant=child.id), "over"))
+    assert not shared.catalog.grant(parent.id).revoked
