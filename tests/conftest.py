@@ -1,11 +1,30 @@
-"""Settings of all tests."""
+"""Settings of all tests: how long they look for what is wrong."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Machines that run the tests may be busy: time says nothing about whether a property holds.
-settings.register_profile(
-    "house", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("house")
+for name, examples in {"house": 100, "long": 2000}.items():
+    settings.register_profile(
+        name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long` looks longer; CI does without."""
+    parser.addoption("--long", action="store_true", help="long campaigns, many more examples")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the profile before any property is collected."""
+    settings.load_profile("long" if config.getoption("--long") else "house")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `slow`, unless `--long` is given."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="only with --long"))

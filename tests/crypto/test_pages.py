@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.crypto.pages import (
@@ -265,7 +265,6 @@ def test_a_frame_beyond_the_count_is_refused(number: int, count: int) -> None:
         open_frame(KEY, bytes(64), **{**PLACE, "number": number, "count": count})
 
 
-@settings(max_examples=50)
 @given(st.binary(max_size=64), st.data())
 def test_any_flipped_bit_of_a_frame_is_noticed(plaintext: bytes, data: st.DataObject) -> None:
     frame = bytearray(seal_frame(KEY, plaintext, **PLACE))

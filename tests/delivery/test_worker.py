@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.client.batches import Opener
@@ -306,7 +306,6 @@ def test_a_segment_of_another_lease_or_place_is_refused(
         verify(memoryview(renamed), 0, two)
 
 
-@settings(max_examples=100)
 @given(
     what=st.sampled_from(["flip", "cut", "add", "drop"]),
     where=st.floats(0, 1, exclude_max=True),

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.events import (
@@ -150,7 +150,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100)
 @given(VALUES)
 def test_two_writers_of_canonical_bytes_agree(value: Any) -> None:
     assert orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == canonical(value)

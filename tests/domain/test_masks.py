@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.masks import (
@@ -88,7 +88,6 @@ def test_the_strictest_mask_is_known(masks: list[str | None], expected: str | No
     assert strictest(masks) == expected
 
 
-@settings(max_examples=100, deadline=None)
 @given(MASKS, MASKS, MASKS)
 def test_strictness_is_a_lattice(a: str | None, b: str | None, c: str | None) -> None:
     assert strictest([a, b]) == strictest([b, a])

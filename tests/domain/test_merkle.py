@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.merkle import (
@@ -108,7 +108,6 @@ def test_questions_beyond_the_tree_are_refused() -> None:
             ask()
 
 
-@settings(max_examples=80)
 @given(st.integers(1, 200), st.data())
 def test_proofs_hold_between_any_two_sizes(size: int, data: st.DataObject) -> None:
     tree = grown(size)
@@ -119,7 +118,6 @@ def test_proofs_hold_between_any_two_sizes(size: int, data: st.DataObject) -> No
     verify_consistency(first, size, proof, (tree.root(first), tree.root(size)))
 
 
-@settings(max_examples=80)
 @given(st.integers(2, 100), st.data())
 def test_any_flipped_bit_of_a_proof_is_noticed(size: int, data: st.DataObject) -> None:
     tree = grown(size)
@@ -134,7 +132,6 @@ def test_any_flipped_bit_of_a_proof_is_noticed(size: int, data: st.DataObject) -
         verify_inclusion(tree.leaf(index), index, size, proof, tree.root())
 
 
-@settings(max_examples=50)
 @given(st.integers(0, 150), st.integers(0, 150))
 def test_a_frontier_resumes_where_it_was_saved(first: int, more: int) -> None:
     tree = grown(first + more)
@@ -148,7 +145,6 @@ def test_a_frontier_resumes_where_it_was_saved(first: int, more: int) -> None:
     assert resumed.root() == tree.root()
 
 
-@settings(max_examples=50)
 @given(st.integers(1, 70), st.data())
 def test_a_replaced_leaf_gives_the_tree_that_had_it_from_the_start(
     size: int, data: st.DataObject
@@ -161,7 +157,6 @@ def test_a_replaced_leaf_gives_the_tree_that_had_it_from_the_start(
     assert tree.root() == other.root()
 
 
-@settings(max_examples=50)
 @given(st.integers(0, 70), st.data())
 def test_a_truncated_tree_grows_on_as_if_the_tail_had_never_been(
     size: int, data: st.DataObject

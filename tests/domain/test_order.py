@@ -145,7 +145,7 @@ def test_each_position_takes_one_row_of_one_lane(lane_rows: list[int]) -> None:
     assert before == lane_rows
 
 
-@settings(max_examples=100)
+@settings(max_examples=settings.default.max_examples // 3)
 @given(lanes_of_rows, st.data())
 def test_every_row_comes_exactly_once_for_any_world_and_any_kill(
     lane_rows: list[int], data: st.DataObject

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.access import digest_of
@@ -202,7 +202,6 @@ def truth(tree: Filter, row: dict[str, Any]) -> bool | None:
     ]
 
 
-@settings(max_examples=100, deadline=None)
 @given(TREES, ROWS)
 def test_normal_form_and_text_keep_the_meaning(tree: Filter, row: dict[str, Any]) -> None:
     normal = normal_form(tree)
@@ -212,7 +211,6 @@ def test_normal_form_and_text_keep_the_meaning(tree: Filter, row: dict[str, Any]
         assert parse(text_of(normal)) == normal
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=50))
 def test_whatever_the_text_only_invalid_input_comes_out(text: str) -> None:
     try:

@@ -189,7 +189,8 @@ def test_an_unknown_kind_is_kept_as_an_event(tmp_path: Path, history: History) -
 
 
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=settings.default.max_examples // 12,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(cuts=st.lists(st.integers(0, 18), max_size=6), reopen=st.booleans())
 def test_batches_and_restarts_never_change_the_rows(

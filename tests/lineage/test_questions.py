@@ -254,7 +254,7 @@ _STEP = st.tuples(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=settings.default.max_examples // 10)
 @given(steps=st.lists(_STEP, min_size=1, max_size=25))
 def test_generated_histories_have_the_known_answers(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str, int]]

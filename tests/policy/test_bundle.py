@@ -6,7 +6,7 @@ import string
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.errors import PolicyError
@@ -306,7 +306,6 @@ ALPHABET = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(ALPHABET, max_size=60).map("".join))
 @example("- [\n- ]")
 @example("? ? ?")

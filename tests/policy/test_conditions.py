@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import PolicyError
@@ -176,7 +176,6 @@ def _reference(text: str, values: dict[str, Any]) -> bool | None:
         return None
 
 
-@settings(max_examples=100, deadline=None)
 @given(TREES, VALUES)
 def test_conditions_agree_with_strict_evaluation_by_python(
     text: str, values: dict[str, Any]
@@ -184,14 +183,12 @@ def test_conditions_agree_with_strict_evaluation_by_python(
     assert judge(text, **values) is _reference(text, values)
 
 
-@settings(max_examples=100, deadline=None)
 @given(TREES, VALUES)
 def test_the_text_of_a_condition_means_the_same(text: str, values: dict[str, Any]) -> None:
     node = parse(text)
     assert parse(node.text()).judge(Known(**values)) is node.judge(Known(**values))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60))
 def test_whatever_the_text_only_policy_errors_come_out(text: str) -> None:
     try:

@@ -102,8 +102,7 @@ REQUESTS = st.fixed_dictionaries(
     }
 )
 CHECK = settings(
-    max_examples=60,
-    deadline=None,
+    max_examples=settings.default.max_examples // 2,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

@@ -26,10 +26,13 @@ def parquet_bytes(table: Any, **options: Any) -> bytes:
     return sink.getvalue()
 
 
-def ipc_bytes(table: Any, *, stream: bool = False, rows: int | None = None) -> bytes:
+def ipc_bytes(
+    table: Any, *, stream: bool = False, rows: int | None = None, compression: str | None = None
+) -> bytes:
     sink = io.BytesIO()
     make = pa.ipc.new_stream if stream else pa.ipc.new_file
-    with make(sink, table.schema) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with make(sink, table.schema, options=options) as writer:
         writer.write_table(table, max_chunksize=rows)
     return sink.getvalue()
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.block_table import BlockTable
@@ -80,7 +80,6 @@ def test_a_page_carries_all_that_opening_it_needs() -> None:
         table.index_of(9)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_changed_byte_of_a_table_is_refused_or_gives_a_sound_table(data: st.DataObject) -> None:
     raw = bytearray((VECTORS / "block-table-v0" / "ok-two-columns.bin").read_bytes())
@@ -123,7 +122,6 @@ def test_other_types_have_none(text: str) -> None:
         width_of(text)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_reading_of_a_type(text: str) -> None:
     layout_of(text)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.masks import applies_to, mask_names
@@ -104,7 +104,6 @@ def test_pseudonyms_join_within_a_recipient_and_nowhere_else() -> None:
     assert local != values("sha-256-query-local", text)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20), st.integers(1, 10**12))
 def test_a_bucket_is_the_greatest_multiple_that_fits(numbers: list[int], width: int) -> None:
     result = values(f"x-bucket:{width}", pa.array(numbers, pa.int64()))
@@ -113,7 +112,6 @@ def test_a_bucket_is_the_greatest_multiple_that_fits(numbers: list[int], width: 
         assert bucket == max(floor, -(2**63))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=12)), max_size=20))
 def test_text_masks_show_at_most_four_characters(texts: list[str | None]) -> None:
     column = pa.array(texts, pa.string())

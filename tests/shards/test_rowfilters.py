@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidInput
@@ -165,7 +165,6 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(TREES, ROWS)
 def test_arrow_agrees_with_three_valued_logic(tree: Any, table: list[dict[str, Any]]) -> None:
     schema = pa.schema([("s", pa.string()), ("i", pa.int8()), ("f", pa.float64())])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway.wire as W
@@ -70,7 +70,6 @@ def test_authorization_details_name_one_dataset_or_one_grant() -> None:
     assert detail.ask() == W.AccessAsk(dataset="a/b", max_rows=3)
 
 
-@settings(max_examples=50)
 @given(
     st.builds(
         W.AccessAsk,
