@@ -127,6 +127,7 @@ class LeaseState:
     closed: str | None = None
     confirmed: set[int] = field(default_factory=set)
     free: set[int] = field(default_factory=set)  # delivered before under the same order
+    pending: set[int] = field(default_factory=set)  # intended and charged, not yet confirmed
     charged_rows: int = 0  # by intents of this lease
     charged_bytes: int = 0
     settled_rows: int = 0  # of these, confirmed

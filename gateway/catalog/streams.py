@@ -20,6 +20,7 @@ from gateway.domain.events import Event
 from gateway.domain.lease import Grant, OrderSpec
 from gateway.errors import Conflict, InvalidInput, NotFound
 
+CRASHED = ("lost", "restart")  # reasons: its worker, or control, died without a last word
 _TOKEN_LEEWAY_SECONDS = 60
 
 
@@ -220,18 +221,27 @@ def lease_renewed(state: State, event: Event) -> None:
 
 
 def lease_closed(state: State, event: Event) -> None:
-    """The stream ended; what was intended and never confirmed is given back. Once is enough."""
+    """The stream ended; what was intended and never confirmed is given back. Once is enough.
+
+    After a crash nobody can say what was sent: all stays charged, and comes again for nothing.
+    """
     lease = state.lease(event.facts["lease"])
     if lease.closed is not None:
         return
     lease.closed = event.facts["reason_code"]
-    _charge(
-        state,
-        lease,
-        -max(lease.charged_rows - lease.settled_rows, 0),
-        -max(lease.charged_bytes - lease.settled_bytes, 0),
-    )
-    lease.free.clear()
+    if lease.closed in CRASHED:
+        delivered = state.delivered.setdefault(_order_key(lease), Ranges())
+        for number in lease.pending:
+            delivered.add(number)
+        lease.free |= lease.pending
+    else:
+        lease.free.clear()
+        _charge(
+            state,
+            lease,
+            -max(lease.charged_rows - lease.settled_rows, 0),
+            -max(lease.charged_bytes - lease.settled_bytes, 0),
+        )
     del state.leases[lease.id]
     state.closed_leases[lease.id] = lease
     while len(state.closed_leases) > CLOSED_LEASES_KEPT:
@@ -260,6 +270,7 @@ def segment_intent(state: State, event: Event) -> None:
     if delivered is not None and delivered.covers(f["first"], f["last"]):
         lease.free.update(range(f["first"], f["last"] + 1))
         return
+    lease.pending.update(range(f["first"], f["last"] + 1))
     lease.charged_rows += f["rows"]
     lease.charged_bytes += f["bytes"]
     _charge(state, lease, f["rows"], f["bytes"])
@@ -276,6 +287,7 @@ def segments_confirmed(state: State, event: Event) -> None:
         delivered.add(number)
     is_charged = not lease.free.issuperset(f["segments"])
     lease.confirmed.update(f["segments"])
+    lease.pending.difference_update(f["segments"])
     if is_charged and lease.closed is None:
         lease.settled_rows += f["rows"]
         lease.settled_bytes += f["bytes"]

@@ -229,6 +229,9 @@ async def _build(
     except GatewayError as error:
         house.views.failed[key] = error
         raise
+    except Exception:  # whoever waits must hear of it, or would ask for the view for ever
+        house.views.failed[key] = GatewayError("the view could not be built")
+        raise
     finally:
         house.views.building.pop(key, None)
     return {"view": view.view, "rows": view.rows}

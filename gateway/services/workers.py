@@ -195,7 +195,7 @@ class Workers:
         lost = [lease for lease, at in self._held.items() if at == worker]
         for lease in lost:
             del self._held[lease]
-            self._record_end(lease, "stopping")
+            self._record_end(lease, "lost")
         if lost:
             _log.warning("a data worker is gone", extra={"worker": worker, "leases": len(lost)})
 

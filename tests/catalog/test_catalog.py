@@ -290,6 +290,19 @@ def test_delivering_the_same_segments_again_in_the_same_order_is_free() -> None:
     assert rows_charged(catalog) == 800
 
 
+@pytest.mark.parametrize("reason", ["lost", "restart"])
+def test_after_a_crash_all_intents_stay_charged_and_come_again_for_nothing(reason: str) -> None:
+    crash = (h.intent(0, 3, 400), h.confirmed(0, rows=100), h.closed(reason=reason))
+    catalog = streaming(*crash)
+    assert rows_charged(catalog) == 400
+    tell(catalog, h.confirmed(1, rows=100))  # late words change nothing
+    assert rows_charged(catalog) == 400
+    tell(catalog, h.opened("2"), h.intent(0, 3, 400, lease="2"))
+    assert rows_charged(catalog) == 400
+    tell(catalog, h.confirmed(0, 1, 2, 3, rows=400, lease="2"), h.closed("2"))
+    assert rows_charged(catalog) == 400
+
+
 def test_another_epoch_or_seed_is_charged_again() -> None:
     for change in ({"epoch": 1}, {"seed": 8}, {"rank": 1, "world": 2}):
         first = (h.intent(0, 3, 400), h.confirmed(0, 1, 2, 3, rows=400), h.closed())
