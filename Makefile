@@ -22,7 +22,7 @@ check: $(VENV)/.dev ## lint, types, contracts, house rules (seconds)
 
 # Tests start hundreds of processes: with bytecode each takes half as long to start.
 test: check ## all tests; ARGS=--long for the long campaigns
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(VENV)/.dev ## measured ratios; rewrites the table of docs/explain/performance.md
 	$(BIN)/python tests/bench/report.py $(ARGS)

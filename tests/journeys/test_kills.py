@@ -9,14 +9,19 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.journeys import campaign
 from tests.journeys.home import Home
 from tests.journeys.kills import PLAYERS
 
 
-def test_killed_processes_lose_nothing_and_release_nothing_unrecorded(home: Home) -> None:
-    done = campaign.play(home, kills=20, seed=2, seconds_max=600)
-    assert done.kills >= 20, done
+def test_killed_processes_lose_nothing_and_release_nothing_unrecorded(
+    home: Home, request: pytest.FixtureRequest
+) -> None:
+    kills = 200 if request.config.getoption("--long") else 20
+    done = campaign.play(home, kills=kills, seed=2, seconds_max=30.0 * kills)
+    assert done.kills >= kills, done
     assert set(done.by_kind) == set().union(*PLAYERS.values()), done
 
 
