@@ -178,7 +178,7 @@ def _print_trial(schema: str, trial: dict[str, Any], *, as_json: bool) -> int:
         return 0 if trial["ok"] else GatewayError.exit_code
     for problem in trial.get("problems", ()):
         place = f"{problem['file']}:{problem['line']}:{problem['column']}"
-        print(f"{safe(place)}: {safe(problem['message'])}")
+        print(f"{safe(place)}: " * bool(problem["file"]) + safe(problem["message"]))
     for suite in trial.get("suites", ()):
         print(f"{safe(suite['name'])}: {suite['passed']} passed, {suite['failed']} failed")
         for failure in suite["failures"]:

@@ -23,6 +23,7 @@ ACTIONS = (
     "register", "update", "classify", "erase",
     "publish", "request", "approve", "revoke", "consent", "audit", "audit-person", "operate",
 )  # fmt: skip
+NOT_VISIBLE = "not-visible"  # reason code: the asker may not even know that the dataset exists
 DATA_ACTIONS = ("preview", "stream", "export")  # release rows, hence need a Plan and a purpose
 
 

@@ -3,14 +3,18 @@
 A tenant sees an event where it is the owner of what was touched or the actor who touched it.
 Of the other side it sees no private attribute: an actor never sees which of the owner's rules
 spoke (`rules`), an owner never sees the actor's token ids and key thumbprints. An operator
-sees that things happened in every tenant, and the private attributes of none.
+sees that things happened in every tenant, and the private attributes of none. Who asked for a dataset that he may not see (`not-visible`) sees
+there what he sees after asking for a name that nobody has, and no decision.
 
 Every view takes the parameters `$tenant` (NULL for an operator) and `$operator`.
 """
 
 from __future__ import annotations
 
+from gateway.domain.access import NOT_VISIBLE
+
 _SIDE = "($operator OR {0}.owner = $tenant OR {0}.actor = $tenant)"
+_HIDDEN = f"list_contains(d.reasons, '{NOT_VISIBLE}')"
 _EXPIRES = "make_timestamp({0}.expires_at * 1000000)"
 
 
@@ -49,7 +53,7 @@ SELECT d.time, d.idx AS index, d.decision, d.effect, d.action, d.owner AS tenant
        d.run, d.reasons, CASE WHEN d.owner = $tenant THEN d.rules END AS rules, d.bundle,
        d.policy_epoch, s.names AS columns, s.masks, d.grant_id AS "grant"
 FROM decision d LEFT JOIN column_set s ON s.id = d.column_set
-WHERE {_side("d")}
+WHERE {_side("d")} AND ($operator OR d.owner = $tenant OR NOT {_HIDDEN})
 """  # noqa: S608
 
 _GRANT = f"""
@@ -81,7 +85,13 @@ _DENIAL = f"""
 SELECT d.time, d.idx AS index, 'access' AS what, d.owner AS tenant, d.actor AS actor_tenant,
        d.actor_tag AS subject_tag, d.dataset, d.version, d.action, d.purpose, d.reasons,
        CASE WHEN d.owner = $tenant THEN d.rules END AS rules, d.decision, d.run
-FROM decision d WHERE d.effect = 'deny' AND {_side("d")}
+FROM decision d
+WHERE d.effect = 'deny' AND {_side("d")} AND ($operator OR d.owner = $tenant OR NOT {_HIDDEN})
+UNION ALL
+SELECT d.time, d.idx, 'request', d.actor, d.actor, d.actor_tag, NULL, NULL, '/v1/datasets', NULL,
+       ['not-found'], NULL, NULL, NULL
+FROM decision d
+WHERE NOT $operator AND d.actor = $tenant AND d.owner <> $tenant AND {_HIDDEN}
 UNION ALL
 SELECT r.time, r.idx, 'stream', g.owner, g.actor, coalesce(r.actor_tag, g.actor_tag),
        g.dataset, g.version, g.action, g.purpose, [r.error], NULL, g.decision,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import gateway.wire as W
 from gateway.catalog.records import DecisionRecord
-from gateway.domain.access import AccessRequest, Plan, Subject
+from gateway.domain.access import NOT_VISIBLE, AccessRequest, Plan, Subject
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.lease import Grant
 from gateway.errors import NotFound
@@ -79,7 +79,12 @@ def _recorded(house: House, caller: Caller, decision_id: str) -> DecisionRecord:
         found = house.catalog.decision(decision_id)
     except NotFound:
         found = None
-    if found is None or caller.subject.tenant not in (found.owner_tenant, found.actor_tenant):
+    tenant = caller.subject.tenant
+    if (
+        found is None
+        or tenant not in (found.owner_tenant, found.actor_tenant)
+        or (NOT_VISIBLE in found.reasons and tenant != found.owner_tenant)
+    ):
         raise NotFound(f"no decision `{decision_id[:80]}` that you may see")
     return found
 

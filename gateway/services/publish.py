@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.domain.access import Subject
+from gateway.domain.access import AccessRequest, Resource, Subject
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import IntegrityError, PolicyError, PreconditionFailed
 from gateway.policy.bundle import PolicyBundle
@@ -36,7 +36,9 @@ async def trial(
 ) -> tuple[PolicyBundle, list[SuiteResult]]:
     """Read and test a bundle without publishing it; PolicyError says where it is wrong."""
     await authorize(house, caller, "publish", tenant)
-    return await asyncio.to_thread(_read_and_test, files, tenant)
+    bundle, results = await asyncio.to_thread(_read_and_test, files, tenant)
+    require_publisher(house, bundle)
+    return bundle, results
 
 
 async def publish(
@@ -62,6 +64,36 @@ def _read_and_test(files: Mapping[str, str], tenant: str) -> tuple[PolicyBundle,
     return bundle, run_suites(bundle)
 
 
+def require_publisher(house: House, bundle: PolicyBundle) -> None:
+    """Refuse rules under which nobody could ever change them again.
+
+    Raises:
+        PolicyError: no identity of the tenant could publish its next bundle.
+    """
+    tenant = bundle.tenant
+    judge = Judge.build({**house.bundles, tenant: bundle}.values())
+    people = [person for person in house.catalog.identities(tenant) if not person.disabled]
+    for person in people:
+        subject = Subject(id=person.id, tenant=tenant, type=person.type, roles=person.roles)
+        request = AccessRequest(subject=subject, action="publish", dataset=None, tenant=tenant)
+        decision = judge.decide(
+            request,
+            Resource(tenant=tenant),
+            decision_id=house.id("dec_"),
+            now=house.now(),
+            policy_epoch=house.catalog.policy_epoch,
+            catalog_index=house.catalog.index,
+        )
+        if decision.is_allowed:
+            return
+    if people:
+        raise PolicyError(
+            f"under these rules nobody of `{tenant}` could publish rules again",
+            advice="a bundle is everything a tenant publishes: add the rules of its roles, which "
+            "`gateway policy new … --dir NEW` writes into a new directory with all others in force",
+        )
+
+
 async def store_and_record(
     house: House,
     actor: Subject | None,
@@ -80,6 +112,8 @@ async def store_and_record(
         expected: digest that must be in force still; None = whatever is.
     """
     bundle, results = await asyncio.to_thread(_read_and_test, files, tenant)
+    if actor is not None:
+        require_publisher(house, bundle)
     failed = [result for result in results if not result.ok]
     if failed:
         first = failed[0]

@@ -16,9 +16,11 @@ from typing import Any
 
 from gateway.domain.access import (
     DATA_ACTIONS,
+    NOT_VISIBLE,
     AccessRequest,
     Decision,
     Limits,
+    Reason,
     Resource,
     Subject,
 )
@@ -175,9 +177,7 @@ async def authorize(
     )
     decision = decide(house, request, resource)
     if not decision.is_allowed:
-        await record(house, request, decision)
-        if ref is not None and not is_visible(house, caller.subject, resource):
-            raise unseen(ref)
+        await _record_denial(house, request, decision, resource, ref)
         decision.require()
     return resource
 
@@ -211,9 +211,11 @@ async def check(house: House, caller: Caller, ask: Ask, at: float | None = None)
     """Answer whether, without a Grant. The question itself is recorded."""
     request, resource = await request_of(house, caller, ask)
     decision = decide(house, request, resource, at)
-    await record(house, request, decision, is_question=True)
-    if not decision.is_allowed and not is_visible(house, caller.subject, resource):
-        raise unseen(ask.dataset)
+    if decision.is_allowed:
+        await record(house, request, decision, is_question=True)
+    else:
+        asked = ask.dataset
+        await _record_denial(house, request, decision, resource, asked, is_question=True)
     return decision
 
 
@@ -234,9 +236,7 @@ async def request_grant(house: House, caller: Caller, ask: Ask) -> tuple[Decisio
     if parent is not None and decision.is_allowed:
         decision = down_scope.narrowed(decision, parent)
     if not decision.is_allowed:
-        await record(house, request, decision)
-        if not is_visible(house, caller.subject, resource):
-            raise unseen(ask.dataset)
+        await _record_denial(house, request, decision, resource, ask.dataset)
         decision.require()
     shared = _same_grant(house, request, decision, ask.parent)
     if shared is not None:
@@ -262,6 +262,29 @@ def _same_grant(
         ):
             return grant
     return None
+
+
+async def _record_denial(
+    house: House,
+    request: AccessRequest,
+    decision: Decision,
+    resource: Resource,
+    asked: DatasetRef | str | None,
+    *,
+    is_question: bool = False,
+) -> None:
+    """(4) Record a denial; NotFound, naming what was `asked`, when its asker may not know that the dataset exists.
+
+    The record then says so: its owner reads all of it, the asker what he reads after asking
+    for a name that nobody has.
+    """
+    if asked is None or is_visible(house, request.subject, resource):
+        await record(house, request, decision, is_question=is_question)
+        return
+    marked = (*decision.reasons, Reason(code=NOT_VISIBLE, text="no such dataset"))
+    hidden = dataclasses.replace(decision, reasons=marked)
+    await record(house, request, hidden, is_question=is_question)
+    raise unseen(asked)
 
 
 async def record(

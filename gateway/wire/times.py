@@ -8,6 +8,8 @@ import re
 from gateway.errors import InvalidInput
 
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])\Z")
+_EARLIEST = dt.datetime.min.replace(tzinfo=dt.UTC).timestamp()
+_LATEST = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC).timestamp()
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -26,13 +28,20 @@ def unix(text: str) -> float:
         raise InvalidInput(
             f"`{str(text)[:40]}` is not a time", advice="write `2026-01-31` or `…T10:00:00Z`"
         ) from cause
-    return (at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp()
+    seconds = (at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp()
+    return _writable(text, seconds)
+
+
+def _writable(text: str, seconds: float) -> float:
+    if not _EARLIEST <= seconds <= _LATEST:
+        raise InvalidInput(f"`{text[:40]}` is outside the years 1 to 9999 of UTC")
+    return seconds
 
 
 def moment(text: str, *, now: float) -> float:
     """Read a time, or a span such as `30d` counted back from `now`; raises InvalidInput."""
     span = _SPAN.match(text)
-    return now - int(span[1]) * _SECONDS[span[2]] if span else unix(text)
+    return _writable(text, now - int(span[1]) * _SECONDS[span[2]]) if span else unix(text)
 
 
 def seconds_of(text: str) -> int:

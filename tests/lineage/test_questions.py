@@ -139,6 +139,29 @@ def test_an_actor_does_not_learn_which_of_the_owners_rules_spoke(story: Projecti
     assert all(row["rules"] is None for row in asked(story, "who-read", "startup"))
 
 
+def test_who_asks_for_an_unseen_dataset_finds_only_that_a_name_was_not_found(
+    projection: Projection,
+) -> None:
+    history = History()
+    hidden = ("no-rule", "not-visible")
+    history.decide("rival/spy", "clinic/icu", allow=False, reasons=hidden)
+    history.add(
+        "RequestRefused", "rival", "rival", "rival/spy", route="/v1/datasets", error="not-found"
+    )
+    projection.append(history.pairs())
+    [row] = asked(projection, "denials", "rival")
+    assert row["times"] == 2
+    assert (row["what"], row["dataset"], row["version"], row["last_decision"]) == (
+        "request",
+        None,
+        None,
+        None,
+    )
+    assert asked(projection, "decisions-of-dataset", "rival", dataset="clinic/icu") == []
+    [seen] = asked(projection, "denials", "clinic")
+    assert (seen["dataset"], seen["reasons"]) == ("clinic/icu", list(hidden))
+
+
 def test_an_operator_sees_all_and_no_private_attribute(story: Projection) -> None:
     rows = asked(story, "who-read", None, operator=True)
     assert {row["actor_tenant"] for row in rows} == {"startup", "lab"}

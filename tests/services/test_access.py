@@ -24,6 +24,7 @@ from gateway.errors import (
 from gateway.services import (
     describe,
     down_scope,
+    grants,
     publish,
     refusals,
     request_access,
@@ -223,6 +224,28 @@ def test_a_wrong_bundle_is_refused_and_the_old_one_stays(shared: House) -> None:
     with pytest.raises(InvalidInput):
         run(publish.publish(shared, OWNER, "clinic", {"x.yaml": "rules: [ {id: 1} ]"}, None))
     assert shared.catalog.bundle("clinic") == before
+
+
+def test_rules_that_nobody_could_ever_change_are_refused(shared: House) -> None:
+    before = shared.catalog.bundle("clinic")
+    for act in (publish.trial, lambda *given: publish.publish(*given, None)):
+        with pytest.raises(InvalidInput, match="nobody of `clinic` could publish") as refused:
+            run(act(shared, OWNER, "clinic", {"icu.yaml": RULES}))
+        assert "--dir" in refused.value.advice
+    assert shared.catalog.bundle("clinic") == before
+
+
+def test_the_record_of_an_unseen_dataset_does_not_tell_its_asker_that_it_exists(
+    shared: House,
+) -> None:
+    for name in ("clinic/icu", "clinic/nope"):
+        with pytest.raises(NotFound):
+            run(request_access.check(shared, STRANGER, Ask(dataset=name, purpose="research")))
+    [found] = shared.catalog.decisions(owner="clinic", actor=None, limit=1)
+    assert found.reasons == ("no-rule", "not-visible")
+    with pytest.raises(NotFound):
+        run(grants.decision(shared, STRANGER, found.id))
+    assert run(grants.decision(shared, OWNER, found.id)).effect == "deny"
 
 
 def test_a_clock_behind_the_journal_denies(shared: House) -> None:

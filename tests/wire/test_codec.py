@@ -87,6 +87,7 @@ def test_times_are_utc_and_spans_count_back() -> None:
     assert times.iso(1767225600) == "2026-01-01T00:00:00Z"
     assert times.unix("2026-01-01") == times.unix("2026-01-01T01:00:00+01:00") == 1767225600
     assert times.moment("2d", now=1767225600) == times.unix("2025-12-30")
-    for bad in ("yesterday", "0d", "3y", "٣d"):
+    unwritable = ("9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00", "999999w")
+    for bad in ("yesterday", "0d", "3y", "٣d", *unwritable):
         with pytest.raises(InvalidInput):
             times.moment(bad, now=0)
