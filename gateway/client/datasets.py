@@ -180,7 +180,7 @@ def _opened(source: Any) -> _Source:
         try:
             return _Source(path.name, path.open("rb"))
         except OSError as cause:
-            raise InvalidInput(f"`{path}` cannot be read: {cause.strerror}") from cause
+            raise InvalidInput(f"`{path}` cannot be read: {cause.strerror or 'no file'}") from cause
     if hasattr(source, "__arrow_c_stream__"):
         return _arrow(source)
     raise InvalidInput(

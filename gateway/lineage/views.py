@@ -3,8 +3,9 @@
 A tenant sees an event where it is the owner of what was touched or the actor who touched it.
 Of the other side it sees no private attribute: an actor never sees which of the owner's rules
 spoke (`rules`), an owner never sees the actor's token ids and key thumbprints. An operator
-sees that things happened in every tenant, and the private attributes of none. Who asked for a dataset that he may not see (`not-visible`) sees
-there what he sees after asking for a name that nobody has, and no decision.
+sees that things happened in every tenant, and the private attributes of none. Who asked for
+a dataset that he may not see (`not-visible`) sees there what he sees after asking for a name
+that nobody has, and no decision.
 
 Every view takes the parameters `$tenant` (NULL for an operator) and `$operator`.
 """

@@ -28,7 +28,7 @@ from gateway.domain.access import digest_of
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.manifest import Manifest, Shard
-from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound
+from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound, SourceRefused
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller, authorize
@@ -222,6 +222,9 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
     previous = previous_of(house, upload.ref)
     job = _job(house, upload, staging, previous)
     sealed = await asyncio.to_thread(ingest.seal_upload, job, report)
+    person = upload.wanted.person_column
+    if person is not None and person not in {column.name for column in sealed.columns}:
+        raise SourceRefused(f"there is no column `{person[:80]}` of persons")
     changes = next_columns(previous, sealed.columns, allow_change=upload.wanted.allow_schema_change)
     earlier, deks = _earlier(house, upload, sealed)
     manifest = sealed.manifest(str(upload.ref), card=upload.wanted.card, earlier=earlier)

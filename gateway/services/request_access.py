@@ -273,10 +273,10 @@ async def _record_denial(
     *,
     is_question: bool = False,
 ) -> None:
-    """(4) Record a denial; NotFound, naming what was `asked`, when its asker may not know that the dataset exists.
+    """(4) Record a denial; NotFound when its asker may not know that the dataset exists.
 
     The record then says so: its owner reads all of it, the asker what he reads after asking
-    for a name that nobody has.
+    for a name that nobody has. The error names the dataset as it was `asked` for.
     """
     if asked is None or is_visible(house, request.subject, resource):
         await record(house, request, decision, is_question=is_question)

@@ -44,6 +44,8 @@ class CsvSource:
         self._separator, self._names = _header(file)
         self.types: dict[str, Any] = dict(types or {})
         self._rows, self._with_nulls = self._settle()
+        for name in self._names:
+            self.types.setdefault(name, pa.null())  # of a file without rows
         self.schema = normal_schema(pa.schema([(n, self.types[n]) for n in self._names]))
 
     def rows(self) -> int:

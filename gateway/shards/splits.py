@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gateway.domain.dataset import parse_name
-from gateway.errors import SourceRefused
+from gateway.errors import InvalidInput, SourceRefused
 
 SPLITS_MAX = 32
 WHOLE = "all"  # the one split of a version that names none
@@ -88,12 +88,19 @@ class ByColumn:
         if words.null_count:
             raise SourceRefused(f"the split column `{self.column[:80]}` has missing values")
         for name in sorted(pc.unique(words).to_pylist()):
-            self.seen.add(parse_name(name, what="split"))
+            self.seen.add(_named(name, f"a value of the split column `{self.column[:80]}`"))
             if len(self.seen) > SPLITS_MAX:
                 raise SourceRefused(
                     f"the split column `{self.column[:80]}` has more than {SPLITS_MAX} values"
                 )
             yield name, batch.filter(pc.equal(words, name))
+
+
+def _named(name: str, what: str) -> str:
+    try:
+        return parse_name(name, what="split")
+    except InvalidInput as cause:  # whose message quotes the name, here a value of a row
+        raise SourceRefused(f"{what} cannot name a split", advice=cause.advice) from None
 
 
 def dealer(
@@ -110,7 +117,7 @@ def dealer(
         return OneSplit()
     total = sum(share for _, share in shares)
     fair = all(0 < share <= 1 for _, share in shares) and abs(total - 1) < 1e-6  # noqa: PLR2004 - rounding
-    names = [parse_name(name, what="split") for name, _ in shares]
+    names = [_named(name, "a split of `--splits`") for name, _ in shares]
     if not fair or len(set(names)) != len(names) or len(names) > SPLITS_MAX:
         raise SourceRefused(
             "the shares of the splits do not make a whole",

@@ -104,6 +104,15 @@ def test_a_newcomers_own_file_is_read_back_without_what_is_withheld(
     assert rows.to_pydict() == {"age": [n % 90 for n in range(ROWS)]}
 
 
+def test_a_person_column_that_is_no_column_is_refused(
+    dataset: str, typed: Typed, home: Path
+) -> None:
+    said = typed(
+        "dataset", "register", dataset, home / "mine.csv", "--person-column", "nobody", expect=2
+    )
+    assert "no column `nobody`" in said.stderr
+
+
 def test_the_auditor_sees_who_read_and_the_log_verifies(
     dataset: str, typed: Typed, home: Path, client: GatewayClient
 ) -> None:

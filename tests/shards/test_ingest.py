@@ -191,6 +191,24 @@ def test_several_files_are_read_as_one_and_must_agree(tmp_path: Path) -> None:
         seal(tmp_path, b"a,b\n1,2\n", b"a,c\n3,4\n")
 
 
+@pytest.mark.parametrize(
+    "wish", [{"split_column": "name"}, {"splits": (("Ada Lovelace", 0.5), ("b", 0.5))}]
+)
+def test_what_cannot_name_a_split_is_refused_and_not_repeated(
+    wish: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(SourceRefused, match="cannot name a split") as refusal:
+        seal(tmp_path, b"name,n\nAda Lovelace,1\n", **wish)
+    assert "Lovelace" not in str(refusal.value)
+
+
+def test_a_header_without_rows_is_refused_as_such_and_adds_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SourceRefused, match="no rows"):
+        seal(tmp_path, b"a,b\n")
+    sealed = seal(tmp_path, b"a,b\n", b"a,b\n1,2\n")
+    assert sum(shard.shard.rows for shard in sealed.shards) == 1
+
+
 def test_splits_are_disjoint_whole_and_the_same_for_the_same_person(tmp_path: Path) -> None:
     table = pa.table({"person": [f"p{n % 400}" for n in range(8000)], "n": range(8000)})
     wishes: dict[str, Any] = {"splits": (("train", 0.8), ("test", 0.2)), "split_by": "person"}
