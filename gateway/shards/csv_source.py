@@ -18,7 +18,7 @@ from gateway.errors import SourceRefused
 from gateway.shards.sources import Working, bounded, logical
 from gateway.shards.types import normal_schema
 
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 2 << 20  # pyarrow reads up to 32 blocks ahead: 64 MiB, within the parser's limit
 _SEPARATORS = ",;\t|"
 _COLUMN = re.compile(r"In CSV column #(\d+): .*?CSV conversion error to ([a-z0-9]+)", re.DOTALL)
 _SHAPE = re.compile(r"CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+)")
