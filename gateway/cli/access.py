@@ -238,6 +238,8 @@ def stream(
         "max_epochs": max_epochs,
         "run": run,
     }
+    if out is None and sys.stdout is None:
+        raise InvalidInput("there is no standard output", advice="use --out FILE, or a pipe")
     if out is None and sys.stdout.isatty():
         raise InvalidInput("Arrow bytes are not for a terminal", advice="use --out FILE, or a pipe")
     gateway = f.client(server, key_file)

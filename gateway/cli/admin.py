@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli import flags as f
 from gateway.cli.output import print_json, print_record, print_table
-from gateway.errors import InvalidInput
+from gateway.errors import AccessDenied, Conflict, InvalidInput, NotFound
 
 tenant_app = typer.Typer(name="tenant", help="Add and list tenants.", no_args_is_help=True)
 identity_app = typer.Typer(
@@ -113,9 +113,14 @@ def add_identity(
         text = IdentityKey.create(new_key, name).public_text
     else:
         text = public_key(key or "")
-    made = f.client(server, key_file).identities.add(
-        name, public_key=text, roles=tuple(role or ()), type=kind
-    )
+    try:
+        made = f.client(server, key_file).identities.add(
+            name, public_key=text, roles=tuple(role or ()), type=kind
+        )
+    except (AccessDenied, Conflict, InvalidInput, NotFound):  # surely not added
+        if new_key is not None:
+            new_key.unlink(missing_ok=True)
+        raise
     print_record("identity.add", made.to_dict(), as_json=as_json)
 
 

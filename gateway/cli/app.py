@@ -61,15 +61,13 @@ def invoke(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         result = app(arguments, prog_name="gateway", standalone_mode=False)
-    except GatewayError as error:
+    except (GatewayError, ImportError, OSError) as failed:
+        error = _error_of(failed)
         print_error(error, as_json=as_json)
         return error.exit_code
-    except ImportError as missing:
-        name = (missing.name or "a library").partition(".")[0]
-        advice = "pip install 'dataset-gateway[server]'"
-        print_error(ConfigError(f"`{name}` is missing", advice=advice), as_json=as_json)
-        return ConfigError.exit_code
     except typer.Exit as stop:
+        if stop.exit_code == INTERRUPTED:
+            sys.stderr.write("gateway: interrupted\n")
         return stop.exit_code
     except typer.TyperException as wrong:
         return _mistyped(wrong, as_json=as_json)
@@ -77,6 +75,23 @@ def invoke(arguments: list[str]) -> int:
         sys.stderr.write("gateway: interrupted\n")
         return INTERRUPTED
     return result if isinstance(result, int) else 0
+
+
+def _error_of(failed: GatewayError | ImportError | OSError) -> GatewayError:
+    """What to say of it; BrokenPipeError is raised again: nobody is left to say it to."""
+    if isinstance(failed, GatewayError):
+        return failed
+    if isinstance(failed, ImportError):
+        name = (failed.name or "a library").partition(".")[0]
+        advice = "pip install 'dataset-gateway[server]'"
+        return ConfigError(f"`{name}` is missing", advice=advice)
+    if isinstance(failed, BrokenPipeError):
+        raise failed
+    where = f"`{failed.filename}`" if failed.filename else "a file or the output"
+    return GatewayError(
+        f"{where}: {failed.strerror or type(failed).__name__}",
+        advice="check the path, its permissions and the space there",
+    )
 
 
 def _mistyped(wrong: typer.TyperException, *, as_json: bool) -> int:

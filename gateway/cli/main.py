@@ -12,11 +12,17 @@ import sys
 
 def main() -> None:
     """Run the command line and exit."""
+    code = 1
     try:
-        sys.exit(run(sys.argv[1:]))
-    except BrokenPipeError:  # whoever read us has gone
+        code = run(sys.argv[1:])
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as lost:  # whoever read us has gone, or there is no space
+        if code == 0 and not isinstance(lost, BrokenPipeError):
+            sys.stderr.write(f"gateway: the output cannot be written: {lost.strerror}\n")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = code or 1
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -75,12 +75,12 @@ def parse_time(text: object, now: float) -> datetime:
         return moment
     try:
         moment = datetime.fromisoformat(str(text))
-    except ValueError as cause:
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError) as cause:  # OverflowError: not a year of UTC
         raise InvalidInput(
             f"`{str(text)[:40]}` is not a time", advice="write 2026-01-31, 2026-01-31T12:00Z or 30d"
         ) from cause
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
     return moment
 
 

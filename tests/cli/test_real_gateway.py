@@ -104,6 +104,18 @@ def test_a_newcomers_own_file_is_read_back_without_what_is_withheld(
     assert rows.to_pydict() == {"age": [n % 90 for n in range(ROWS)]}
 
 
+def test_a_refused_identity_leaves_no_key_file(dataset: str, typed: Typed, home: Path) -> None:
+    typed("identity", "add", "absent/x", "--role", "trainer", "--new-key", "left.json", expect=4)
+    assert not (home / "left.json").exists()
+
+
+def test_output_that_cannot_be_written_is_one_line(dataset: str, typed: Typed) -> None:
+    for out in ("/dev/full", "absent/rows.arrows"):
+        said = typed("stream", dataset, "--purpose", "research", "--out", out, expect=1)
+        assert said.stderr.startswith("gateway: ")
+        assert said.stderr.count("\n") == 1
+
+
 def test_a_person_column_that_is_no_column_is_refused(
     dataset: str, typed: Typed, home: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_an_unknown_question_is_not_found() -> None:
         ({"since": "yesterday"}, "not a time"),
         ({"since": "99999999999999d"}, "not a time"),
         ({"since": "999999w"}, "too long ago"),
+        ({"since": "9999-12-31T23:59:59-12:00"}, "not a time"),
         ({"column": ""}, "1 to 1024"),
         ({"column": "x" * 1025}, "1 to 1024"),
         ({"column": "\ud800"}, "Unicode"),
