@@ -124,7 +124,10 @@ values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples // 2,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(act=st.sampled_from([a for a in ACTS if a.body]), data=st.data())
 def test_no_body_of_any_shape_is_an_accident(
     act: Any, data: st.DataObject, owner: TestClient, gateway: Simulator

@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
-    runs = 5 if args.quick else 15
+    runs = 2 if args.quick else 15
     seconds(PEER)
     seconds("import gateway.client")
     pairs = [(seconds("import gateway.client"), seconds(PEER)) for _ in range(runs)]
