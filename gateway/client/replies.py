@@ -31,6 +31,9 @@ class Response:
             ) from cause
 
 
+_UNNAMED = ("/access/v1/evaluation", "/oauth/token", "/v1/revocations")  # the body names it
+
+
 @cache
 def kinds() -> dict[str, type[GatewayError]]:
     """Every error class by its code."""
@@ -56,7 +59,8 @@ def error_of(response: Response, asked: str) -> GatewayError:
         )
     error = error_of_problem(problem)
     if isinstance(error, NotFound):
-        error.message = f"nothing at `{asked[:200]}` that you may see"
+        named = "of the names in the request" if asked in _UNNAMED else f"at `{asked[:200]}`"
+        error.message = f"nothing {named} that you may see"
         error.args = (error.message,)
     return error
 

@@ -109,6 +109,12 @@ def test_a_refused_identity_leaves_no_key_file(dataset: str, typed: Typed, home:
     assert not (home / "left.json").exists()
 
 
+def test_a_path_of_the_api_is_not_what_was_asked_for(dataset: str, typed: Typed) -> None:
+    for words in (("access", "check"), ("token", "request")):
+        said = typed(*words, f"{dataset}@99", "--purpose", "research", expect=4)
+        assert "nothing of the names in the request that you may see" in said.stderr
+
+
 def test_output_that_cannot_be_written_is_one_line(dataset: str, typed: Typed) -> None:
     for out in ("/dev/full", "absent/rows.arrows"):
         said = typed("stream", dataset, "--purpose", "research", "--out", out, expect=1)
