@@ -210,6 +210,8 @@ async def consistency(house: House, caller: Caller, first: int, second: int | No
 
 async def verify(house: House, caller: Caller, since: int | None) -> Operation:
     """Read the whole journal again from disk: frames, chains, tree, signatures, anchor."""
+    if since is not None and not 0 <= since <= house.journal.durable_size:
+        raise InvalidInput(f"the log has {house.journal.durable_size} events, not {since}")
     await _recorded(house, caller, caller.subject.tenant, ("verify", {"since": since}))
     operation = Operation(
         id=house.id("op_"),

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import gateway.wire as W
 from gateway.domain.access import Limits
 from gateway.domain.dataset import DatasetRef
-from gateway.errors import NotAuthenticated, PolicyError
+from gateway.errors import AccessDenied, NotAuthenticated, PolicyError
 from gateway.services import (
     audit,
     describe,
@@ -30,11 +31,14 @@ from gateway.services import (
     shapes,
     stream,
     tenants,
+    uploads,
 )
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.wire.leases import LeaseRequest, LeaseView
 from gateway.wire.times import iso, moment
+
+STREAM_PATHS = ("/v1/leases", "/oauth/revoke")  # all that a dataset token is good for
 
 
 @dataclass(slots=True)
@@ -50,10 +54,14 @@ class Gateway:
     ) -> Caller:
         """The caller behind a DPoP-bound token; NotAuthenticated otherwise."""
         try:
-            return exchange.authenticate(self.house, (method, url), authorization, dpop)
+            caller = exchange.authenticate(self.house, (method, url), authorization, dpop)
         except NotAuthenticated as error:
             await refusals.record_stranger(self.house, "/v1", error.code)
             raise
+        if caller.grant is not None and not urlsplit(url).path.startswith(STREAM_PATHS):
+            await refusals.record(self.house, caller.subject, "/v1", AccessDenied.code)
+            raise AccessDenied("a dataset token opens streams only", advice="use your API token")
+        return caller
 
     async def token(self, form: Mapping[str, str], url: str, dpop: str | None) -> W.TokenResponse:
         """POST /oauth/token: an assertion, or an exchange for a dataset token."""
@@ -124,7 +132,7 @@ class Gateway:
         self, caller: Caller, wanted: W.RegistrationRequest
     ) -> W.Registration:
         """Open an upload."""
-        return await register.begin(self.house, caller, wanted)
+        return await uploads.begin(self.house, caller, wanted)
 
     async def put_part(
         self,
@@ -135,15 +143,15 @@ class Gateway:
         stream_: AsyncIterator[bytes],
     ) -> W.PartReceipt:
         """Seal one part on arrival."""
-        return await register.put_part(self.house, caller, registration, (file, n), stream_)
+        return await uploads.put_part(self.house, caller, registration, (file, n), stream_)
 
     async def registration(self, caller: Caller, registration: str) -> W.Registration:
         """Which parts have arrived."""
-        return await register.state(self.house, caller, registration)
+        return await uploads.state(self.house, caller, registration)
 
     async def abort_registration(self, caller: Caller, registration: str) -> None:
         """Give an upload up; its parts are deleted."""
-        await register.abort(self.house, caller, registration)
+        await uploads.abort(self.house, caller, registration)
 
     async def commit_registration(self, caller: Caller, registration: str) -> W.Operation:
         """Parse, seal and publish the version; answers with an Operation."""

@@ -34,8 +34,8 @@ from gateway.services.operations import Operations
 
 if TYPE_CHECKING:
     from gateway.services.refusals import Rate
-    from gateway.services.register import Upload
     from gateway.services.sources import Views
+    from gateway.services.uploads import Upload
     from gateway.services.workers import Workers
 
 NODE = "node-1"  # the name of this gateway's journal; more nodes come later

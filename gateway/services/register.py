@@ -1,182 +1,44 @@
 """Journey 1: file bytes come in parts, a version comes out, in one event.
 
-(1) `begin`: the caller may register here; a key for this one upload is drawn; (2) every part
-is sealed on arrival; (3) `commit` hands the parts to the confined parser and sealer
+(1) the caller may register here; a key for this one upload is drawn; (2) every part is sealed
+on arrival (uploads.py); (3) `commit` hands the parts to the confined parser and sealer
 (shards/ingest.py); (4) the shards' keys are wrapped into the version's KeySheet; (5) shards
 and block tables are put under fresh object ids, then the signed Manifest; (6) one event makes
 the version exist, if the version number is still the next one; (7) parts and staging go.
 A failure or kill before (6) leaves the old state: what lies around belongs to nobody and is
-swept (sweep.py). Registrations live in memory: after a restart the upload starts over.
+swept (sweep.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import shutil
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gateway.wire as W
 from gateway.crypto.envelope import derive
 from gateway.crypto.key_sheet import Dek
 from gateway.domain.access import digest_of
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.manifest import Manifest, Shard
-from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound, SourceRefused
+from gateway.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    SourceRefused,
+)
+from gateway.services import uploads
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
-from gateway.services.request_access import Caller, authorize
+from gateway.services.request_access import Caller
 from gateway.services.schema import Previous, next_columns
 from gateway.services.storage import load_manifest, open_keys, seal_manifest
+from gateway.services.uploads import Upload
 from gateway.shards import ingest
 from gateway.shards.ingest import SealedVersion, SealJob, UploadedFile
-from gateway.shards.parts import PartWriter, part_place
-from gateway.wire.times import iso
-
-OPEN_MAX_PER_TENANT = 16
-FILES_MAX = 4096
-SECONDS_OPEN_MAX = 24 * 3600
-
-
-@dataclass(slots=True, kw_only=True)
-class Upload:
-    """One open registration."""
-
-    id: str
-    caller: Caller
-    ref: DatasetRef
-    wanted: W.RegistrationRequest
-    key: bytes = field(repr=False)
-    directory: Path
-    opened_at: float
-    state: str = "open"
-    parts: dict[tuple[int, int], W.PartReceipt] = field(default_factory=dict)
-
-
-async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> W.Registration:
-    """(1) Open an upload for a new dataset or the next version of one."""
-    ref = DatasetRef.parse(wanted.dataset)
-    if ref.version is not None:
-        raise InvalidInput("the version number is the gateway's to give", advice="write `a/b`")
-    if not wanted.files or len(wanted.files) > FILES_MAX:
-        raise InvalidInput(f"a registration has 1 to {FILES_MAX} files")
-    await authorize(house, caller, "register", ref.tenant)
-    _expire(house)
-    mine = [u for u in house.uploads.values() if u.caller.subject.tenant == caller.subject.tenant]
-    if len(mine) >= OPEN_MAX_PER_TENANT:
-        raise LimitExceeded(
-            f"{OPEN_MAX_PER_TENANT} registrations are open",
-            advice="commit or abort one",
-            limit="open registrations per tenant",
-        )
-    upload_id = house.id("reg_")
-    directory = house.places.parts / upload_id
-    directory.mkdir(mode=0o700)
-    upload = Upload(
-        id=upload_id,
-        caller=caller,
-        ref=ref,
-        wanted=wanted,
-        key=secrets.token_bytes(32),
-        directory=directory,
-        opened_at=house.now(),
-    )
-    house.uploads[upload.id] = upload
-    return _view(house, upload)
-
-
-def _view(house: House, upload: Upload) -> W.Registration:
-    return W.Registration(
-        id=upload.id,
-        dataset=str(upload.ref),
-        part_bytes_max=house.settings.part_bytes_max,
-        parts_received=tuple(upload.parts[key] for key in sorted(upload.parts)),
-        state=upload.state,
-        expires_at=iso(upload.opened_at + SECONDS_OPEN_MAX),
-    )
-
-
-def _expire(house: House) -> None:
-    limit = house.now() - SECONDS_OPEN_MAX
-    for upload in [u for u in house.uploads.values() if u.opened_at < limit and u.state == "open"]:
-        _forget(house, upload)
-
-
-def _forget(house: House, upload: Upload) -> None:
-    """The key first: what remains of the parts after a crash is noise."""
-    upload.key = b""
-    house.uploads.pop(upload.id, None)
-    shutil.rmtree(upload.directory, ignore_errors=True)
-
-
-def _upload(house: House, caller: Caller, upload_id: str) -> Upload:
-    upload = house.uploads.get(upload_id)
-    if upload is None or upload.caller.subject.id != caller.subject.id:
-        raise NotFound(
-            f"no registration `{upload_id[:80]}`", advice="begin again: uploads end with a restart"
-        )
-    return upload
-
-
-def _open_upload(house: House, caller: Caller, upload_id: str) -> Upload:
-    upload = _upload(house, caller, upload_id)
-    if upload.state != "open":
-        raise Conflict(f"the registration is {upload.state}")
-    return upload
-
-
-async def put_part(
-    house: House,
-    caller: Caller,
-    upload_id: str,
-    place: tuple[int, int],
-    stream: AsyncIterator[bytes],
-) -> W.PartReceipt:
-    """(2) Seal one part; sent again, it replaces the earlier one.
-
-    Args:
-        house: the rooms.
-        caller: who began the registration.
-        upload_id: of the registration.
-        place: file index and part number, both from 0.
-        stream: the part's bytes.
-    """
-    upload = _open_upload(house, caller, upload_id)
-    file, number = place
-    if not 0 <= file < len(upload.wanted.files):
-        raise InvalidInput(f"the registration has no file {file}")
-    path = upload.directory / f"{file}.{number}"
-    writer = PartWriter(
-        path,
-        upload.key,
-        place=part_place(file, number),
-        bytes_max=house.settings.part_bytes_max,
-    )
-    try:
-        async for chunk in stream:
-            await asyncio.to_thread(writer.write, chunk)
-        facts = await asyncio.to_thread(writer.finish)
-    finally:
-        writer.abort()
-    receipt = W.PartReceipt(file=file, n=number, bytes=facts.bytes, sha256=facts.sha256)
-    upload.parts[place] = receipt
-    return receipt
-
-
-async def state(house: House, caller: Caller, upload_id: str) -> W.Registration:
-    """Which parts have arrived."""
-    return _view(house, _upload(house, caller, upload_id))
-
-
-async def abort(house: House, caller: Caller, upload_id: str) -> None:
-    """Give it up."""
-    _forget(house, _open_upload(house, caller, upload_id))
 
 
 async def commit(house: House, caller: Caller, upload_id: str) -> Operation:
@@ -185,7 +47,7 @@ async def commit(house: House, caller: Caller, upload_id: str) -> Operation:
     Raises:
         InvalidInput: a part is missing.
     """
-    upload = _open_upload(house, caller, upload_id)
+    upload = uploads.open_upload(house, caller, upload_id)
     _require_whole(upload)
     upload.state = "committing"
     operation = Operation(
@@ -202,7 +64,7 @@ async def commit(house: House, caller: Caller, upload_id: str) -> Operation:
             return await _register(house, upload, staging, report)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-            _forget(house, upload)
+            uploads.forget(house, upload)
 
     return house.operations.start(operation, act)
 

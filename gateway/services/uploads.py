@@ -1,0 +1,166 @@
+"""The first half of journey 1: an upload is opened and its parts are sealed as they arrive.
+
+Uploads live in memory, with the key of their parts: after a restart an upload starts over,
+and what it left on disk is noise. register.py makes the version of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gateway.wire as W
+from gateway.domain.dataset import DatasetRef
+from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unavailable
+from gateway.services.house import House
+from gateway.services.request_access import Caller, authorize
+from gateway.shards.parts import PartWriter, part_place
+from gateway.wire.times import iso
+
+OPEN_MAX_PER_TENANT = 16
+FILES_MAX = 4096
+SECONDS_OPEN_MAX = 24 * 3600
+
+
+@dataclass(slots=True, kw_only=True)
+class Upload:
+    """One open registration."""
+
+    id: str
+    caller: Caller
+    ref: DatasetRef
+    wanted: W.RegistrationRequest
+    key: bytes = field(repr=False)
+    directory: Path
+    opened_at: float
+    state: str = "open"
+    parts: dict[tuple[int, int], W.PartReceipt] = field(default_factory=dict)
+
+
+async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> W.Registration:
+    """(1) Open an upload for a new dataset or the next version of one."""
+    ref = DatasetRef.parse(wanted.dataset)
+    if ref.version is not None:
+        raise InvalidInput("the version number is the gateway's to give", advice="write `a/b`")
+    if not wanted.files or len(wanted.files) > FILES_MAX:
+        raise InvalidInput(f"a registration has 1 to {FILES_MAX} files")
+    await authorize(house, caller, "register", ref.tenant)
+    _expire(house)
+    mine = [u for u in house.uploads.values() if u.caller.subject.tenant == caller.subject.tenant]
+    if len(mine) >= OPEN_MAX_PER_TENANT:
+        raise LimitExceeded(
+            f"{OPEN_MAX_PER_TENANT} registrations are open",
+            advice="commit or abort one",
+            limit="open registrations per tenant",
+        )
+    upload_id = house.id("reg_")
+    directory = house.places.parts / upload_id
+    directory.mkdir(mode=0o700)
+    upload = Upload(
+        id=upload_id,
+        caller=caller,
+        ref=ref,
+        wanted=wanted,
+        key=secrets.token_bytes(32),
+        directory=directory,
+        opened_at=house.now(),
+    )
+    house.uploads[upload.id] = upload
+    return _view(house, upload)
+
+
+def _view(house: House, upload: Upload) -> W.Registration:
+    return W.Registration(
+        id=upload.id,
+        dataset=str(upload.ref),
+        part_bytes_max=house.settings.part_bytes_max,
+        parts_received=tuple(upload.parts[key] for key in sorted(upload.parts)),
+        state=upload.state,
+        expires_at=iso(upload.opened_at + SECONDS_OPEN_MAX),
+    )
+
+
+def _expire(house: House) -> None:
+    limit = house.now() - SECONDS_OPEN_MAX
+    for upload in [u for u in house.uploads.values() if u.opened_at < limit and u.state == "open"]:
+        forget(house, upload)
+
+
+def forget(house: House, upload: Upload) -> None:
+    """The key first: what remains of the parts after a crash is noise."""
+    upload.key = b""
+    house.uploads.pop(upload.id, None)
+    shutil.rmtree(upload.directory, ignore_errors=True)
+
+
+def _upload(house: House, caller: Caller, upload_id: str) -> Upload:
+    upload = house.uploads.get(upload_id)
+    if upload is None or upload.caller.subject.id != caller.subject.id:
+        raise NotFound(
+            f"no registration `{upload_id[:80]}`", advice="begin again: uploads end with a restart"
+        )
+    return upload
+
+
+def open_upload(house: House, caller: Caller, upload_id: str) -> Upload:
+    """The caller's upload, still open; NotFound or Conflict otherwise."""
+    upload = _upload(house, caller, upload_id)
+    if upload.state != "open":
+        raise Conflict(f"the registration is {upload.state}")
+    return upload
+
+
+async def put_part(
+    house: House,
+    caller: Caller,
+    upload_id: str,
+    place: tuple[int, int],
+    stream: AsyncIterator[bytes],
+) -> W.PartReceipt:
+    """(2) Seal one part; sent again, it replaces the earlier one.
+
+    Args:
+        house: the rooms.
+        caller: who began the registration.
+        upload_id: of the registration.
+        place: file index and part number, both from 0.
+        stream: the part's bytes.
+    """
+    upload = open_upload(house, caller, upload_id)
+    file, number = place
+    if not 0 <= file < len(upload.wanted.files):
+        raise InvalidInput(f"the registration has no file {file}")
+    path = upload.directory / f"{file}.{number}"
+    writer = PartWriter(
+        path,
+        upload.key,
+        place=part_place(file, number),
+        bytes_max=house.settings.part_bytes_max,
+    )
+    try:
+        async for chunk in stream:
+            await asyncio.to_thread(writer.write, chunk)
+        facts = await asyncio.to_thread(writer.finish)
+    except OSError as cause:
+        raise Unavailable(
+            "the part cannot be stored", advice="free disk space, send it again"
+        ) from cause
+    finally:
+        writer.abort()
+    receipt = W.PartReceipt(file=file, n=number, bytes=facts.bytes, sha256=facts.sha256)
+    upload.parts[place] = receipt
+    return receipt
+
+
+async def state(house: House, caller: Caller, upload_id: str) -> W.Registration:
+    """Which parts have arrived."""
+    return _view(house, _upload(house, caller, upload_id))
+
+
+async def abort(house: House, caller: Caller, upload_id: str) -> None:
+    """Give it up."""
+    forget(house, open_upload(house, caller, upload_id))

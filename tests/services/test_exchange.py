@@ -1,0 +1,133 @@
+"""Who is calling: assertions, sender-bound tokens, and what a dataset token is good for."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gateway.wire as W
+from gateway.crypto.tokens import DpopKey, IdentityKey
+from gateway.domain.events import EventDraft, EventKind
+from gateway.errors import AccessDenied, GatewayError, NotAuthenticated
+from gateway.services.exchange import GRANT_ASSERTION, GRANT_EXCHANGE
+from gateway.services.gateway import Gateway
+from gateway.services.house import House
+from tests.services.test_access import run, shared
+
+__all__ = ["shared"]
+BASE = "http://localhost:1"
+TOKEN_URL = f"{BASE}/oauth/token"
+DETAIL = {"type": "dataset_access", "dataset": "clinic/icu", "purpose": "health-research"}
+
+
+class Job:
+    """A job of the startup with its own key file and DPoP key."""
+
+    def __init__(self, house: House, directory: Path) -> None:
+        self.gateway, self.dpop = Gateway(house), DpopKey()
+        self.key = IdentityKey.create(directory / "job.json", "startup/job")
+        facts = {
+            "identity": "startup/job",
+            "type": "job",
+            "roles": ["trainer"],
+            "thumbprint": self.key.thumbprint,
+            "public_key": self.key.public_text,
+        }
+        house.record(
+            EventDraft(
+                kind=EventKind.IdentityAdded,
+                owner_tenant="startup",
+                actor_tenant="startup",
+                actor=None,
+                facts=facts,
+            )
+        )
+
+    def token(self, form: Mapping[str, str], dpop: DpopKey | None = None) -> W.TokenResponse:
+        proof = (dpop or self.dpop).proof("POST", TOKEN_URL, now=time.time)
+        reply: W.TokenResponse = run(self.gateway.token(form, TOKEN_URL, proof))
+        return reply
+
+    def api_token(self) -> str:
+        assertion = self.key.assertion(BASE, time.time, self.dpop.thumbprint)
+        return self.token({"grant_type": GRANT_ASSERTION, "assertion": assertion}).access_token
+
+    def dataset_token(self) -> str:
+        form = {
+            "grant_type": GRANT_EXCHANGE,
+            "subject_token": self.api_token(),
+            "authorization_details": json.dumps([DETAIL]),
+        }
+        return self.token(form).access_token
+
+    def call(self, path: str, token: str, dpop: DpopKey | None = None, method: str = "GET") -> Any:
+        url = BASE + path
+        proof = (dpop or self.dpop).proof(method, url, access_token=token, now=time.time)
+        return run(self.gateway.authenticate(method, url, f"DPoP {token}", proof))
+
+
+@pytest.fixture
+def job(shared: House, tmp_path: Path) -> Job:
+    return Job(shared, tmp_path)
+
+
+def test_a_stolen_token_is_worthless_without_its_key(job: Job) -> None:
+    for token in (job.api_token(), job.dataset_token()):
+        with pytest.raises(NotAuthenticated):
+            job.call("/v1/leases", token, DpopKey())
+
+
+def test_a_stolen_token_cannot_be_exchanged_for_one_of_the_thief(job: Job) -> None:
+    form = {
+        "grant_type": GRANT_EXCHANGE,
+        "subject_token": job.api_token(),
+        "authorization_details": json.dumps([DETAIL]),
+    }
+    with pytest.raises(NotAuthenticated):
+        job.token(form, DpopKey())
+
+
+def test_an_assertion_is_good_once_and_for_its_key_only(job: Job) -> None:
+    form = {
+        "grant_type": GRANT_ASSERTION,
+        "assertion": job.key.assertion(BASE, time.time, job.dpop.thumbprint),
+    }
+    with pytest.raises(NotAuthenticated):
+        job.token(form, DpopKey())
+    with pytest.raises(NotAuthenticated):
+        job.token(form)  # it was presented before, though in vain
+
+
+def test_a_proof_is_good_once(job: Job) -> None:
+    token, url = job.api_token(), f"{BASE}/v1/whoami"
+    proof = job.dpop.proof("GET", url, access_token=token, now=time.time)
+    run(job.gateway.authenticate("GET", url, f"DPoP {token}", proof))
+    with pytest.raises(NotAuthenticated):
+        run(job.gateway.authenticate("GET", url, f"DPoP {token}", proof))
+
+
+def test_a_dataset_token_opens_streams_and_nothing_else(job: Job) -> None:
+    token = job.dataset_token()
+    assert job.call("/v1/leases", token, method="POST").grant is not None
+    for path in ("/v1/datasets", "/v1/whoami", "/v1/grants", "/v1/tenants"):
+        with pytest.raises(AccessDenied, match="streams only"):
+            job.call(path, token)
+
+
+def test_a_revoked_token_is_refused_at_once(job: Job) -> None:
+    token = job.api_token()
+    caller = job.call("/v1/whoami", token)
+    run(job.gateway.revoke_token(caller, token))
+    with pytest.raises(NotAuthenticated, match="revoked"):
+        job.call("/v1/whoami", token)
+
+
+def test_an_unknown_grant_type_says_which_there_are(job: Job) -> None:
+    with pytest.raises(GatewayError) as caught:
+        job.token({"grant_type": "password"})
+    assert GRANT_EXCHANGE in caught.value.advice
