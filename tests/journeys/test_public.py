@@ -71,7 +71,7 @@ def test_a_dataset_is_registered_allowed_and_read_under_tls(home: Home, tmp_path
         gateway.datasets.register("home/x", str(source))
         home.run(
             "policy", "new", "home/x", "--allow", "stream", "--to", "role:trainer",
-            "--purpose", "research", "--columns", "id", "--push", "--dir", str(tmp_path),
+            "--purpose", "research", "--columns", "id", "--push", "--dir", str(tmp_path / "rules"),
         )  # fmt: skip
         rows = [len(batch["id"]) for batch in gateway.stream("home/x", purpose="research")]
         assert sum(rows) == 1000

@@ -43,7 +43,7 @@ def test_a_stop_in_the_middle_of_everything_leaves_nobody_and_nothing_half(home:
     for step in ("register", "publish", "token"):
         story.do(step, "a")
     for number in range(3):  # at different moments of a registration
-        story.gateway.datasets.register(f"home/b{number}", story.file("b"), wait=False)
+        story.gateway.datasets.register(f"home/b{number}", story.file(f"b{number}"), wait=False)
         time.sleep(0.5 * number)
         home.stop()
         home.start()
