@@ -28,7 +28,7 @@ bench: $(VENV)/.dev ## measured ratios; rewrites the table of docs/explain/perfo
 	$(BIN)/python tests/bench/report.py $(ARGS)
 
 lock: ## rewrite requirements/*.txt (needs uv); no host is ever recorded
-	$(LOCK) --extra demo --group dev -o requirements/dev.txt
+	$(LOCK) --extra demo --extra sources --extra aws --extra pkcs11 --group dev -o requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt -o requirements/client.txt
 	$(LOCK) -c requirements/dev.txt --extra cli -o requirements/cli.txt
 	$(LOCK) -c requirements/dev.txt --extra server -o requirements/server.txt
