@@ -7,6 +7,7 @@
     │       ├── LeaseRevoked       the owner withdrew the Grant
     │       ├── LeaseExpired       the lease ran out and was not renewed
     │       ├── PlanChanged        the rules changed what may be seen
+    │       ├── DatasetSuspended   the owner suspended the dataset, for now
     │       └── StreamBroken  502  the bytes stopped or were not authentic
     ├── NotFound              404  no such thing, or none that the caller may see
     ├── Conflict              409  the state is another than the caller believed
@@ -114,6 +115,13 @@ class PlanChanged(StreamStopped):
 
     code = "plan-changed"
     advice_default = "ask for a new token; the new plan starts a new order"
+
+
+class DatasetSuspended(StreamStopped):
+    """The owner suspended the dataset: nothing of it is released until it is resumed."""
+
+    code = "dataset-suspended"
+    advice_default = "keep the position; it fits again when the owner resumes the dataset"
 
 
 class StreamBroken(StreamStopped):

@@ -39,14 +39,14 @@ def _tenant(asked: Asked) -> str:
 
 
 async def _publish(gateway: Gateway, asked: Asked) -> W.BundleView:
-    given = asked.http.headers.get("if-match", "")
-    if not (given[:1] == given[-1:] == '"' and len(given) > 2):  # noqa: PLR2004 - two quotes
+    given = asked.if_match
+    if given in (None, "*"):
         raise InvalidInput(
             "`If-Match` with the hash of the present bundle is missing",
             advice="read the bundle first and send its ETag",
         )
     files = asked.value(W.PolicyFiles).files
-    return await gateway.publish(asked.caller, _tenant(asked), files, given[1:-1])
+    return await gateway.publish(asked.caller, _tenant(asked), files, given)
 
 
 def _etag(bundle: Any) -> Mapping[str, str]:

@@ -58,6 +58,16 @@ class Asked:
         return self.number(name) if name in self.query else None
 
     @property
+    def if_match(self) -> str | None:
+        """The ETag that `If-Match` names, without its quotes; raises InvalidInput."""
+        given = self.http.headers.get("if-match")
+        if given is None or given == "*":
+            return given
+        if not (given[:1] == given[-1:] == '"' and len(given) > 2):  # noqa: PLR2004 - two quotes
+            raise InvalidInput("`If-Match` is not one ETag", advice="send the ETag as you got it")
+        return given[1:-1]
+
+    @property
     def ref(self) -> str:
         """`tenant/name[@version]` of the path; raises InvalidInput."""
         tenant = parse_name(self.path["tenant"], what="tenant")

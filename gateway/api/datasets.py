@@ -25,6 +25,16 @@ async def _put_part(gateway: Gateway, asked: Asked) -> W.PartReceipt:
     )
 
 
+async def _update(gateway: Gateway, asked: Asked) -> W.DatasetDetail:
+    return await gateway.update_dataset(
+        asked.caller, asked.ref, asked.value(W.DatasetChanges), asked.if_match
+    )
+
+
+def _etag(detail: Any) -> dict[str, str]:
+    return {"ETag": f'"{W.etag_of(detail)}"'}
+
+
 def operation_location(operation: Any) -> dict[str, str]:
     """Where to poll a long act."""
     return {"Location": f"/v1/operations/{operation.id}"}
@@ -49,6 +59,16 @@ ACTS = (
         summary="Show a dataset at its newest version",
         call=lambda g, a: g.dataset(a.caller, a.ref),
         reply=W.DatasetDetail,
+        headers=_etag,
+    ),
+    Act(
+        method="PATCH",
+        path=ONE,
+        summary="Change card, owners or contact; suspend or resume (If-Match: its ETag, optional)",
+        call=_update,
+        body=W.DatasetChanges,
+        reply=W.DatasetDetail,
+        headers=_etag,
     ),
     Act(
         method="GET",

@@ -69,6 +69,9 @@ class Datasets(Protocol):
     async def classify(
         self, caller: Any, ref: str, tags: Mapping[str, Sequence[str]], /
     ) -> W.DatasetDetail: ...
+    async def update_dataset(
+        self, caller: Any, ref: str, changes: W.DatasetChanges, if_match: str | None, /
+    ) -> W.DatasetDetail: ...
     async def begin_registration(
         self, caller: Any, request: W.RegistrationRequest, /
     ) -> W.Registration: ...

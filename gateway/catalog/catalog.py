@@ -250,6 +250,7 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.IdentityDisabled: holdings.identity_disabled,
     EventKind.VersionRegistered: holdings.version_registered,
     EventKind.ColumnsClassified: holdings.columns_classified,
+    EventKind.DatasetUpdated: holdings.dataset_updated,
     EventKind.DatasetSuspended: holdings.dataset_suspended,
     EventKind.DatasetResumed: holdings.dataset_resumed,
     EventKind.PolicyPublished: holdings.policy_published,

@@ -97,6 +97,8 @@ def version_registered(state: State, event: Event) -> None:
         versions=(*(known.versions if known else ()), version),
         suspended=known.suspended if known else False,
         card=card,
+        owners=known.owners if known else (),
+        contact=known.contact if known else "",
     )
 
 
@@ -131,6 +133,18 @@ def columns_classified(state: State, event: Event) -> None:
     if not known.issuperset(given):
         raise InvalidInput(f"`{f['dataset']}` has no column of field id {min(set(given) - known)}")
     state.datasets[f["dataset"]] = replace(dataset, tags={**dataset.tags, **given})
+
+
+def dataset_updated(state: State, event: Event) -> None:
+    """Card, owners and contact as they are from here on; what was erased is empty."""
+    f, details = event.facts, event.details or {}
+    dataset = state.dataset(f["dataset"], f["dataset_id"])
+    state.datasets[f["dataset"]] = replace(
+        dataset,
+        card=dict(details.get("card", {})),
+        owners=tuple(details.get("owners", ())),
+        contact=str(details.get("contact", "")),
+    )
 
 
 def dataset_suspended(state: State, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Commands about datasets: register, list, show, classify."""
+"""Commands about datasets: register, list, show, classify, update, suspend, resume."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import flags as f
-from gateway.cli.output import note, print_record, print_table, progress_bar
+from gateway.cli.output import note, print_record, print_table, progress_bar, safe
 from gateway.client.proposals import propose
 from gateway.errors import InvalidInput
 
@@ -27,9 +27,11 @@ legal_basis = ""
 retention = ""
 known_biases = ""
 """
+_STATE = ("dataset", "suspended")
 _LIST = ("dataset", "version", "rows", "columns", "tags", "suspended", "registered_at")
 _SHOWN = ("dataset", "version", "rows", "bytes", "shards", "profile", "splits", "suspended",
-          "versions", "registered_at", "registered_by", "manifest_digest")  # fmt: skip
+          "owners", "contact", "versions", "registered_at", "registered_by",
+          "manifest_digest")  # fmt: skip
 
 
 @app.command(
@@ -118,12 +120,71 @@ def list_datasets(
 def show(
     dataset: str, server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
 ) -> None:
-    """Show a dataset: its splits, columns and tags."""
+    """Show a dataset: its card, splits, columns and tags."""
     found = f.client(server, key_file).datasets.show(dataset).to_dict()
-    print_record("dataset.show", found, as_json=as_json, only=_SHOWN)
-    if not as_json:
+    _print_dataset("dataset.show", found, as_json=as_json)
+
+
+def _print_dataset(schema: str, found: dict[str, Any], *, as_json: bool) -> None:
+    print_record(schema, found, as_json=as_json, only=_SHOWN)
+    if as_json:
+        return
+    card = {safe(key): value for key, value in found["card"].items() if value not in ("", None)}
+    if card:
         print()
-        print_table("", found["columns"], ("name", "type", "nullable", "tags"), as_json=False)
+        print_record("", card, as_json=False)
+    print()
+    print_table("", found["columns"], ("name", "type", "nullable", "tags"), as_json=False)
+
+
+@app.command(
+    "update",
+    epilog="Example: gateway dataset update clinic/icu --card icu.toml --owner clinic/role:owner",
+)
+def update(
+    dataset: str,
+    card: Annotated[Path | None, typer.Option("--card", help=".yaml, .toml or .json")] = None,
+    owner: Annotated[
+        list[str] | None,
+        typer.Option("--owner", help="tenant/name or tenant/role:NAME; repeatable, replaces all"),
+    ] = None,
+    contact: Annotated[
+        str | None, typer.Option("--contact", help="whom to write to; empty removes it")
+    ] = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Change the card, the owners or the contact; versions stay as they are."""
+    datasets = f.client(server, key_file).datasets
+    found = datasets.update(dataset, card=card, owners=owner or None, contact=contact)
+    _print_dataset("dataset.update", found.to_dict(), as_json=as_json)
+
+
+@app.command("suspend", epilog='Example: gateway dataset suspend clinic/icu --reason "audit"')
+def suspend(
+    dataset: str,
+    reason: f.Reason = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Deny everything of the dataset at once, until `dataset resume`; streams stop."""
+    found = f.client(server, key_file).datasets.suspend(dataset, reason=reason)
+    print_record("dataset.suspend", found.to_dict(), as_json=as_json, only=_STATE)
+
+
+@app.command("resume", epilog="Example: gateway dataset resume clinic/icu")
+def resume(
+    dataset: str,
+    reason: f.Reason = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Undo a suspension: grants that stand work again."""
+    found = f.client(server, key_file).datasets.resume(dataset, reason=reason)
+    print_record("dataset.resume", found.to_dict(), as_json=as_json, only=_STATE)
 
 
 @app.command(

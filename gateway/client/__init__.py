@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.domain.position import StreamPosition
     from gateway.errors import (
         AccessDenied,
+        DatasetSuspended,
         GatewayError,
         LeaseExpired,
         LeaseRevoked,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDenied",
     "Dataset",
+    "DatasetSuspended",
     "Decision",
     "GatewayClient",
     "GatewayError",

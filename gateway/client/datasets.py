@@ -61,6 +61,50 @@ class Datasets:
         )
         return Dataset(reply.json(), self._gateway)
 
+    def update(
+        self,
+        dataset: str,
+        *,
+        card: str | Path | Mapping[str, Any] | None = None,
+        owners: Sequence[str] | None = None,
+        contact: str | None = None,
+        if_match: str | None = None,
+    ) -> Dataset:
+        """Change what belongs to the dataset and to no version; what is None stays.
+
+        Args:
+            dataset: `tenant/name`.
+            card: replaces the whole card; a mapping, or a `.json`, `.toml` or `.yaml` file.
+            owners: whom to ask: identities of the tenant, or `tenant/role:NAME`.
+            contact: one line.
+            if_match: the ETag the dataset must still have; PreconditionFailed otherwise.
+        """
+        changes = W.DatasetChanges(
+            card=read_card(card) if card is not None else None,
+            owners=tuple(owners) if owners is not None else None,
+            contact=contact,
+        )
+        return self._change(dataset, changes, if_match)
+
+    def suspend(self, dataset: str, *, reason: str | None = None) -> Dataset:
+        """Deny everything of the dataset at once: grants, tokens, running streams. Reversible."""
+        return self._change(dataset, W.DatasetChanges(suspended=True, reason=reason))
+
+    def resume(self, dataset: str, *, reason: str | None = None) -> Dataset:
+        """Undo a suspension: grants that stand work again, streams go on from their positions."""
+        return self._change(dataset, W.DatasetChanges(suspended=False, reason=reason))
+
+    def _change(
+        self, dataset: str, changes: W.DatasetChanges, if_match: str | None = None
+    ) -> Dataset:
+        reply = self._gateway.transport.request(
+            "PATCH",
+            _path(str(DatasetRef.parse(dataset).unversioned)),
+            json=changes,
+            headers={"If-Match": f'"{if_match}"'} if if_match is not None else {},
+        )
+        return Dataset(reply.json(), self._gateway)
+
     def register(
         self,
         dataset: str,

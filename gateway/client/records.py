@@ -67,6 +67,21 @@ class Dataset(Record):
 
     __slots__ = ()
 
+    def update(self, **changes: Any) -> Dataset:
+        """Change card, owners or contact; see `Datasets.update`."""
+        updated: Dataset = self._gateway.datasets.update(self.dataset, **changes)
+        return updated
+
+    def suspend(self, *, reason: str | None = None) -> Dataset:
+        """Release nothing of it, at once and until it is resumed."""
+        suspended: Dataset = self._gateway.datasets.suspend(self.dataset, reason=reason)
+        return suspended
+
+    def resume(self, *, reason: str | None = None) -> Dataset:
+        """Undo a suspension."""
+        resumed: Dataset = self._gateway.datasets.resume(self.dataset, reason=reason)
+        return resumed
+
     def classify(self, tags: Mapping[str, str | Sequence[str]]) -> Dataset:
         """Set the tags of the named columns."""
         classified: Dataset = self._gateway.datasets.classify(self.dataset, tags)

@@ -126,6 +126,8 @@ class Dataset:
     versions: tuple[DatasetVersion, ...] = ()  # ascending, never empty once visible
     suspended: bool = False
     card: dict[str, object] = field(default_factory=dict)
+    owners: tuple[str, ...] = ()  # `tenant/name` or `tenant/role:NAME`: whom to ask
+    contact: str = ""
 
     @property
     def newest(self) -> DatasetVersion:

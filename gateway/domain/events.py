@@ -34,6 +34,7 @@ class EventKind(StrEnum):
     IdentityDisabled = "IdentityDisabled"
     VersionRegistered = "VersionRegistered"
     ColumnsClassified = "ColumnsClassified"
+    DatasetUpdated = "DatasetUpdated"
     DatasetSuspended = "DatasetSuspended"
     DatasetResumed = "DatasetResumed"
     PolicyPublished = "PolicyPublished"
@@ -124,6 +125,13 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "card_digest": f.SHA256 | None,
     },
     EventKind.ColumnsClassified: {**_DATASET, "tags": f.map_of(f.FIELD_KEY, f.list_of(f.TAG))},
+    # Card, owners and contact are sealed; no decision rests on them.
+    EventKind.DatasetUpdated: {
+        **_DATASET,
+        "card_digest": f.SHA256 | None,
+        "changed": f.list_of(f.CODE),
+        "owners": f.COUNT,
+    },
     EventKind.DatasetSuspended: _DATASET,
     EventKind.DatasetResumed: _DATASET,
     EventKind.PolicyPublished: {

@@ -101,6 +101,12 @@ def _classified(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     )
 
 
+def _updated(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    batch["dataset_change"].append(
+        (*head, _dataset(head, f), f["dataset_id"], f["changed"], f.get("card_digest"))
+    )
+
+
 def _suspended(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["dataset_state"].append((*head, _dataset(head, f), "suspended"))
 
@@ -203,6 +209,7 @@ def _count(value: Any) -> int:
 _KINDS: dict[str, Callable[[Batch, Row, Mapping[str, Any]], None]] = {
     "VersionRegistered": _version,
     "ColumnsClassified": _classified,
+    "DatasetUpdated": _updated,
     "DatasetSuspended": _suspended,
     "DatasetResumed": _resumed,
     "PolicyPublished": _policy,

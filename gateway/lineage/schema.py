@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT = 1  # raise it and every projection is rebuilt from the journal
+FORMAT = 2  # raise it and every projection is rebuilt from the journal
 
 _EVENT = {
     "idx": "BIGINT",
@@ -46,6 +46,13 @@ TABLES: dict[str, dict[str, str]] = {
         "dataset_id": "VARCHAR",
         "field_id": "BIGINT",
         "tags": "VARCHAR[]",
+    },
+    "dataset_change": {
+        **_EVENT,
+        "dataset": "VARCHAR",
+        "dataset_id": "VARCHAR",
+        "changed": "VARCHAR[]",  # of `card`, `owners`, `contact`
+        "card_digest": "VARCHAR",
     },
     "dataset_state": {**_EVENT, "dataset": "VARCHAR", "state": "VARCHAR"},
     "policy": {

@@ -280,7 +280,7 @@ def _wrong_data(request: AccessRequest, resource: Resource) -> Refusal | None:
     if request.purpose is None:
         return Refusal("purpose-missing", "a purpose is needed")
     if resource.suspended:
-        return Refusal("dataset-suspended", "the owner has suspended this dataset")
+        return Refusal("dataset-suspended", "this dataset is suspended by its owner")
     if request.split is not None and request.split not in resource.splits:
         return Refusal("split-unknown", "no such split")
     return None

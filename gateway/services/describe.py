@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.domain.access import Resource
+from gateway.domain.card import texts_of
 from gateway.domain.dataset import Dataset, DatasetRef, parse_tag
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import InvalidInput
@@ -18,7 +19,7 @@ from gateway.services.storage import load_manifest
 async def datasets(
     house: House, caller: Caller, *, tag: str | None = None, text: str | None = None
 ) -> list[Dataset]:
-    """Every dataset the caller may see, by name; filtered by a column tag and by name."""
+    """Every dataset the caller may see, by name; filtered by a column tag, by name and card."""
     await house.settled()
     found = []
     for dataset in house.catalog.datasets():
@@ -29,10 +30,14 @@ async def datasets(
             continue
         if tag is not None and not any(tag in c.effective_tags for c in resource.columns):
             continue
-        if text is not None and text.lower() not in f"{dataset.tenant}/{dataset.name}":
+        if text is not None and not _holds(dataset, text.lower()):
             continue
         found.append(dataset)
     return sorted(found, key=lambda d: (d.tenant, d.name))
+
+
+def _holds(dataset: Dataset, text: str) -> bool:
+    return text in f"{dataset.tenant}/{dataset.name}" or text in texts_of(dataset.card)
 
 
 async def dataset(house: House, caller: Caller, ref: DatasetRef) -> tuple[Dataset, Resource]:

@@ -18,7 +18,7 @@ from gateway.domain.access import Limits, Subject
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import InvalidInput, NotAuthenticated, NotFound
-from gateway.services import down_scope, request_access, shapes
+from gateway.services import down_scope, request_access, shapes, stream
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.wire import codec
@@ -119,6 +119,7 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
     details = parse_details(form.get("authorization_details", ""))
     if details.grant is not None:
         grant = down_scope.own_grant(house, subject, details.grant)
+        await stream.require_released(house, grant)
     else:
         _, grant = await request_access.request_grant(house, caller, _ask(details))
     return await _issue(house, subject, thumbprint, grant)

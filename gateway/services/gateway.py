@@ -31,6 +31,7 @@ from gateway.services import (
     shapes,
     stream,
     tenants,
+    update,
     uploads,
 )
 from gateway.services.house import House
@@ -126,6 +127,14 @@ class Gateway:
         wanted = {name: list(values) for name, values in tags.items()}
         return shapes.dataset_detail(
             *await describe.classify(self.house, caller, DatasetRef.parse(ref), wanted)
+        )
+
+    async def update_dataset(
+        self, caller: Caller, ref: str, changes: W.DatasetChanges, if_match: str | None
+    ) -> W.DatasetDetail:
+        """Change card, owners or contact; suspend or resume."""
+        return shapes.dataset_detail(
+            *await update.update(self.house, caller, DatasetRef.parse(ref), changes, if_match)
         )
 
     async def begin_registration(

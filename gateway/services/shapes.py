@@ -113,6 +113,8 @@ def dataset_detail(dataset: Dataset, resource: Resource) -> W.DatasetDetail:
         suspended=dataset.suspended,
         versions=tuple(v.ref.version or 0 for v in dataset.versions),
         card=dict(dataset.card),
+        owners=dataset.owners,
+        contact=dataset.contact,
     )
 
 

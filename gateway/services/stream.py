@@ -24,6 +24,7 @@ from gateway.domain.order import GlobalOrder, lay_out, order_id, window_key
 from gateway.domain.position import StreamPosition
 from gateway.errors import (
     AccessDenied,
+    DatasetSuspended,
     InvalidInput,
     LeaseExpired,
     LeaseRevoked,
@@ -31,7 +32,7 @@ from gateway.errors import (
     NotFound,
     PlanChanged,
 )
-from gateway.services import down_scope, request_access, shapes
+from gateway.services import down_scope, request_access, shapes, update
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 from gateway.services.sources import Geometry, direct_source, is_direct, view_source
@@ -103,11 +104,22 @@ def _grant_of(house: House, caller: Caller) -> Grant:
     return down_scope.own_grant(house, caller.subject, caller.grant)
 
 
+async def require_released(house: House, grant: Grant) -> None:
+    """Raise DatasetSuspended, recorded as a denial, when its owner holds the dataset back."""
+    try:
+        update.require_active(house, grant)
+    except DatasetSuspended:
+        request, decision = _decide_again(house, grant)
+        await request_access.record(house, request, decision)
+        raise
+
+
 async def _judge(house: House, grant: Grant) -> None:
     """(2) Record a denial like any other."""
     request, decision = _decide_again(house, grant)
     if not decision.is_allowed:
         await request_access.record(house, request, decision)
+        update.require_active(house, grant)
         decision.require()
     _require_same(grant, decision.plan)
 
@@ -121,6 +133,7 @@ def judge_lease(house: House, lease: Lease) -> int:
     grant = house.catalog.grant(lease.grant)
     if grant.revoked:
         raise LeaseRevoked("the owner revoked the grant of this stream")
+    update.require_active(house, grant)
     _, decision = _decide_again(house, grant)
     if not decision.is_allowed:
         raise PlanChanged("the rules no longer allow this stream", decision=decision.id)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import gateway.wire as W
+from gateway.domain.card import check_card
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unavailable
 from gateway.services.house import House
@@ -48,6 +49,7 @@ async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> 
         raise InvalidInput("the version number is the gateway's to give", advice="write `a/b`")
     if not wanted.files or len(wanted.files) > FILES_MAX:
         raise InvalidInput(f"a registration has 1 to {FILES_MAX} files")
+    check_card(wanted.card)
     await authorize(house, caller, "register", ref.tenant)
     _expire(house)
     mine = [u for u in house.uploads.values() if u.caller.subject.tenant == caller.subject.tenant]

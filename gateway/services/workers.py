@@ -19,6 +19,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, Lease
 from gateway.errors import (
     Conflict,
+    DatasetSuspended,
     GatewayError,
     LeaseExpired,
     LeaseRevoked,
@@ -35,6 +36,7 @@ _log = logging.getLogger("gateway.workers")
 _REASONS: dict[str, Callable[[], GatewayError]] = {
     "revoked": lambda: LeaseRevoked("the owner revoked the grant of this stream"),
     "plan-changed": lambda: PlanChanged("the rules now allow another plan"),
+    "dataset-suspended": lambda: DatasetSuspended("the dataset is suspended by its owner"),
     "expired": lambda: LeaseExpired("the lease ran out"),
     "replaced": lambda: Conflict("a newer lease of the same run and rank replaced this one"),
     "returned": lambda: LeaseExpired("the lease was handed back"),

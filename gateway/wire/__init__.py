@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _NAMES = {
     "access": """AccessAsk Candidate DecisionView Explanation GrantView LimitsView PlanColumn
         PlanView ReasonView Revocation RevocationRequest RunFinish RunView""",
-    "datasets": """ColumnTags ColumnView DatasetDetail DatasetSummary PartReceipt Registration
-        RegistrationRequest SourceFile SplitView VersionView""",
+    "datasets": """ColumnTags ColumnView DatasetChanges DatasetDetail DatasetSummary PartReceipt
+        Registration RegistrationRequest SourceFile SplitView VersionView etag_of""",
     "evaluation": """EvaluationAction EvaluationContext EvaluationRequest EvaluationResource
         EvaluationResponse EvaluationSubject""",
     "lineage": """Answer AskRequest CheckpointView Proof QueryRequest Question QuestionParameter

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
+
+from gateway.wire import codec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,25 @@ class DatasetDetail:
     suspended: bool
     versions: tuple[int, ...]
     card: dict[str, Any] = field(default_factory=dict)
+    owners: tuple[str, ...] = ()  # whom to ask: `tenant/name` or `tenant/role:NAME`
+    contact: str = ""
+
+
+def etag_of(detail: DatasetDetail) -> str:
+    """SHA-256 hex of all that is shown of the dataset, to whom it is shown."""
+    text = json.dumps(codec.encode(detail), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetChanges:
+    """`dataset update`, `suspend`, `resume`: what is null stays as it is."""
+
+    card: dict[str, Any] | None = None  # replaces the whole card
+    owners: tuple[str, ...] | None = None
+    contact: str | None = None
+    suspended: bool | None = None
+    reason: str | None = None  # of suspending or resuming; sealed in the journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -269,6 +269,25 @@ class Simulator:
         self.durable += 1
         return self.sets[found.dataset]
 
+    async def update_dataset(
+        self, caller: Any, ref: str, changes: W.DatasetChanges, if_match: str | None
+    ) -> W.DatasetDetail:
+        found = self._seen(caller, ref)
+        if caller.subject.tenant != found.dataset.partition("/")[0]:
+            raise AccessDenied("only the owner changes a dataset", decision="dec_x")
+        if if_match not in (None, "*", W.etag_of(found)):
+            raise PreconditionFailed("the dataset is another one now")
+        given = {
+            name: value
+            for name in ("card", "owners", "contact", "suspended")
+            if (value := getattr(changes, name)) is not None
+        }
+        if not given:
+            raise InvalidInput("nothing is to be changed")
+        self.sets[found.dataset] = replace(found, **given)
+        self.durable += 1
+        return self.sets[found.dataset]
+
     async def begin_registration(
         self, caller: Any, request: W.RegistrationRequest
     ) -> W.Registration:

@@ -189,6 +189,23 @@ def test_a_bundle_is_published_only_over_the_one_that_was_read(owner: TestClient
     assert owner.put(put, json=files, headers={"If-Match": etag}).status_code == 412
 
 
+def test_a_dataset_is_changed_over_the_state_that_was_read(
+    owner: TestClient, trainer: TestClient
+) -> None:
+    path = "/v1/datasets/clinic/icu"
+    etag = owner.get(path).headers["etag"]
+    assert trainer.patch(path, json={"suspended": True}).status_code == 403
+    assert owner.patch(path, json={}).status_code == 422
+    assert owner.patch(path, json={"cards": {}}).status_code == 422
+    for match, status in (("unquoted", 422), ('"ff"', 412), (etag, 200), (etag, 412), ("*", 200)):
+        changed = owner.patch(path, json={"contact": match}, headers={"If-Match": match})
+        assert changed.status_code == status
+    shown = owner.patch(path, json={"card": {"title": "ICU"}, "owners": ["clinic/role:owner"]})
+    assert (shown.json()["card"], shown.json()["contact"]) == ({"title": "ICU"}, "*")
+    assert owner.patch(path, json={"suspended": True}).json()["suspended"] is True
+    assert owner.get(path).headers["etag"] != etag
+
+
 def test_a_registration_goes_from_parts_to_an_operation(owner: TestClient) -> None:
     begun = owner.post(
         "/v1/registrations",

@@ -83,6 +83,17 @@ def classified(**tags: list[str]) -> EventDraft:
     )
 
 
+def updated(**details: Any) -> EventDraft:
+    return EventDraft(
+        kind=EventKind.DatasetUpdated,
+        owner_tenant="clinic",
+        actor_tenant="clinic",
+        actor="clinic/anna",
+        facts={**DATASET, "card_digest": sha("card"), "changed": sorted(details), "owners": 1},
+        details={"card": {"title": "ICU"}, "owners": ["clinic/anna"], "contact": "", **details},
+    )
+
+
 def on_dataset(kind: EventKind) -> EventDraft:
     return EventDraft(kind=kind, owner_tenant="clinic", facts=dict(DATASET))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -220,6 +221,29 @@ def test_a_dataset_is_the_fold_of_its_events() -> None:
     tell(catalog, h.on_dataset(EventKind.DatasetSuspended))
     assert catalog.dataset("clinic", "icu").suspended
     assert [d.name for d in catalog.datasets()] == ["icu"]
+
+
+def test_card_owners_and_contact_belong_to_the_dataset_and_outlive_versions() -> None:
+    catalog = world(h.updated(contact="icu@example.org"), h.on_dataset(EventKind.DatasetSuspended))
+    second = h.version(2)
+    tell(catalog, replace(second, details={}))
+    dataset = catalog.dataset("clinic", "icu")
+    assert (dataset.card, dataset.owners) == ({"title": "ICU"}, ("clinic/anna",))
+    assert (dataset.contact, dataset.suspended) == ("icu@example.org", True)
+    tell(catalog, replace(h.version(3), details={"card": {"title": "new"}}))
+    assert catalog.dataset("clinic", "icu").card == {"title": "new"}
+    assert catalog.dataset("clinic", "icu").owners == ("clinic/anna",)
+
+
+def test_an_erased_update_leaves_nothing_of_its_text() -> None:
+    catalog = world(h.updated(contact="icu@example.org"), replace(h.updated(), details={}))
+    dataset = catalog.dataset("clinic", "icu")
+    assert (dataset.card, dataset.owners, dataset.contact) == ({}, (), "")
+
+
+def test_an_update_of_another_dataset_of_that_name_is_refused() -> None:
+    stale = h.updated()
+    refuses(world(), Conflict, replace(stale, facts={**stale.facts, "dataset_id": "ee" * 16}))
 
 
 def test_a_grant_carries_the_plan_that_was_decided() -> None:

@@ -20,6 +20,8 @@ KEY = b"s" * 32
 HISTORY = (
     *h.WORLD,
     h.version(2, manifest_key="objects/m2"),
+    h.updated(contact="icu@example.org"),
+    h.on_dataset(EventKind.DatasetSuspended),
     h.denied(),
     h.decided("1"),
     h.decided("2", run=None),

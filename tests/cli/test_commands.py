@@ -40,6 +40,26 @@ def test_what_is_mistyped_is_one_line_and_exit_code_2(typed: Typed) -> None:
         assert not said.out
 
 
+def test_a_card_is_updated_and_shown_without_control_characters(as_: Typed, home: Path) -> None:
+    card = home / "icu.json"
+    card.write_text(json.dumps({"title": "ICU \u001b[31m", "source": "", "beds": 12}))
+    said = as_(
+        OWNER, "dataset", "update", "clinic/icu", "--card", card, "--owner", "clinic/role:owner"
+    )
+    assert said.code == 0
+    assert "beds   12" in said.out
+    assert "\x1b" not in said.out
+    assert "source" not in said.out
+    assert as_(OWNER, "dataset", "update", "clinic/icu").code == 2
+
+
+def test_a_dataset_is_suspended_and_resumed(as_: Typed) -> None:
+    assert as_(TRAINER, "dataset", "suspend", "clinic/icu").code == 3
+    said = as_(OWNER, "dataset", "suspend", "clinic/icu", "--reason", "an audit", "--json")
+    assert said.json["suspended"] is True
+    assert "suspended  no" in as_(OWNER, "dataset", "resume", "clinic/icu").out
+
+
 def test_no_server_is_69_and_says_how_to_start_one(typed: Typed) -> None:
     said = typed("dataset", "list")
     assert said.code == 69

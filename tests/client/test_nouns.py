@@ -96,6 +96,17 @@ def test_an_owner_classifies_and_revokes(login: Login) -> None:
     assert owner.grants.show(grant.id).revoked is True
 
 
+def test_an_owner_updates_suspends_and_resumes(login: Login, tmp_path: Path) -> None:
+    (tmp_path / "icu.toml").write_text('title = "ICU"\nbeds = 12\n')
+    icu = login("clinic/owner").datasets.show("clinic/icu")
+    assert icu.update(card=tmp_path / "icu.toml", contact="x").card == {"title": "ICU", "beds": 12}
+    assert icu.update(owners=["clinic/owner"]).contact == "x"
+    with pytest.raises(PreconditionFailed):
+        icu.update(contact="y", if_match="an older one")
+    assert icu.suspend(reason="an audit").suspended is True
+    assert icu.resume().suspended is False
+
+
 def test_rules_are_pushed_over_the_bundle_that_was_read(
     login: Login, gateway: SecuredSimulator, tmp_path: Path
 ) -> None:

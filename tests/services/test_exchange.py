@@ -12,12 +12,14 @@ import pytest
 
 import gateway.wire as W
 from gateway.crypto.tokens import DpopKey, IdentityKey
+from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import AccessDenied, GatewayError, NotAuthenticated
+from gateway.errors import AccessDenied, DatasetSuspended, GatewayError, NotAuthenticated
+from gateway.services import update
 from gateway.services.exchange import GRANT_ASSERTION, GRANT_EXCHANGE
 from gateway.services.gateway import Gateway
 from gateway.services.house import House
-from tests.services.test_access import run, shared
+from tests.services.test_access import OWNER, kinds, run, shared
 
 __all__ = ["shared"]
 BASE = "http://localhost:1"
@@ -117,6 +119,25 @@ def test_a_dataset_token_opens_streams_and_nothing_else(job: Job) -> None:
     for path in ("/v1/datasets", "/v1/whoami", "/v1/grants", "/v1/tenants"):
         with pytest.raises(AccessDenied, match="streams only"):
             job.call(path, token)
+
+
+def test_a_grant_gives_no_token_while_its_dataset_is_suspended(job: Job) -> None:
+    house = job.gateway.house
+    grant = job.call("/v1/leases", job.dataset_token()).grant
+    detail = {"type": "dataset_access", "grant": grant}
+    form = {"grant_type": GRANT_EXCHANGE, "authorization_details": json.dumps([detail])}
+
+    def suspend(*, suspended: bool) -> None:
+        wanted = W.DatasetChanges(suspended=suspended)
+        run(update.update(house, OWNER, DatasetRef("clinic", "icu"), wanted, None))
+
+    suspend(suspended=True)
+    start = house.journal.durable_size
+    with pytest.raises(DatasetSuspended):
+        job.token({**form, "subject_token": job.api_token()})
+    assert EventKind.AccessDecided in kinds(house, start)
+    suspend(suspended=False)
+    assert job.token({**form, "subject_token": job.api_token()}).grant == grant
 
 
 def test_a_revoked_token_is_refused_at_once(job: Job) -> None:

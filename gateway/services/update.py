@@ -1,0 +1,142 @@
+"""The owner changes what belongs to a dataset and to no version: card, owners, contact, suspension.
+
+Suspending is reversible and total: (1) one durable event raises the PolicyEpoch, so that no
+worker starts another chunk unasked; (2) every open lease of the dataset is closed with
+DatasetSuspended; (3) from then on the judge denies every data action on it, and no Grant of
+it gives a token. Grants stay, so a resumed dataset streams on from the old positions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import gateway.wire as W
+from gateway.domain.access import Resource, digest_of
+from gateway.domain.card import check_card
+from gateway.domain.dataset import Dataset, DatasetRef, parse_name
+from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.lease import Grant
+from gateway.errors import DatasetSuspended, InvalidInput, PreconditionFailed
+from gateway.services import describe, shapes
+from gateway.services.house import House
+from gateway.services.request_access import Caller, authorize
+
+OWNERS_MAX = 32
+CONTACT_CHARS_MAX = 320
+REASON_CHARS_MAX = 1000
+
+
+async def update(
+    house: House, caller: Caller, ref: DatasetRef, wanted: W.DatasetChanges, if_match: str | None
+) -> tuple[Dataset, Resource]:
+    """Change what is given and differs; what is None stays. Sent again, it changes nothing.
+
+    Raises:
+        PreconditionFailed: `if_match` is given and not the ETag of the dataset as it is.
+        InvalidInput: the card, an owner or the contact is not one, or nothing is given.
+    """
+    resource = await authorize(house, caller, "update", ref.tenant, ref.unversioned)
+    dataset = house.catalog.dataset(ref.tenant, ref.name)
+    if if_match not in (None, "*", W.etag_of(shapes.dataset_detail(dataset, resource))):
+        raise PreconditionFailed(
+            f"`{ref.unversioned}` is not as you read it", advice="read it again, then change it"
+        )
+    reason = _line(wanted.reason or "", REASON_CHARS_MAX, "reason")
+    _update_metadata(house, caller, dataset, wanted)
+    if wanted.suspended is not None and wanted.suspended != dataset.suspended:
+        kind = EventKind.DatasetSuspended if wanted.suspended else EventKind.DatasetResumed
+        _record(house, caller, dataset, kind, {"reason": reason})
+    await house.settled()
+    if wanted.suspended:
+        await _stop_streams(house, ref)
+    return await describe.dataset(house, caller, ref.unversioned)
+
+
+def require_active(house: House, grant: Grant) -> None:
+    """Raise DatasetSuspended when the Grant's dataset is suspended."""
+    of = grant.plan.dataset
+    if house.catalog.dataset(of.tenant, of.name).suspended:
+        raise DatasetSuspended(f"`{of.unversioned}` is suspended by its owner")
+
+
+def _update_metadata(
+    house: House, caller: Caller, dataset: Dataset, wanted: W.DatasetChanges
+) -> None:
+    now = {"card": dataset.card, "owners": list(dataset.owners), "contact": dataset.contact}
+    then = dict(now)
+    if wanted.card is not None:
+        then["card"] = check_card(wanted.card)
+    if wanted.owners is not None:
+        then["owners"] = _owners(house, dataset.tenant, wanted.owners)
+    if wanted.contact is not None:
+        then["contact"] = _line(wanted.contact, CONTACT_CHARS_MAX, "contact")
+    if wanted == W.DatasetChanges(reason=wanted.reason):
+        raise InvalidInput(
+            "nothing is to be changed", advice="give a card, owners, a contact or `suspended`"
+        )
+    changed = sorted(name for name in now if now[name] != then[name])
+    if changed:
+        card: Any = then["card"]
+        _record(
+            house,
+            caller,
+            dataset,
+            EventKind.DatasetUpdated,
+            then,
+            changed=changed,
+            card_digest=digest_of(card) if card else None,
+            owners=len(then["owners"]),
+        )
+
+
+def _owners(house: House, tenant: str, given: tuple[str, ...]) -> list[str]:
+    owners = sorted(set(given))
+    if len(owners) > OWNERS_MAX:
+        raise InvalidInput(f"a dataset has at most {OWNERS_MAX} owners")
+    known = {identity.id for identity in house.catalog.identities(tenant)}
+    for owner in owners:
+        role = owner.removeprefix(f"{tenant}/role:")
+        if role != owner:
+            parse_name(role, what="role")
+        elif owner not in known:
+            raise InvalidInput(
+                f"`{owner[:160]}` is not an identity of `{tenant}`",
+                advice=f"name an identity of the tenant, or a role as `{tenant}/role:NAME`",
+            )
+    return owners
+
+
+def _line(text: str, chars_max: int, what: str) -> str:
+    if len(text) > chars_max or not text.isprintable():
+        raise InvalidInput(f"the {what} is one line of at most {chars_max} characters")
+    return text
+
+
+def _record(
+    house: House,
+    caller: Caller,
+    dataset: Dataset,
+    kind: EventKind,
+    details: Mapping[str, Any],
+    **facts: Any,
+) -> None:
+    name = f"{dataset.tenant}/{dataset.name}"
+    house.record(
+        EventDraft(
+            kind=kind,
+            owner_tenant=dataset.tenant,
+            actor_tenant=caller.subject.tenant,
+            actor=caller.subject.id,
+            facts={"dataset": name, "dataset_id": dataset.dataset_id, **facts},
+            details=details,
+        )
+    )
+
+
+async def _stop_streams(house: House, ref: DatasetRef) -> None:
+    """Close what is open now; the PolicyEpoch already keeps them from going on."""
+    grants = {grant.id for grant in house.catalog.grants(dataset=ref.unversioned)}
+    leases = [lease for lease in house.catalog.leases() if lease.grant in grants]
+    await asyncio.gather(*(house.workers.close(lease.id, "dataset-suspended") for lease in leases))

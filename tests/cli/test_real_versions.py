@@ -1,0 +1,58 @@
+"""Versions, splits, suspension and metadata of a dataset, as a new owner would try them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gateway.client import DatasetSuspended, GatewayClient
+from gateway.errors import AccessDenied
+from tests.cli.test_real_gateway import Typed, client, home, server, typed
+
+__all__ = ["client", "home", "server", "typed"]
+ROWS = 200_000
+HOW = {"purpose": "research", "batch_size": 1000, "window_blocks": 1, "seed": 7, "shuffle": True}
+
+
+@pytest.fixture(scope="module")
+def numbers(client: GatewayClient, typed: Typed) -> str:
+    """A dataset of many small segments that its own trainers may stream."""
+    client.datasets.register("home/numbers", pa.table({"n": np.arange(ROWS)}))
+    new = ("policy", "new", "home/numbers", "--to", "role:trainer", "--purpose", "research")
+    typed(*new, "--columns", "n", "--push")
+    return "home/numbers"
+
+
+def test_a_suspended_dataset_stops_its_streams_and_goes_on_where_they_were(
+    numbers: str, client: GatewayClient
+) -> None:
+    stream = iter(held := client.stream(numbers, **HOW))
+    got = [next(stream)["n"] for _ in range(3)]
+    client.datasets.suspend(numbers, reason="an audit")
+    with pytest.raises(DatasetSuspended, match="suspended by its owner") as stop:
+        got.extend(batch["n"] for batch in stream)
+    held.close()
+    assert 3000 <= stop.value.position.rows < ROWS
+    with pytest.raises(AccessDenied, match="suspended by its owner"):
+        client.tokens.request(numbers, purpose="research")
+    checked = client.access.check(numbers, purpose="research")
+    assert [reason["code"] for reason in checked.reasons] == ["dataset-suspended"]
+    assert client.datasets.show(numbers).suspended
+    client.datasets.resume(numbers)
+    rest = client.stream(numbers, **HOW, position=stop.value.position.to_dict())
+    got += [batch["n"] for batch in rest]
+    assert np.array_equal(np.sort(np.concatenate(got)), np.arange(ROWS))
+
+
+def test_a_card_belongs_to_the_dataset_and_is_searched(
+    numbers: str, typed: Typed, home: Path
+) -> None:
+    (home / "numbers.toml").write_text('title = "Every Number"\nseen_by = ["a", "b"]\n')
+    owner = ("--owner", "home/role:owner", "--contact", "numbers@home.example")
+    typed("dataset", "update", numbers, "--card", home / "numbers.toml", *owner)
+    assert "Every Number" in typed("dataset", "show", numbers).stdout
+    assert numbers in typed("dataset", "list", "--text", "every number").stdout
+    assert numbers not in typed("dataset", "list", "--text", "any number").stdout
