@@ -79,8 +79,9 @@ class Limits:
 
 
 def _least(a: int | None, b: int | None) -> int | None:
-    known = [x for x in (a, b) if x is not None]
-    return min(known, default=None)
+    if a is None or b is None:
+        return b if a is None else a
+    return min(a, b)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ Vocabulary after the GA4GH Data Use Ontology (codes in the comments) and W3C DPV
 
 from __future__ import annotations
 
+from functools import cache
+
 from gateway.errors import InvalidInput
 
 # child -> parent
@@ -47,9 +49,11 @@ def parse_purpose(text: str) -> str:
 
 def is_within(purpose: str, allowed: str) -> bool:
     """Whether `purpose` is `allowed` or lies below it in the tree."""
-    at: str | None = purpose
-    while at is not None:
-        if at == allowed:
-            return True
-        at = PURPOSES[at]
-    return False
+    return allowed in and_above(purpose)
+
+
+@cache
+def and_above(purpose: str) -> frozenset[str]:
+    """The purpose and all that it lies below; KeyError for what is no purpose."""
+    above = PURPOSES[purpose]
+    return frozenset({purpose}) | (and_above(above) if above is not None else frozenset())

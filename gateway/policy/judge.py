@@ -6,8 +6,8 @@
                       -> allowed: the Plan algebra over every rule that counts
 
 Never raises for what a request or a rule contains: an accident inside is a denial with the
-reason code `error`. A policy change is a new Judge put in the place of the old one; nothing
-in it changes after `build`, so any number of threads may share it. Pure: `now` and ids come in.
+reason code `error`. A policy change is a new Judge put in the place of the old one; no rule in
+it changes after `build`, so any number of threads may share it. Pure: `now` and ids come in.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from gateway.domain.dataset import parse_name
 from gateway.domain.purpose import PURPOSES
 from gateway.errors import InvalidInput
 from gateway.policy.bundle import PolicyBundle
+from gateway.policy.decision_cache import DecisionCache
 from gateway.policy.enforcer import Loop, model_text
 from gateway.policy.explain import Explanation, advise, explain_trial
 from gateway.policy.plans import Refusal, make_plan
@@ -43,6 +44,7 @@ from gateway.policy.trial import RequestFacts, Trial
 
 _log = logging.getLogger("gateway.policy")
 Key = tuple[str, str]  # action or `*`, principal
+Reach = tuple[tuple[str, ...], tuple[str, ...]]  # scopes of the resource, principals
 Row = tuple[str, str, str, str, str]  # rule id, principal, scope key, action, effect
 
 
@@ -61,6 +63,7 @@ class Judge:
         """Use `build`."""
         self._schema = schema
         self._loop = Loop(_holds)
+        self._known = DecisionCache()
         # By scope first, because most of what a resource could be meant by has no rule.
         self._index: dict[str, dict[Key, list[_Entry]]] = {}
         for bundle in bundles:
@@ -114,12 +117,16 @@ class Judge:
         except Exception as cause:  # noqa: BLE001 - invariant 1: any error denies
             _log.error("a request could not be judged: %s", _where(cause))
             found = _denied("error", "the request could not be judged")
-        return replace(
-            found,
+        return Decision(
             id=decision_id,
+            effect=found.effect,
+            reasons=found.reasons,
+            plan=found.plan,
+            rules=found.rules,
+            advice=found.advice,
             policy_epoch=policy_epoch,
-            catalog_index=catalog_index,
             bundle=self.digest,
+            catalog_index=catalog_index,
         )
 
     def explain(self, request: AccessRequest, resource: Resource, now: float) -> Explanation:
@@ -131,7 +138,8 @@ class Judge:
             request, resource, decision_id="", now=now, policy_epoch=0, catalog_index=0
         )
         try:
-            trial, _ = self._trial(request, resource, _scopes(resource), now)
+            reach = (_scopes(resource), request.subject.principals)
+            trial, _ = self._trial(request, resource, reach, now)
         except Exception:  # noqa: BLE001 - a request that cannot be judged has no candidates
             facts = RequestFacts(self._schema, request, resource, now)
             trial = Trial(request, facts, (), now)
@@ -156,23 +164,32 @@ class Judge:
         )
 
     def _decide(self, request: AccessRequest, resource: Resource, now: float) -> Decision:
+        known = self._known.find(request, resource, now)
+        if known is not None:
+            return known
         refused = _wrong_subject(request.subject) or _wrong_request(request, resource)
         if refused:
             return _denied(refused.code, refused.text)
-        scopes = _scopes(resource)
-        trial, rows = self._trial(request, resource, scopes, now)
-        question = (trial, request.subject.principals, scopes, request.action)
+        reach = (_scopes(resource), request.subject.principals)
+        trial, rows = self._trial(request, resource, reach, now)
+        question = (trial, reach[1], reach[0], request.action)
         allowed = bool(rows) and self._loop.allows(question, rows)
-        denies, allows = trial.hits("deny"), trial.hits("allow")
-        if not allowed or denies or not allows:
-            return _refused_by_rules(trial)
-        restricts = trial.hits("restrict")
+        if allowed and trial.hits("allow") and not trial.hits("deny"):
+            found = self._allowed(trial, resource, now)
+        else:
+            found = _refused_by_rules(trial)
+        self._known.keep(trial, resource, found, now)
+        return found
+
+    def _allowed(self, trial: Trial, resource: Resource, now: float) -> Decision:
+        """The rules permit it: what of it, by the Plan algebra."""
+        request = trial.request
+        allows, restricts = trial.hits("allow"), trial.hits("restrict")
         hit = tuple(rule.id for rule in (*allows, *restricts))
-        reasons = tuple(Reason(code="rule-allows", text="a rule permits this") for _ in allows[:1])
+        reasons = (Reason(code="rule-allows", text="a rule permits this"),)
         if request.action not in DATA_ACTIONS:
             return Decision(id="", effect=Effect.ALLOW, reasons=reasons, rules=hit)
-        limits = _limits(trial, now)
-        cut = make_plan(trial, resource, allows, restricts, self._schema, limits)
+        cut = make_plan(trial, resource, allows, restricts, self._schema, _limits(trial, now))
         if isinstance(cut, Refusal):
             return replace(_denied(cut.code, cut.text), rules=hit)
         withheld = tuple(
@@ -184,22 +201,20 @@ class Judge:
         )
 
     def _trial(
-        self, request: AccessRequest, resource: Resource, scopes: tuple[str, ...], now: float
+        self, request: AccessRequest, resource: Resource, reach: Reach, now: float
     ) -> tuple[Trial, list[Row]]:
         """The candidates, and Casbin's rows of those that allow or deny."""
         rules: dict[str, Rule] = {}
         rows: list[Row] = []
-        principals = request.subject.principals
+        scopes, principals = reach
         keys = [(action, who) for action in (request.action, "*") for who in principals]
-        for scope in scopes:
-            entries = self._index.get(scope)
-            if entries is None:
-                continue
-            for key in keys:
-                for entry in entries.get(key, ()):
-                    if entry.rule.id not in rules:
-                        rules[entry.rule.id] = entry.rule
-                        if entry.rule.kind != "restrict":
+        for entries in filter(None, map(self._index.get, scopes)):
+            for found in filter(None, map(entries.get, keys)):
+                for entry in found:
+                    rule = entry.rule
+                    if rule.id not in rules:
+                        rules[rule.id] = rule
+                        if rule.kind != "restrict":
                             rows.append(entry.row)
         facts = RequestFacts(self._schema, request, resource, now)
         return Trial(request, facts, rules.values(), now), rows
@@ -247,16 +262,24 @@ def _and_above(tag: str) -> tuple[str, ...]:
 def _wrong_subject(subject: Subject) -> Refusal | None:
     """A tenant speaks for its own principals only, whatever its issuer wrote."""
     try:
-        parse_name(subject.tenant, what="tenant")
-        for role in subject.roles:
-            parse_name(role, what="role")
-        tenant, _, user = subject.id.partition("/")
-        parse_name(user, what="subject")
-        if tenant == subject.tenant:
+        if _is_namable(subject.id, subject.tenant, subject.roles):
             return None
-    except (InvalidInput, AttributeError):
+    except TypeError:  # what cannot be hashed is no text
         pass
     return Refusal("subject-invalid", "the subject is not one that rules can name")
+
+
+@lru_cache(maxsize=4096)
+def _is_namable(subject_id: str, tenant: str, roles: tuple[str, ...]) -> bool:
+    try:
+        parse_name(tenant, what="tenant")
+        for role in roles:
+            parse_name(role, what="role")
+        own, _, user = subject_id.partition("/")
+        parse_name(user, what="subject")
+    except (InvalidInput, AttributeError):
+        return False
+    return own == tenant
 
 
 def _wrong_request(request: AccessRequest, resource: Resource) -> Refusal | None:

@@ -18,6 +18,7 @@ from gateway.policy.rules import Rule
 from gateway.policy.schema import Schema
 from gateway.policy.trial import RequestFacts, Trial
 
+_UNLIMITED = Limits()
 _IDENTIFYING = "pii"  # columns under this tag never get an unkeyed digest
 
 
@@ -65,7 +66,8 @@ def make_plan(
     if isinstance(duties, Refusal):
         return duties
     for rule in rules:
-        limits = limits.least(rule.limits)
+        if rule.limits != _UNLIMITED:
+            limits = limits.least(rule.limits)
     assert resource.dataset is not None
     assert request.purpose is not None
     plan = Plan(

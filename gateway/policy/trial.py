@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.domain.access import AccessRequest, Resource
-from gateway.domain.purpose import is_within
+from gateway.domain.purpose import and_above
 from gateway.policy.conditions import Truth
 from gateway.policy.rules import Rule
 from gateway.policy.schema import PURPOSE, Schema
@@ -73,7 +73,7 @@ class RequestFacts:
 class Trial:
     """Judges rules for one request and remembers what it found."""
 
-    __slots__ = ("_now", "_rules", "_truths", "facts", "request")
+    __slots__ = ("_hits", "_now", "_rules", "_truths", "facts", "request")
 
     def __init__(
         self, request: AccessRequest, facts: RequestFacts, rules: Iterable[Rule], now: float
@@ -84,15 +84,20 @@ class Trial:
         self._now = now
         self._rules = {rule.id: rule for rule in rules}
         self._truths: dict[str, Truth] = {}
+        self._hits: dict[str, tuple[Rule, ...]] = {}
 
     def truth(self, rule: Rule) -> Truth:
         """TRUE, FALSE or UNKNOWN; never raises."""
-        if rule.id not in self._truths:
-            try:
-                self._truths[rule.id] = self._judge(rule)
-            except Exception:  # noqa: BLE001 - one broken rule is UNKNOWN and breaks no other
-                self._truths[rule.id] = None
-        return self._truths[rule.id]
+        try:
+            return self._truths[rule.id]
+        except KeyError:
+            pass
+        try:
+            truth = self._judge(rule)
+        except Exception:  # noqa: BLE001 - one broken rule is UNKNOWN and breaks no other
+            truth = None
+        self._truths[rule.id] = truth
+        return truth
 
     def counts(self, rule: Rule) -> bool:
         """Whether the rule takes part in the decision."""
@@ -106,8 +111,10 @@ class Trial:
 
     def hits(self, kind: str) -> tuple[Rule, ...]:
         """Every candidate of this kind that counts, by id."""
-        found = [r for r in self._rules.values() if r.kind == kind and self.counts(r)]
-        return tuple(sorted(found, key=lambda rule: rule.id))
+        if kind not in self._hits:
+            found = [r for r in self._rules.values() if r.kind == kind and self.counts(r)]
+            self._hits[kind] = tuple(sorted(found, key=lambda rule: rule.id))
+        return self._hits[kind]
 
     def candidates(self) -> tuple[Rule, ...]:
         """Every candidate, by id."""
@@ -122,9 +129,7 @@ class Trial:
         if not rule.purposes:
             return True
         purpose = self.facts.value(PURPOSE)
-        if purpose is None:
-            return None
-        return any(is_within(purpose, allowed) for allowed in rule.purposes)
+        return None if purpose is None else not and_above(purpose).isdisjoint(rule.purposes)
 
     def split_fits(self, rule: Rule) -> bool:
         """A request for the whole version asks for every split at once."""

@@ -1,0 +1,93 @@
+"""Decisions of one policy snapshot, remembered while nothing they rest on can have changed.
+
+A new snapshot starts empty, so no entry outlives its rules. An entry answers only the very
+same question: request and resource are compared whole, values with their types (to Python
+`True == 1`), within the time in which no candidate rule could change by itself. What was
+UNKNOWN or an accident is never remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+
+from gateway.domain.access import AccessRequest, Decision, Resource, Scalar
+from gateway.policy.rules import Rule
+from gateway.policy.trial import Trial
+
+ENTRIES_MAX = 4096
+_TIME = "context.time"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    request: AccessRequest
+    resource: Resource
+    decision: Decision
+    since: float  # Unix seconds; the answer holds in [since, until)
+    until: float
+
+
+class DecisionCache:
+    """Bounded; threads may share it (each step is one operation of a dict)."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._entries: dict[object, _Entry] = {}
+
+    def find(self, request: AccessRequest, resource: Resource, now: float) -> Decision | None:
+        """The Decision for this question at this time, if it is known."""
+        entry = self._entries.get(_key(request))
+        if (
+            entry is None
+            or not entry.since <= now < entry.until
+            or request != entry.request
+            or resource != entry.resource
+            or not _same_types(request.subject.attributes, entry.request.subject.attributes)
+            or not _same_types(request.context, entry.request.context)
+            or not _same_types(resource.attributes, entry.resource.attributes)
+        ):
+            return None
+        return entry.decision
+
+    def keep(self, trial: Trial, resource: Resource, decision: Decision, now: float) -> None:
+        """Remember a Decision, unless it may not be: see the module."""
+        until = _until(trial, now)
+        if until <= now:
+            return
+        if len(self._entries) >= ENTRIES_MAX:
+            self._entries.clear()
+        entry = _Entry(trial.request, resource, decision, now, until)
+        self._entries[_key(trial.request)] = entry
+
+
+def _key(request: AccessRequest) -> object:
+    ref = request.dataset
+    name = ref.name if ref else None
+    return request.subject.id, request.tenant, name, request.action, request.purpose
+
+
+def _same_types(given: Mapping[str, Scalar], known: Mapping[str, Scalar]) -> bool:
+    """Of equal mappings; another order counts as another question."""
+    return not given or (
+        list(given) == list(known) and [*map(type, given.values())] == [*map(type, known.values())]
+    )
+
+
+def _until(trial: Trial, now: float) -> float:
+    """The first moment at which the answer could be another; `now` for: at once."""
+    until = inf
+    for rule in trial.candidates():
+        if trial.truth(rule) is None or _moves(rule):
+            return now
+        if rule.expires_at is not None and rule.expires_at > now:
+            until = min(until, rule.expires_at)
+    return until
+
+
+def _moves(rule: Rule) -> bool:
+    """Whether what it says depends on the second at which it is asked, beyond its expiry."""
+    return rule.valid_seconds is not None or (rule.when is not None and _TIME in rule.when.reads())
