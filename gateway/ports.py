@@ -26,8 +26,12 @@ class Kms(Protocol):
         """Undo `wrap_key`. Raises KeyUnavailable, or IntegrityError when `aad` differs."""
         ...
 
-    def destroy_root(self, tenant: str, generation: int) -> None:
-        """Destroy one generation for ever; what it wrapped is unreadable from now on."""
+    def destroy_root(self, tenant: str, generation: int) -> int | None:
+        """Destroy one generation for ever; it wraps and unwraps nothing from now on.
+
+        Returns: when nobody can call it back any more (Unix seconds): a service may keep a
+        waiting period, which a certificate of erasure must name. None: it is gone already.
+        """
         ...
 
     def generations(self, tenant: str) -> tuple[int, ...]:

@@ -70,6 +70,18 @@ def test_a_documented_limit_is_the_one_in_the_code(value: str, constant: str) ->
     assert int(number) * UNITS.get(unit, 1) == actual
 
 
+def test_every_plug_stands_in_the_table_with_what_it_was_tested_against() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
+    plugs = {name for group, names in groups.items() for name in names}
+    rows = {row[0].strip("`"): row for row in table_rows(DOCS / "reference" / "plugs.md")}
+    assert set(rows) == plugs
+    for plug, (_, uri, extra, does, tested) in rows.items():
+        assert f"`{plug}:" in uri, plug
+        assert extra, plug
+        assert does, plug
+        assert tested, plug
+
+
 def all_errors(root: type[errors.GatewayError]) -> list[type[errors.GatewayError]]:
     return [root, *(e for child in root.__subclasses__() for e in all_errors(child))]
 

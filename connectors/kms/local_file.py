@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import os
 import re
-import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, unquote
 
+from connectors.kms.root_keys import RootKeys, check_place
 from gateway.crypto import private_files
-from gateway.crypto.envelope import KEY_BYTES, bound, seal, unseal
-from gateway.errors import ConfigError, InvalidInput, KeyUnavailable, NotFound
+from gateway.crypto.envelope import KEY_BYTES, seal, unseal
+from gateway.errors import ConfigError, KeyUnavailable, NotFound
 
-_TENANT = re.compile(r"_?[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
 _FILE = re.compile(r"(.+)\.([1-9][0-9]{0,8})\.(root|destroyed)\Z")
 _HEADER = b"root-key-v0\n"
 
 
-def connect(parts: SplitResult, *, config_dir: Path) -> LocalFileKms:
+def connect(parts: SplitResult, *, config_dir: Path, **_: Any) -> LocalFileKms:
     """The plug of `file:`; without a path, `config_dir/roots`. Raises ConfigError."""
     if parts.netloc or parts.query or parts.fragment:
         raise ConfigError(f"`{parts.geturl()}` is not a key directory", advice="write `file:///…`")
@@ -32,14 +33,16 @@ def connect(parts: SplitResult, *, config_dir: Path) -> LocalFileKms:
     return LocalFileKms(path)
 
 
-class LocalFileKms:
+class LocalFileKms(RootKeys):
     """A `gateway.ports.Kms`. Threads of one process may share it; one process owns it."""
+
+    service = "the key directory"
 
     def __init__(self, directory: Path) -> None:
         """Open or make the directory and finish a destruction that was cut short."""
+        super().__init__()
         private_files.make_private_dir(directory)
         self._directory = directory
-        self._lock = threading.Lock()
         private_files.sweep(directory)
         for mark in directory.glob("*.destroyed"):
             if mark.with_suffix(".root").exists():
@@ -50,43 +53,37 @@ class LocalFileKms:
         """Where the root keys are."""
         return f"0600 files in `{self._directory}`; whoever copies that directory has the keys"
 
-    def create_root(self, tenant: str) -> int:
-        """Make the next generation; numbers of destroyed ones are not used again."""
-        with self._lock:
-            generation = max((g for g, _ in self._files(tenant)), default=0) + 1
-            data = _HEADER + os.urandom(KEY_BYTES)
-            private_files.create_private(self._path(tenant, generation), data)
-            return generation
+    def _known(self, tenant: str) -> Mapping[int, bool]:
+        try:
+            matches = [_FILE.match(entry.name) for entry in self._directory.iterdir()]
+        except OSError as cause:
+            raise KeyUnavailable(f"`{self._directory}` cannot be read: {cause.strerror}") from cause
+        found = {(int(m[2]), m[3]) for m in matches if m and m[1] == tenant}
+        dead = {generation for generation, kind in found if kind == "destroyed"}
+        return {generation: generation not in dead for generation, _ in found}
 
-    def generations(self, tenant: str) -> tuple[int, ...]:
-        """Generations with a key and without the mark of destruction."""
-        found = set(self._files(tenant))
-        dead = {g for g, kind in found if kind == "destroyed"}
-        return tuple(sorted(g for g, kind in found if kind == "root" and g not in dead))
+    def _make(self, tenant: str, generation: int) -> None:
+        data = _HEADER + self._shut(os.urandom(KEY_BYTES), tenant, generation)
+        private_files.create_private(self._path(tenant, generation), data)
 
-    def wrap_key(self, key: bytes, *, tenant: str, generation: int, aad: bytes) -> bytes:
-        """AES-256-GCM under the root, bound to tenant, generation and `aad`."""
-        if len(key) != KEY_BYTES:
-            raise InvalidInput(f"a key to wrap has {KEY_BYTES} bytes")
-        return seal(self._root(tenant, generation), key, _place(tenant, generation, aad))
+    def _wrap(self, root: tuple[str, int], key: bytes, place: bytes) -> bytes:
+        return seal(self._root(*root), key, place)
 
-    def unwrap_key(self, wrapped: bytes, *, tenant: str, generation: int, aad: bytes) -> bytes:
-        """Undo `wrap_key`."""
-        return unseal(self._root(tenant, generation), wrapped, _place(tenant, generation, aad))
+    def _unwrap(self, root: tuple[str, int], wrapped: bytes, place: bytes) -> bytes:
+        return unseal(self._root(*root), wrapped, place)
 
-    def destroy_root(self, tenant: str, generation: int) -> None:
-        """Mark, overwrite and remove; from the mark on the generation is dead. Idempotent.
+    def _destroy(self, tenant: str, generation: int) -> None:
+        """Mark, overwrite and remove; from the mark on the generation is dead.
 
         Overwriting in place does not reach copies that the file system or the disk made: where
         that matters, use a KMS in hardware.
         """
-        with self._lock:
-            path = self._path(tenant, generation)
-            mark = path.with_suffix(".destroyed")
-            if not path.exists() and not mark.exists():
-                raise KeyUnavailable(f"tenant `{tenant}` has no root generation {generation}")
-            private_files.replace_private(mark, b"")
-            self._wipe(path)
+        path = self._path(tenant, generation)
+        mark = path.with_suffix(".destroyed")
+        if not path.exists() and not mark.exists():
+            raise KeyUnavailable(f"tenant `{tenant}` has no root generation {generation}")
+        private_files.replace_private(mark, b"")
+        self._wipe(path)
 
     def _root(self, tenant: str, generation: int) -> bytes:
         path = self._path(tenant, generation)
@@ -98,21 +95,23 @@ class LocalFileKms:
             raise KeyUnavailable(
                 f"tenant `{tenant}` has no root generation {generation}"
             ) from cause
-        if len(data) != len(_HEADER) + KEY_BYTES or not data.startswith(_HEADER):
+        if not data.startswith(_HEADER):
             raise KeyUnavailable(f"`{path}` is not a root key")
-        return data[len(_HEADER) :]
+        key = self._opened(data[len(_HEADER) :], tenant, generation)
+        if len(key) != KEY_BYTES:
+            raise KeyUnavailable(f"`{path}` is not a root key")
+        return key
 
-    def _files(self, tenant: str) -> list[tuple[int, str]]:
-        self._path(tenant, 1)
-        try:
-            matches = [_FILE.match(entry.name) for entry in self._directory.iterdir()]
-        except OSError as cause:
-            raise KeyUnavailable(f"`{self._directory}` cannot be read: {cause.strerror}") from cause
-        return [(int(m[2]), m[3]) for m in matches if m and m[1] == tenant]
+    def _shut(self, key: bytes, _tenant: str, _generation: int) -> bytes:
+        """What of the key is written to its file; here, the key."""
+        return key
+
+    def _opened(self, data: bytes, _tenant: str, _generation: int) -> bytes:
+        """Undo `_shut`."""
+        return data
 
     def _path(self, tenant: str, generation: int) -> Path:
-        if not _TENANT.match(tenant) or not 1 <= generation < 10**9:
-            raise InvalidInput(f"`{tenant[:80]}` generation {generation} cannot name a root key")
+        check_place(tenant, generation)
         return self._directory / f"{tenant}.{generation}.root"
 
     def _wipe(self, path: Path) -> None:
@@ -122,7 +121,3 @@ class LocalFileKms:
                 file.flush()
                 os.fsync(file.fileno())
         private_files.remove_durably(path)
-
-
-def _place(tenant: str, generation: int, aad: bytes) -> bytes:
-    return bound("root", tenant, generation, aad)
