@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
@@ -27,8 +27,7 @@ _INTEGER = re.compile(r"-?[0-9](?:_?[0-9]){0,18}\Z")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where something stands; line and column count from 1."""
 
     file: str
@@ -85,7 +84,7 @@ Node = Scalar | Sequence | Mapping
 def read_document(text: str, file: str) -> Mapping:
     """Parse one file whose top is a mapping; raises PolicyError for anything else."""
     _check_text(text, file)
-    loader = yaml.SafeLoader(text)
+    loader = yaml.CSafeLoader(text)
     try:
         node = _Builder(file).build(iter(loader.get_event, None))
     except yaml.MarkedYAMLError as cause:
@@ -251,6 +250,10 @@ def _check_text(text: str, file: str) -> None:
                 )
 
 
+_STARTS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
+_ENDS = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
+
+
 class _Builder:
     """Builds nodes from parser events with explicit stacks: depth and count are bounded."""
 
@@ -267,12 +270,12 @@ class _Builder:
             self._refuse_extras(event, place)
             if isinstance(event, yaml.ScalarEvent):
                 self._add(self._scalar(event, place))
-            elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
+            elif isinstance(event, _STARTS):
                 if len(self._stack) >= DEPTH_MAX:
                     raise place.refuse(f"nested deeper than {DEPTH_MAX} levels")
                 kind = "list" if isinstance(event, yaml.SequenceStartEvent) else "map"
                 self._stack.append((kind, place, []))
-            elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
+            elif isinstance(event, _ENDS):
                 kind, start, parts = self._stack.pop()
                 self._add(
                     Sequence(items=tuple(parts), place=start)
@@ -301,7 +304,7 @@ class _Builder:
                 raise place.refuse(f"the character U+{ord(character):04X} cannot be seen")
         if unicodedata.normalize("NFC", event.value) != event.value:
             raise place.refuse("the text is not in Unicode form NFC", "save it as NFC")
-        plain = event.style is None
+        plain = not event.style  # libyaml says "", PyYAML says None
         one_line = event.start_mark.line == event.end_mark.line
         quote = 0 if plain else 1
         width = event.end_mark.column - event.start_mark.column
