@@ -20,7 +20,7 @@ from gateway.crypto.envelope import KEY_BYTES, seal, unseal
 from gateway.errors import ConfigError, KeyUnavailable, NotFound
 
 _FILE = re.compile(r"(.+)\.([1-9][0-9]{0,8})\.(root|destroyed)\Z")
-_HEADER = b"root-key-v0\n"
+_HEADER = b"root-key-v1\n"
 
 
 def connect(parts: SplitResult, *, config_dir: Path, **_: Any) -> LocalFileKms:

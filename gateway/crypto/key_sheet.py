@@ -3,7 +3,7 @@
 A DEK is wrapped under the KEK of its column group and bound to everything it is: tenant,
 dataset, version of *origin*, shard, leaf, its id and the KEK's id. The sheet as a whole carries
 a MAC under the dataset's KEK of the group `sheet`, so that no entry can be left out and no
-generation renamed. Bytes: docs/formats/key-sheet-v0.md. No I/O here.
+generation renamed. Bytes: docs/formats/key-sheet-v1.md. No I/O here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway.errors import IntegrityError, InvalidInput
 
 SHEET_BYTES_MAX = 64 << 20
 SHEET_GROUP = "sheet"  # the KEK group that authenticates sheets; no column group
-_FORMAT = "key-sheet-v0"
+_FORMAT = "key-sheet-v1"
 _MEMBERS = {"format", "tenant", "dataset_id", "version", "generation", "mac_key", "entries", "mac"}
 _ENTRY = {"shard": str, "leaf": str, "origin_version": int, "kek": str, "wrapped": str}
 _TEXT = re.compile(r"[\x21-\x7e]{1,200}\Z")

@@ -6,7 +6,7 @@
      ├─ detail key per (tenant, month)                  details/<tenant>/<month>.json
      └─ secrets of the gateway itself                   secrets/<name>.json
 
-Bytes: docs/formats/key-vault-v0.md and key-sheet-v0.md. One process (control) owns the
+Bytes: docs/formats/key-vault-v1.md and key-sheet-v1.md. One process (control) owns the
 directory. Every wrap is bound to what the key is for, so files moved, edited or taken from
 another vault do not open. A KEK is unwrapped by the KMS for each call and kept by nobody:
 when the KMS is down, no new key can be had. Detail keys and secrets are kept in memory.
@@ -31,7 +31,7 @@ from gateway.errors import IntegrityError, InvalidInput, NotFound
 from gateway.ports import Kms
 
 SYSTEM_TENANT = "_gateway"  # no tenant can have this name
-_FORMAT = "key-vault-v0"
+_FORMAT = "key-vault-v1"
 SHEETS_KEPT = 16
 KEYS_KEPT_MAX = 4096
 _TENANT = re.compile(r"_?[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")

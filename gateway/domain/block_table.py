@@ -1,6 +1,6 @@
 """Block table: where each page of a shard lies, for columns that can be read without Arrow.
 
-One binary object per shard, little-endian; bytes in docs/formats/block-table-v0.md. A wrong
+One binary object per shard, little-endian; bytes in docs/formats/block-table-v1.md. A wrong
 place or length cannot leak or forge anything: the page's GCM tag binds file, row group,
 column and page. The table is still checked whole when it is read, so that arithmetic on it
 never meets nonsense.
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from gateway.errors import IntegrityError
 
-MAGIC = b"GWB0"
+MAGIC = b"GWB1"
 PAGE_OVERHEAD_BYTES = 4 + 12 + 16  # length, nonce, tag around a page's bytes
 ORDINAL_MAX = 32_767  # row groups, columns and pages are int16 in the page's AAD
 _HEAD = struct.Struct("<4sQIIH")  # magic, rows, block_rows, blocks, columns

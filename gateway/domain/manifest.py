@@ -1,7 +1,7 @@
 """Manifest: the immutable list of a version's shards, and all a reader may believe about them.
 
 Readers take sizes, digests, key ids and page places from the Manifest whose digest the
-journal recorded, never from the files. Bytes: docs/formats/manifest-v0.md; the pages of each
+journal recorded, never from the files. Bytes: docs/formats/manifest-v1.md; the pages of each
 shard: block_table.py.
 """
 
@@ -22,7 +22,7 @@ from gateway.errors import GatewayError, IntegrityError
 
 __all__ = ["FORMAT", "BlockTable", "Leaf", "Manifest", "Page", "Shard", "dek_id"]
 
-FORMAT = "manifest-v0"
+FORMAT = "manifest-v1"
 FOOTER = "footer"  # the leaf name of a file's footer key
 MANIFEST_BYTES_MAX = 256 << 20
 PROFILES = ("train", "archive")

@@ -74,8 +74,8 @@ def open_detail(vector: dict[str, Any], _: Path) -> object:
 
 
 FORMATS: dict[str, Callable[[dict[str, Any], Path], object]] = {
-    "key-sheet-v0": open_sheet,
-    "key-vault-v0": open_vault_file,
+    "key-sheet-v1": open_sheet,
+    "key-vault-v1": open_vault_file,
     "access-token-v0": open_token,
     "sealed-detail-v0": open_detail,
 }

@@ -16,8 +16,8 @@ from gateway.errors import IntegrityError, InvalidInput
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 FILE_BYTES = 1948
-MANIFESTS = sorted((VECTORS / "manifest-v0").glob("*.json"))
-TABLES = sorted((VECTORS / "block-table-v0").glob("*.bin"))
+MANIFESTS = sorted((VECTORS / "manifest-v1").glob("*.json"))
+TABLES = sorted((VECTORS / "block-table-v1").glob("*.bin"))
 
 
 def read_table(data: bytes) -> BlockTable:
@@ -66,14 +66,14 @@ def test_a_good_block_table_reads_and_writes_the_same_bytes(path: Path) -> None:
 
 
 def test_a_page_outside_the_file_is_refused() -> None:
-    data = (VECTORS / "block-table-v0" / "ok-two-columns.bin").read_bytes()
+    data = (VECTORS / "block-table-v1" / "ok-two-columns.bin").read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     with pytest.raises(IntegrityError, match="place"):
         BlockTable.from_bytes(data, digest=digest, file_bytes=FILE_BYTES - 1)
 
 
 def test_a_page_carries_all_that_opening_it_needs() -> None:
-    table = read_table((VECTORS / "block-table-v0" / "ok-two-columns.bin").read_bytes())
+    table = read_table((VECTORS / "block-table-v1" / "ok-two-columns.bin").read_bytes())
     page = table.page(table.index_of(2), 2)
     assert page == (1, 1, 0, 1900, 48, 2)
     with pytest.raises(IntegrityError):
@@ -82,7 +82,7 @@ def test_a_page_carries_all_that_opening_it_needs() -> None:
 
 @given(st.data())
 def test_any_changed_byte_of_a_table_is_refused_or_gives_a_sound_table(data: st.DataObject) -> None:
-    raw = bytearray((VECTORS / "block-table-v0" / "ok-two-columns.bin").read_bytes())
+    raw = bytearray((VECTORS / "block-table-v1" / "ok-two-columns.bin").read_bytes())
     at = data.draw(st.integers(0, len(raw) - 1))
     raw[at] ^= data.draw(st.integers(1, 255))
     try:

@@ -1,4 +1,4 @@
-"""Write the vectors of key-sheet, key-vault, access-token and sealed-detail, all v0.
+"""Write the vectors of key-sheet, key-vault (v1), access-token and sealed-detail (v0).
 
 Run it after a change of one of these formats. Nonces are random: every run writes other bytes.
 Keys in vectors are public and good for nothing else.
@@ -31,8 +31,8 @@ NOW = 1_800_000_000
 def main() -> None:
     """Replace the vectors of the four formats."""
     for name, make in (
-        ("key-sheet-v0", key_sheets),
-        ("key-vault-v0", vault_files),
+        ("key-sheet-v1", key_sheets),
+        ("key-vault-v1", vault_files),
         ("access-token-v0", access_tokens),
         ("sealed-detail-v0", sealed_details),
     ):
@@ -114,7 +114,7 @@ def key_sheets() -> dict[str, Any]:
         "bad-integrity-other-version": edited(lambda s: s.update(version=1), sign=True),
         "bad-integrity-other-tenant": edited(lambda s: s.update(tenant="startup"), sign=True),
         "bad-integrity-unknown-member": edited(lambda s: s.update(more=1), sign=True),
-        "bad-integrity-other-format": edited(lambda s: s.update(format="key-sheet-v1"), sign=True),
+        "bad-integrity-other-format": edited(lambda s: s.update(format="key-sheet-v2"), sign=True),
         "bad-integrity-generation-zero": edited(lambda s: s.update(generation=0), sign=True),
         "bad-integrity-id-missing": edited(lambda s: s["entries"].pop(first_id), sign=True),
     }
@@ -164,9 +164,9 @@ def vault_files() -> dict[str, Any]:
         "bad-integrity-root-of-another-tenant": edited(
             root={"tenant": "_gateway", "generation": 1}
         ),
-        "bad-integrity-other-format": edited(format="key-vault-v1"),
+        "bad-integrity-other-format": edited(format="key-vault-v2"),
         "bad-integrity-unknown-member": edited(more=1),
-        "bad-integrity-twice": vector(kek, records[kek][:-1] + ',"format":"key-vault-v0"}'),
+        "bad-integrity-twice": vector(kek, records[kek][:-1] + ',"format":"key-vault-v1"}'),
         "bad-key-unavailable-no-root": edited(root={"tenant": "clinic", "generation": 7}),
     }
 

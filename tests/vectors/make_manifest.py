@@ -1,4 +1,4 @@
-"""Write the vectors of manifest-v0 and block-table-v0 (run it after a change of the format)."""
+"""Write the vectors of manifest-v1 and block-table-v1 (run it after a change of the format)."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def write_manifests() -> None:
         ).to_bytes(),
         "ok-append": replace(good, version=9).to_bytes(),
         "bad-integrity-not-canonical": json.dumps(plain).encode(),
-        "bad-integrity-other-format": changed(format="manifest-v1"),
+        "bad-integrity-other-format": changed(format="manifest-v2"),
         "bad-integrity-unknown-key": changed(extra=1),
         "bad-integrity-rows-of-split": changed(splits=[{"name": "train", "rows": 130}]),
         "bad-integrity-shard-twice": changed(shards=[shard, shard]),
@@ -110,7 +110,7 @@ def write_manifests() -> None:
         "bad-integrity-direct-of-no-column": changed(direct=[2]),
     }
     for name, data in vectors.items():
-        (HERE / "manifest-v0" / f"{name}.json").write_bytes(data)
+        (HERE / "manifest-v1" / f"{name}.json").write_bytes(data)
 
 
 def write_tables() -> None:
@@ -131,7 +131,7 @@ def write_tables() -> None:
         "ok-two-columns": data,
         "ok-one-block": one.to_bytes(),
         "ok-archive": replace(good, columns=(), places=()).to_bytes(),
-        "bad-integrity-other-magic": b"GWB1" + data[4:],
+        "bad-integrity-other-magic": b"GWB2" + data[4:],
         "bad-integrity-cut-off": data[:-1],
         "bad-integrity-length-of-page": longer.to_bytes(),
         "bad-integrity-backwards": backwards.to_bytes(),
@@ -140,7 +140,7 @@ def write_tables() -> None:
         "bad-integrity-field-twice": replace(good, columns=(good.columns[0],) * 2).to_bytes(),
     }
     for name, content in vectors.items():
-        (HERE / "block-table-v0" / f"{name}.bin").write_bytes(content)
+        (HERE / "block-table-v1" / f"{name}.bin").write_bytes(content)
 
 
 if __name__ == "__main__":
