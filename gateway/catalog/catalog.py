@@ -122,7 +122,7 @@ class Catalog:
     def expect_next_version(self, ref: DatasetRef) -> int:
         """The number the next VersionRegistered of this dataset must carry."""
         known = self._state.datasets.get(str(ref.unversioned))
-        return len(known.versions) + 1 if known else 1
+        return (known.newest.ref.version or 0) + 1 if known else 1
 
     def bundle(self, tenant: str) -> str | None:
         """Digest of the tenant's rules in force; None = it never published any."""

@@ -7,11 +7,13 @@ refuses leaves the state as it was: the journal then does not record the event.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gateway.catalog.records import Bundle, Identity, KeyRecord, Tenant
 from gateway.catalog.state import State
-from gateway.domain.dataset import Column, Dataset, DatasetRef, DatasetVersion, Split
+from gateway.domain.dataset import Column, Dataset, DatasetRef, DatasetVersion, Dealing, Split
 from gateway.domain.events import Event
 from gateway.errors import Conflict, InvalidInput, NotFound
 
@@ -85,7 +87,7 @@ def version_registered(state: State, event: Event) -> None:
         raise Conflict(f"`{f['dataset']}` is another dataset")
     if known is None and any(d.dataset_id == f["dataset_id"] for d in state.datasets.values()):
         raise Conflict("this dataset id is in use")
-    version = _version(event)
+    version = _version(event, known)
     details = event.details or {}
     card = details.get("card") or (known.card if known else {})
     tenant, _, name = f["dataset"].partition("/")
@@ -102,14 +104,14 @@ def version_registered(state: State, event: Event) -> None:
     )
 
 
-def _version(event: Event) -> DatasetVersion:
+def _version(event: Event, known: Dataset | None) -> DatasetVersion:
     f = event.facts
     tenant, _, name = f["dataset"].partition("/")
     registered = time.gmtime(event.time_us // 1_000_000)
     return DatasetVersion(
         ref=DatasetRef(tenant, name, f["version"]),
         dataset_id=f["dataset_id"],
-        columns=tuple(Column(**column) for column in f["columns"]),
+        columns=_columns(f["columns"], known.versions if known else ()),
         splits=tuple(Split(**split) for split in f["splits"]),
         rows=f["rows"],
         bytes=f["bytes"],
@@ -121,6 +123,30 @@ def _version(event: Event) -> DatasetVersion:
         registered_by=event.actor or "",
         manifest_key=f["manifest_key"],
         card_digest=f.get("card_digest"),
+        dealing=_dealing(f.get("dealing")),
+    )
+
+
+def _columns(
+    facts: Sequence[Mapping[str, Any]], earlier: tuple[DatasetVersion, ...]
+) -> tuple[Column, ...]:
+    meant = {(c.name, c.field_id) for version in earlier for c in version.columns}
+    ids: dict[str, set[int]] = {}
+    for name, field_id in meant:
+        ids.setdefault(name, set()).add(field_id)
+    return tuple(
+        Column(**fact, renewed=bool(ids.get(fact["name"], set()) - {fact["field_id"]}))
+        for fact in facts
+    )
+
+
+def _dealing(fact: Mapping[str, Any] | None) -> Dealing | None:
+    if fact is None:
+        return None
+    return Dealing(
+        column=fact["column"],
+        names_split=fact["names_split"],
+        shares=tuple((s["name"], s["share"]) for s in fact["shares"]),
     )
 
 

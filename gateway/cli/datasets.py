@@ -94,6 +94,17 @@ def register(
         made = datasets.register(dataset, *(sources or ()), wait=wait, **options)
     only = _SHOWN if wait else None
     print_record("dataset.register", made.to_dict(), as_json=as_json, only=only)
+    if wait and not as_json and made.version > 1:
+        _print_changes(made.changes)
+
+
+def _print_changes(changes: dict[str, list[str]]) -> None:
+    """What is new since the version before; a first version has nothing to compare with."""
+    for name, mark in (("added", "+"), ("removed", "-"), ("retyped", "~")):
+        for column in changes[name]:
+            print(f"{mark} {safe(column)}")
+    if changes["added"] or changes["retyped"]:
+        note("added and retyped columns are new: restricted until `gateway dataset classify`")
 
 
 def _card(card: Path | None, derived_from: list[str] | None) -> dict[str, Any]:

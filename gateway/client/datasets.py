@@ -146,7 +146,10 @@ class Datasets:
             return Record(operation, self._gateway)
         with _restart_told(dataset):
             done = self._gateway.finished(operation, progress)
-        return self.show((done.result or {}).get("dataset", dataset))
+        result = done.result or {}
+        changes = {name: result.get(name, []) for name in ("added", "removed", "retyped")}
+        made = self.show(result.get("dataset", dataset)).to_dict()
+        return Dataset({**made, "changes": changes}, self._gateway)
 
     def _begin(self, request: W.RegistrationRequest, resume: str | None) -> W.Registration:
         if resume is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.errors import InvalidInput
 
@@ -80,6 +80,9 @@ class Column:
     type: str  # the Arrow type as text: `int64`, `fixed_size_list<int32>[1024]`
     nullable: bool = True
     tags: tuple[str, ...] = ()  # sorted; () = unclassified, hence `restricted`
+    # Its name meant another column in an earlier version (and, with present tags, nobody has
+    # classified it since): rules that name it were written about other data.
+    renewed: bool = False
 
     @property
     def effective_tags(self) -> tuple[str, ...]:
@@ -93,6 +96,15 @@ class Split:
 
     name: str
     rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dealing:
+    """How the rows of a version came into its splits; an append deals its rows the same way."""
+
+    column: str | None = None  # equal values stay together; with `names_split` its values name them
+    names_split: bool = False
+    shares: tuple[tuple[str, str], ...] = ()  # (split, fraction as text); () = no fractions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +125,7 @@ class DatasetVersion:
     registered_by: str  # subject id; "" when it was erased
     manifest_key: str = ""  # of the Manifest in the object store
     card_digest: str | None = None  # SHA-256 hex of the provenance card, which stands sealed
+    dealing: Dealing | None = None  # None: nobody recorded it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +150,7 @@ class Dataset:
     def columns_of(self, version: DatasetVersion) -> tuple[Column, ...]:
         """The version's columns with the dataset's present tags."""
         return tuple(
-            Column(
-                field_id=c.field_id,
-                name=c.name,
-                type=c.type,
-                nullable=c.nullable,
-                tags=self.tags.get(c.field_id, ()),
-            )
+            replace(c, tags=tags, renewed=c.renewed and not tags)
             for c in version.columns
+            for tags in (self.tags.get(c.field_id, ()),)
         )

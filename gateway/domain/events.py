@@ -84,6 +84,11 @@ NAMED_BY_LEASE = frozenset(
 _TENANT: f.Schema = {"tenant": f.NAME}
 _DATASET: f.Schema = {"dataset": f.DATASET, "dataset_id": f.WORD}
 _COLUMN = f.record_of(field_id=f.COUNT, name=f.TEXT, type=f.TEXT, nullable=f.FLAG)
+_DEALING = f.record_of(
+    column=f.TEXT | None,
+    names_split=f.FLAG,
+    shares=f.list_of(f.record_of(name=f.TEXT, share=f.WORD)),
+)
 _ORDER = f.record_of(
     seed=f.INTEGER,
     epoch=f.COUNT,
@@ -123,6 +128,7 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "manifest_key": f.WORD,
         "sheet_generation": f.COUNT,
         "card_digest": f.SHA256 | None,
+        "dealing": _DEALING | None,
     },
     EventKind.ColumnsClassified: {**_DATASET, "tags": f.map_of(f.FIELD_KEY, f.list_of(f.TAG))},
     # Card, owners and contact are sealed; no decision rests on them.

@@ -86,8 +86,11 @@ def make_plan(
 
 
 def releases(rule: Rule, column: Column) -> bool:
-    """By name, or when the rule releases every one of the column's tags."""
-    if column.name in rule.columns:
+    """By name, or when the rule releases every one of the column's tags.
+
+    Not by a name that meant another column when somebody wrote the rule.
+    """
+    if column.name in rule.columns and not column.renewed:
         return True
     return bool(rule.tags) and all(
         any(tag_within(tag, released) for released in rule.tags) for tag in column.effective_tags
@@ -124,6 +127,7 @@ def _masks(rule: Rule, column: Column) -> list[str]:
 def _rows(
     rules: Iterable[Rule], resource: Resource, facts: RequestFacts
 ) -> Filter | Refusal | None:
+    known = [column for column in resource.columns if not column.renewed]
     try:
         bound = [
             bind(rule.where, facts.values(binds_of(rule.where)))
@@ -131,7 +135,7 @@ def _rows(
             if rule.where is not None
         ]
         for tree in bound:
-            check_types(tree, resource.columns)
+            check_types(tree, known)
     except InvalidInput:
         return Refusal("filter-unusable", "a row filter cannot be applied")
     return conjunction(bound)

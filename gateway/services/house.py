@@ -8,11 +8,13 @@ highest index it depends on is durable.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from gateway.catalog.catalog import Catalog
 from gateway.config import Settings
@@ -93,6 +95,8 @@ class House:
     views: Views
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expiry
     uploads: dict[str, Upload] = field(default_factory=dict)  # open registrations
+    turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    # ^ by dataset: registrations of one dataset publish one after the other
     operations: Operations = field(default_factory=Operations)
     workers: Workers = field(init=False)
     lineage: LineageLink = field(default_factory=LineageLink)

@@ -12,29 +12,28 @@ swept (sweep.py).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gateway.crypto.envelope import derive
 from gateway.crypto.key_sheet import Dek
 from gateway.domain.access import digest_of
-from gateway.domain.dataset import DatasetRef
+from gateway.domain.dataset import DatasetRef, Dealing
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.manifest import Manifest, Shard
 from gateway.errors import (
     Conflict,
     InvalidInput,
-    NotFound,
     SourceRefused,
 )
 from gateway.services import uploads
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller
-from gateway.services.schema import Previous, next_columns
+from gateway.services.schema import Previous, as_appended, dealing_of, next_columns, previous_of
 from gateway.services.storage import load_manifest, open_keys, seal_manifest
 from gateway.services.uploads import Upload
 from gateway.shards import ingest
@@ -82,6 +81,7 @@ def _require_whole(upload: Upload) -> None:
 
 async def _register(house: House, upload: Upload, staging: Path, report: Report) -> dict[str, Any]:
     previous = previous_of(house, upload.ref)
+    upload.wanted = as_appended(previous, upload.wanted)
     job = _job(house, upload, staging, previous)
     sealed = await asyncio.to_thread(ingest.seal_upload, job, report)
     person = upload.wanted.person_column
@@ -90,23 +90,8 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
     changes = next_columns(previous, sealed.columns, allow_change=upload.wanted.allow_schema_change)
     earlier, deks = _earlier(house, upload, sealed)
     manifest = sealed.manifest(str(upload.ref), card=upload.wanted.card, earlier=earlier)
-    generation = await asyncio.to_thread(
-        house.vault.new_sheet,
-        upload.ref.tenant,
-        manifest.dataset_id,
-        manifest.version,
-        {**deks, **sealed.deks},
-    )
-    put: list[str] = []
-    putting = asyncio.create_task(asyncio.to_thread(_put_objects, house, manifest, sealed, put))
-    try:
-        manifest_key = await asyncio.shield(putting)
-        index = _record(house, upload, manifest, (manifest_key, generation))
-    except BaseException:
-        await asyncio.shield(_take_back(house, putting, put))
-        raise
-    # From here the version may exist whatever happens to us: nothing is taken back any more.
-    await house.journal.durable(index)
+    async with house.turns.setdefault(str(upload.ref), asyncio.Lock()):
+        await _publish(house, upload, manifest, sealed, {**deks, **sealed.deks})
     return {
         "dataset": f"{upload.ref}@{manifest.version}",
         "version": manifest.version,
@@ -121,18 +106,33 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
     }
 
 
-def previous_of(house: House, ref: DatasetRef) -> Previous:
-    """The dataset as it stands; empty when there is none yet."""
-    with contextlib.suppress(NotFound):
-        dataset = house.catalog.dataset(ref.tenant, ref.name)
-        newest = dataset.newest
-        return Previous(
-            dataset_id=dataset.dataset_id,
-            version=newest.ref.version or 0,
-            columns=newest.columns,
-            field_ids={c.name: c.field_id for v in dataset.versions for c in v.columns},
-        )
-    return Previous()
+async def _publish(
+    house: House,
+    upload: Upload,
+    manifest: Manifest,
+    sealed: SealedVersion,
+    deks: Mapping[str, Dek],
+) -> None:
+    """(4) to (6), one registration of a dataset after the other.
+
+    Two that race for one version number must not both write its KeySheet: the second would
+    take the keys of the first away. So whoever comes second finds the number taken before it
+    has written anything.
+    """
+    _require_next(house, upload.ref, manifest)
+    generation = await asyncio.to_thread(
+        house.vault.new_sheet, upload.ref.tenant, manifest.dataset_id, manifest.version, deks
+    )
+    put: list[str] = []
+    putting = asyncio.create_task(asyncio.to_thread(_put_objects, house, manifest, sealed, put))
+    try:
+        manifest_key = await asyncio.shield(putting)
+        index = _record(house, upload, manifest, (manifest_key, generation))
+    except BaseException:
+        await asyncio.shield(_take_back(house, putting, put))
+        raise
+    # From here the version may exist whatever happens to us: nothing is taken back any more.
+    await house.journal.durable(index)
 
 
 def _job(house: House, upload: Upload, staging: Path, previous: Previous) -> SealJob:
@@ -159,8 +159,8 @@ def _job(house: House, upload: Upload, staging: Path, previous: Previous) -> Sea
         splits=tuple(wanted.splits.items()),
         split_by=wanted.split_by,
         split_column=wanted.split_column,
-        known=dict(previous.field_ids),
-        next_field_id=max(previous.field_ids.values(), default=0) + 1,
+        known=previous.columns,
+        next_field_id=previous.next_field_id,
         required=previous.columns if wanted.append else (),
     )
 
@@ -221,12 +221,23 @@ async def _take_back(house: House, putting: asyncio.Task[str], put: list[str]) -
         await asyncio.to_thread(house.store.delete, key)
 
 
+def _require_next(house: House, ref: DatasetRef, manifest: Manifest) -> None:
+    taken = house.catalog.expect_next_version(ref) != manifest.version
+    dataset = (
+        None if taken or manifest.version == 1 else house.catalog.dataset(ref.tenant, ref.name)
+    )
+    if taken or (dataset is not None and dataset.dataset_id != manifest.dataset_id):
+        raise Conflict(
+            f"another registration made version {manifest.version} of `{ref}` first",
+            advice="look at that version, then register yours again as the next one",
+        )
+
+
 def _record(house: House, upload: Upload, manifest: Manifest, stored: tuple[str, int]) -> int:
     """(6) Compare-and-set on the version number, then the one event; its index."""
     ref, subject = upload.ref, upload.caller.subject
     manifest_key, generation = stored
-    if house.catalog.expect_next_version(ref) != manifest.version:
-        raise Conflict(f"another registration made version {manifest.version} of `{ref}` first")
+    _require_next(house, ref, manifest)
     return house.record(
         EventDraft(
             kind=EventKind.VersionRegistered,
@@ -250,7 +261,16 @@ def _record(house: House, upload: Upload, manifest: Manifest, stored: tuple[str,
                 "manifest_key": manifest_key,
                 "sheet_generation": generation,
                 "card_digest": digest_of(upload.wanted.card) if upload.wanted.card else None,
+                "dealing": _dealing_fact(dealing_of(upload.wanted)),
             },
             details={"card": dict(upload.wanted.card)} if upload.wanted.card else {},
         )
     )
+
+
+def _dealing_fact(dealing: Dealing) -> dict[str, Any]:
+    return {
+        "column": dealing.column,
+        "names_split": dealing.names_split,
+        "shares": [{"name": name, "share": share} for name, share in dealing.shares],
+    }

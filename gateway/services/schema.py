@@ -1,12 +1,19 @@
-"""From one version's columns to the next: field ids stay, changes are shown, none slips in."""
+"""From one version to the next: what stays, what is shown, and what never slips in.
+
+A column keeps its field id, and with it its tags, while name and type stay. A column that is
+retyped, or comes back after a version without it, is a new column: untagged, hence
+`restricted`, and not released by rules that name it until somebody has classified it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import contextlib
+from dataclasses import dataclass, replace
 
-from gateway.domain.dataset import Column
-from gateway.errors import Conflict
+import gateway.wire as W
+from gateway.domain.dataset import Column, DatasetRef, Dealing
+from gateway.errors import Conflict, NotFound
+from gateway.services.house import House
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +23,25 @@ class Previous:
     dataset_id: str | None = None
     version: int = 0
     columns: tuple[Column, ...] = ()
-    field_ids: Mapping[str, int] = field(default_factory=dict)  # every name it ever had
+    next_field_id: int = 1  # above all that the dataset ever used
+    profile: str = ""
+    dealing: Dealing | None = None
+
+
+def previous_of(house: House, ref: DatasetRef) -> Previous:
+    """The dataset as it stands; empty when there is none yet."""
+    with contextlib.suppress(NotFound):
+        dataset = house.catalog.dataset(ref.tenant, ref.name)
+        newest = dataset.newest
+        return Previous(
+            dataset_id=dataset.dataset_id,
+            version=newest.ref.version or 0,
+            columns=newest.columns,
+            next_field_id=max(c.field_id for v in dataset.versions for c in v.columns) + 1,
+            profile=newest.profile,
+            dealing=newest.dealing,
+        )
+    return Previous()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,3 +87,46 @@ def next_columns(
             advice="register with --allow-schema-change if that is meant",
         )
     return found
+
+
+def as_appended(previous: Previous, wanted: W.RegistrationRequest) -> W.RegistrationRequest:
+    """An append is laid out and dealt to splits as the version that it extends.
+
+    So the rows of one person stay in the split that they were in before.
+
+    Raises:
+        NotFound: there is nothing to append to.
+        Conflict: other splits are asked for than the dataset has.
+    """
+    if not wanted.append:
+        return wanted
+    if previous.version == 0:
+        raise NotFound(
+            f"there is no version of `{wanted.dataset}` to append to",
+            advice="register the first one without --append",
+        )
+    before = previous.dealing
+    if before is None:
+        return replace(wanted, profile=previous.profile)
+    given = dealing_of(wanted)
+    if given not in (Dealing(), before):
+        raise Conflict(
+            "an append is dealt to splits as the version that it extends",
+            advice="leave the splits out, or register a whole new version",
+        )
+    return replace(
+        wanted,
+        profile=previous.profile,
+        splits={name: float(share) for name, share in before.shares},
+        split_by=None if before.names_split else before.column,
+        split_column=before.column if before.names_split else None,
+    )
+
+
+def dealing_of(wanted: W.RegistrationRequest) -> Dealing:
+    """How the rows of a registration come into splits."""
+    return Dealing(
+        column=wanted.split_column or wanted.split_by,
+        names_split=wanted.split_column is not None,
+        shares=tuple((name, repr(float(share))) for name, share in wanted.splits.items()),
+    )

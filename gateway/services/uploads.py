@@ -19,6 +19,7 @@ from gateway.domain.dataset import DatasetRef
 from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unavailable
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
+from gateway.services.schema import as_appended, previous_of
 from gateway.shards.parts import PartWriter, part_place
 from gateway.wire.times import iso
 
@@ -51,6 +52,7 @@ async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> 
         raise InvalidInput(f"a registration has 1 to {FILES_MAX} files")
     check_card(wanted.card)
     await authorize(house, caller, "register", ref.tenant)
+    as_appended(previous_of(house, ref), wanted)
     _expire(house)
     mine = [u for u in house.uploads.values() if u.caller.subject.tenant == caller.subject.tenant]
     if len(mine) >= OPEN_MAX_PER_TENANT:

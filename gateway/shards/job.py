@@ -39,7 +39,7 @@ class SealJob:
     splits: tuple[tuple[str, float], ...] = ()
     split_by: str | None = None
     split_column: str | None = None
-    known: Mapping[str, int] = field(default_factory=dict)  # names of earlier versions -> field id
+    known: tuple[Column, ...] = ()  # of the newest version: same name and type, same field id
     next_field_id: int = 1
     required: tuple[Column, ...] = ()  # an append: exactly these names and types
     shard_bytes: int = SHARD_BYTES
@@ -58,7 +58,8 @@ class SealJob:
             UploadedFile(name=f["name"], parts=tuple(f["parts"])) for f in value["files"]
         )
         value["splits"] = tuple((name, float(share)) for name, share in value["splits"])
-        value["required"] = tuple(Column(**{**column, "tags": ()}) for column in value["required"])
+        for name in ("known", "required"):
+            value[name] = tuple(Column(**{**column, "tags": ()}) for column in value[name])
         value["parts_key"], value["split_key"] = payload[:KEY_BYTES], payload[KEY_BYTES:]
         return cls(**value)
 

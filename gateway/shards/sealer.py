@@ -183,8 +183,9 @@ class _Sealer:
         fits = [n in whole and is_fixed_width(f.type) for n, f in enumerate(fields)]
         profile = self.job.profile or ("train" if all(fits) else "archive")
         ids, next_id = [], self.job.next_field_id
+        same = {(column.name, column.type): column.field_id for column in self.job.known}
         for f in fields:
-            known = self.job.known.get(f.name)
+            known = same.get((f.name, type_text(f.type)))
             ids.append(known if known is not None else next_id)
             next_id += known is None
         direct = [i for i, fit in zip(ids, fits, strict=True) if fit and profile == "train"]

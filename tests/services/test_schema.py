@@ -10,7 +10,7 @@ from gateway.services.schema import Previous, diff, next_columns
 
 AGE = Column(field_id=1, name="age", type="int64")
 NOTE = Column(field_id=2, name="note", type="string")
-BEFORE = Previous(dataset_id="d", version=1, columns=(AGE, NOTE), field_ids={"age": 1, "note": 2})
+BEFORE = Previous(dataset_id="d", version=1, columns=(AGE, NOTE), next_field_id=3)
 
 
 def test_a_removed_column_needs_leave() -> None:

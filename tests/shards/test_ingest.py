@@ -247,7 +247,7 @@ def test_splits_that_make_no_sense_are_refused(wish: dict[str, Any], tmp_path: P
 
 def test_an_append_has_the_columns_of_its_dataset(tmp_path: Path) -> None:
     required = (Column(field_id=4, name="n", type="int64", nullable=False),)
-    known = {"n": 4}
+    known = (Column(field_id=7, name="n", type="string"), *required)
     version = seal(tmp_path, b"n\n1\n", required=required, known=known, next_field_id=9)
     assert [column.field_id for column in version.columns] == [4]
     for other in (b"m\n1\n", b"n\nword\n", b"n,m\n1,2\n", b"n,\n1,\n,2\n"):
