@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import SplitResult, unquote
 
+from gateway import failpoints
 from gateway.crypto import private_files
 from gateway.errors import (
     ConfigError,
@@ -75,6 +76,7 @@ class LocalStore:
         """Store the bytes."""
         target = self._path(key)
         with _disk(key), self._temporary() as (file, temporary):
+            failpoints.reach("disk.object")
             file.write(data)
             file.flush()
             _settle(temporary)
@@ -143,6 +145,7 @@ class LocalStore:
             raise Conflict(f"an object stands where a folder of `{key}` would be")
         private_files.make_private_dir(target.parent)
         try:
+            failpoints.reach("disk.object-name")
             os.link(source, target)
         except FileExistsError as cause:
             raise Conflict(f"object `{key}` exists already") from cause

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway import failpoints
 from gateway.errors import ConfigError, Conflict, NotFound, Unavailable
 
 FILE_BYTES_MAX = 64 << 20
@@ -137,6 +138,7 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
     try:
         with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            failpoints.reach("disk.private-file")
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway import failpoints
 from gateway.crypto import private_files, strict_json
 from gateway.crypto.envelope import KEY_BYTES, bound
 from gateway.crypto.key_sheet import SHEET_GROUP, Dek, KeySheet
@@ -76,6 +77,7 @@ class KeyVault:
             generation = max(self._kek_generations(dataset_id, group), default=0) + 1
             place = self._kek(tenant, dataset_id, group, generation)
             self._create(place, os.urandom(KEY_BYTES))
+            failpoints.reach("register.kek")
             return f"{dataset_id}/{group}/{generation}"
 
     def new_sheet(self, tenant: str, dataset_id: str, version: int, deks: Mapping[str, Dek]) -> int:

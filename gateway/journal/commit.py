@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway import failpoints
 from gateway.crypto.signing import Signer
 from gateway.journal import frames, segments
 from gateway.journal.anchor import Anchor
@@ -49,10 +50,13 @@ class CommitFile:
         checkpoint = LogCheckpoint(origin=origin_of(self.node), size=batch.size, root=batch.root)
         note = checkpoint.signed(self.signer)
         data = b"".join((*batch.data, frames.frame(frames.CHECKPOINT, note.encode("utf-8"))))
+        failpoints.reach("disk.journal")
         segments.write_all(self.fd, data)
+        failpoints.reach("disk.journal-sync")
         os.fdatasync(self.fd)
         self.marks.add(batch.first, self.segment, self.offset)
         self.offset += len(data)
+        failpoints.reach("disk.anchor")
         self.anchor.write(note)
         self.is_anchor_synced = False
         return note

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gateway import failpoints
 from gateway.crypto.envelope import derive
 from gateway.crypto.key_sheet import Dek
 from gateway.domain.access import digest_of
@@ -28,6 +29,7 @@ from gateway.errors import (
     Conflict,
     InvalidInput,
     SourceRefused,
+    Unavailable,
 )
 from gateway.services import uploads
 from gateway.services.house import House
@@ -63,7 +65,9 @@ async def commit(house: House, caller: Caller, upload_id: str) -> Operation:
             return await _register(house, upload, staging, report)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            failpoints.reach("register.staging-gone")
             uploads.forget(house, upload)
+            failpoints.reach("register.parts-gone")
 
     return house.operations.start(operation, act)
 
@@ -84,6 +88,7 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
     upload.wanted = as_appended(previous, upload.wanted)
     job = _job(house, upload, staging, previous)
     sealed = await asyncio.to_thread(ingest.seal_upload, job, report)
+    failpoints.reach("register.sealed")
     person = upload.wanted.person_column
     if person is not None and person not in {column.name for column in sealed.columns}:
         raise SourceRefused(f"there is no column `{person[:80]}` of persons")
@@ -123,21 +128,24 @@ async def _publish(
     generation = await asyncio.to_thread(
         house.vault.new_sheet, upload.ref.tenant, manifest.dataset_id, manifest.version, deks
     )
+    failpoints.reach("register.sheet")
     put: list[str] = []
     putting = asyncio.create_task(asyncio.to_thread(_put_objects, house, manifest, sealed, put))
     try:
         manifest_key = await asyncio.shield(putting)
         index = _record(house, upload, manifest, (manifest_key, generation))
+        failpoints.reach("register.recorded")
     except BaseException:
         await asyncio.shield(_take_back(house, putting, put))
         raise
     # From here the version may exist whatever happens to us: nothing is taken back any more.
     await house.journal.durable(index)
+    failpoints.reach("register.durable")
 
 
 def _job(house: House, upload: Upload, staging: Path, previous: Previous) -> SealJob:
     wanted = upload.wanted
-    staging.mkdir(mode=0o700)
+    _make_staging(staging)
     files = tuple(
         UploadedFile(
             name=source.name,
@@ -163,6 +171,18 @@ def _job(house: House, upload: Upload, staging: Path, previous: Previous) -> Sea
         next_field_id=previous.next_field_id,
         required=previous.columns if wanted.append else (),
     )
+
+
+def _make_staging(staging: Path) -> None:
+    try:
+        failpoints.reach("disk.staging")
+        staging.mkdir(mode=0o700)
+    except OSError as cause:
+        raise Unavailable(
+            f"there is no place for sealed shards: {cause.strerror}",
+            advice="free disk space, register again",
+        ) from cause
+    failpoints.reach("register.staging")
 
 
 def _earlier(
@@ -209,9 +229,12 @@ def _put_objects(house: House, manifest: Manifest, sealed: SealedVersion, put: l
         ):
             house.store.put_new(key, path)
             put.append(key)
+            failpoints.reach("register.object")
+    failpoints.reach("register.objects")
     key = f"manifests/{uuid.uuid4().hex}.json"
     house.store.put_bytes_new(key, seal_manifest(house.signers.manifest, manifest))
     put.append(key)
+    failpoints.reach("register.manifest")
     return key
 
 
@@ -219,6 +242,7 @@ async def _take_back(house: House, putting: asyncio.Task[str], put: list[str]) -
     await asyncio.wait((putting,))  # a cancelled registration's thread still puts
     for key in put:
         await asyncio.to_thread(house.store.delete, key)
+        failpoints.reach("register.take-back")
 
 
 def _require_next(house: House, ref: DatasetRef, manifest: Manifest) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import gateway.wire as W
+from gateway import failpoints
 from gateway.domain.card import check_card
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unavailable
@@ -74,6 +75,7 @@ async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> 
         opened_at=house.now(),
     )
     house.uploads[upload.id] = upload
+    failpoints.reach("register.begun")
     return _view(house, upload)
 
 
@@ -149,6 +151,7 @@ async def put_part(
         async for chunk in stream:
             await asyncio.to_thread(writer.write, chunk)
         facts = await asyncio.to_thread(writer.finish)
+        failpoints.reach("register.part")
     except OSError as cause:
         raise Unavailable(
             "the part cannot be stored", advice="free disk space, send it again"

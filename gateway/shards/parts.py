@@ -19,6 +19,7 @@ from typing import Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway import failpoints
 from gateway.crypto.envelope import NONCE_BYTES, TAG_BYTES, bound, seal
 from gateway.errors import IntegrityError, InvalidInput, TooLarge
 
@@ -95,6 +96,7 @@ class PartWriter:
         self._temporary.unlink(missing_ok=True)
 
     def _seal(self, plaintext: bytes, *, final: bool) -> None:
+        failpoints.reach("disk.part")
         self._file.write(seal(self._key, plaintext, _aad(self._place, self._frame, final=final)))
         self._frame += 1
 
