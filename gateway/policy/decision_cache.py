@@ -8,7 +8,7 @@ UNKNOWN or an accident is never remembered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -32,11 +32,12 @@ class _Entry:
 class DecisionCache:
     """Bounded; threads may share it (each step is one operation of a dict)."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "_moving")
 
-    def __init__(self) -> None:
-        """Begin empty."""
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        """Begin empty, over these rules."""
         self._entries: dict[object, _Entry] = {}
+        self._moving = frozenset(rule.id for rule in rules if _moves(rule))
 
     def find(self, request: AccessRequest, resource: Resource, now: float) -> Decision | None:
         """The Decision for this question at this time, if it is known."""
@@ -55,13 +56,23 @@ class DecisionCache:
 
     def keep(self, trial: Trial, resource: Resource, decision: Decision, now: float) -> None:
         """Remember a Decision, unless it may not be: see the module."""
-        until = _until(trial, now)
+        until = self._until(trial, now)
         if until <= now:
             return
         if len(self._entries) >= ENTRIES_MAX:
             self._entries.clear()
         entry = _Entry(trial.request, resource, decision, now, until)
         self._entries[_key(trial.request)] = entry
+
+    def _until(self, trial: Trial, now: float) -> float:
+        """The first moment at which the answer could be another; `now` for: at once."""
+        until = inf
+        for rule in trial.rules():
+            if rule.id in self._moving or trial.truth(rule) is None:
+                return now
+            if rule.expires_at is not None and now < rule.expires_at < until:
+                until = rule.expires_at
+        return until
 
 
 def _key(request: AccessRequest) -> object:
@@ -75,17 +86,6 @@ def _same_types(given: Mapping[str, Scalar], known: Mapping[str, Scalar]) -> boo
     return not given or (
         list(given) == list(known) and [*map(type, given.values())] == [*map(type, known.values())]
     )
-
-
-def _until(trial: Trial, now: float) -> float:
-    """The first moment at which the answer could be another; `now` for: at once."""
-    until = inf
-    for rule in trial.candidates():
-        if trial.truth(rule) is None or _moves(rule):
-            return now
-        if rule.expires_at is not None and rule.expires_at > now:
-            until = min(until, rule.expires_at)
-    return until
 
 
 def _moves(rule: Rule) -> bool:

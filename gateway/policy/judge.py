@@ -63,7 +63,7 @@ class Judge:
         """Use `build`."""
         self._schema = schema
         self._loop = Loop(_holds)
-        self._known = DecisionCache()
+        self._known = DecisionCache(rule for bundle in bundles for rule in bundle.rules)
         # By scope first, because most of what a resource could be meant by has no rule.
         self._index: dict[str, dict[Key, list[_Entry]]] = {}
         for bundle in bundles:
@@ -334,7 +334,7 @@ def _denied(code: str, text: str) -> Decision:
 
 def _limits(trial: Trial, now: float) -> Limits:
     """The request's own, and the first moment at which a candidate could change by itself."""
-    moments = [int(edge) for r in trial.candidates() for edge in r.time_edges if edge > now]
+    moments = [int(edge) for r in trial.rules() for edge in r.time_edges if edge > now]
     for rule in (*trial.hits("allow"), *trial.hits("restrict")):
         if rule.valid_seconds is not None:
             moments.append(int(now) + rule.valid_seconds)

@@ -120,6 +120,10 @@ class Trial:
         """Every candidate, by id."""
         return tuple(self._rules[name] for name in sorted(self._rules))
 
+    def rules(self) -> Iterable[Rule]:
+        """Every candidate, in no order."""
+        return self._rules.values()
+
     def is_in_force(self, rule: Rule) -> bool:
         """Whether it has not expired."""
         return rule.expires_at is None or self._now < rule.expires_at

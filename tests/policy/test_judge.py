@@ -159,6 +159,9 @@ def test_an_error_in_one_rule_touches_no_other(monkeypatch: pytest.MonkeyPatch) 
         def judge(self, _: object) -> bool:
             raise RuntimeError("never seen")
 
+        def reads(self) -> frozenset[str]:
+            return frozenset()
+
     good, bad = bundle(rule()), bundle(rule(id="clinic.icu.broken"))
     rules = (*good.rules, replace(bad.rules[0], when=Broken()))  # type: ignore[arg-type]
     assert ask(Judge.build([replace(good, rules=rules)])).is_allowed
@@ -392,6 +395,9 @@ def test_a_condition_that_fails_is_explained_as_unknown() -> None:
     class Broken:
         def judge(self, _: object) -> bool:
             raise RuntimeError("never seen")
+
+        def reads(self) -> frozenset[str]:
+            return frozenset()
 
         def text(self) -> str:
             return "broken"
