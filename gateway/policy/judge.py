@@ -37,6 +37,7 @@ from gateway.policy.bundle import PolicyBundle
 from gateway.policy.decision_cache import DecisionCache
 from gateway.policy.enforcer import Loop, model_text
 from gateway.policy.explain import Explanation, advise, explain_trial
+from gateway.policy.outlook import Outlook, outlook
 from gateway.policy.plans import Refusal, make_plan
 from gateway.policy.rules import Rule
 from gateway.policy.schema import Schema, default_schema
@@ -151,17 +152,25 @@ class Judge:
         What is not visible answers 404 like what does not exist. A rule for everybody (`*`)
         makes its dataset public knowledge.
         """
+        return any(rule.kind == "allow" for rule in self._naming(subject, resource, now))
+
+    def outlook(self, subject: Subject, resource: Resource, now: float) -> Outlook:
+        """What the subject may be told of the dataset before asking for anything."""
+        rules = {rule.id: rule for rule in self._naming(subject, resource, now)}
+        return outlook(tuple(rules.values()), resource)
+
+    def _naming(self, subject: Subject, resource: Resource, now: float) -> Iterator[Rule]:
+        """Rules in force that name the subject for the resource, some more than once."""
         if _wrong_subject(subject):
-            return False
+            return
         principals = frozenset(subject.principals)
-        return any(
-            entry.rule.kind == "allow"
-            and (entry.rule.expires_at is None or now < entry.rule.expires_at)
-            for scope in _scopes(resource)
-            for (_, principal), entries in self._index.get(scope, {}).items()
-            if principal in principals
-            for entry in entries
-        )
+        for scope in _scopes(resource):
+            for (_, principal), entries in self._index.get(scope, {}).items():
+                if principal not in principals:
+                    continue
+                for entry in entries:
+                    if entry.rule.expires_at is None or now < entry.rule.expires_at:
+                        yield entry.rule
 
     def _decide(self, request: AccessRequest, resource: Resource, now: float) -> Decision:
         known = self._known.find(request, resource, now)
@@ -189,6 +198,8 @@ class Judge:
         reasons = (Reason(code="rule-allows", text="a rule permits this"),)
         if request.action not in DATA_ACTIONS:
             return Decision(id="", effect=Effect.ALLOW, reasons=reasons, rules=hit)
+        if request.split is not None and request.split not in resource.splits:
+            return replace(_denied("split-unknown", "no such split"), rules=hit)
         cut = make_plan(trial, resource, allows, restricts, self._schema, _limits(trial, now))
         if isinstance(cut, Refusal):
             return replace(_denied(cut.code, cut.text), rules=hit)
@@ -304,8 +315,6 @@ def _wrong_data(request: AccessRequest, resource: Resource) -> Refusal | None:
         return Refusal("purpose-missing", "a purpose is needed")
     if resource.suspended:
         return Refusal("dataset-suspended", "this dataset is suspended by its owner")
-    if request.split is not None and request.split not in resource.splits:
-        return Refusal("split-unknown", "no such split")
     return None
 
 

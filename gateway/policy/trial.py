@@ -64,6 +64,7 @@ class RequestFacts:
                 "tenant": resource.tenant,
                 "name": ref.name if ref else None,
                 "version": ref.version if ref else None,
+                "split": request.split,
             }, resource.attributes
         if root == "workload":
             return {"run": request.run}, request.context

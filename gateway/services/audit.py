@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import gateway.wire as W
-from gateway.domain.access import digest_of
+from gateway.domain.access import Resource, digest_of
 from gateway.domain.dataset import DatasetRef, parse_name
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import InvalidInput, NotFound
@@ -102,7 +102,7 @@ def _side_of(house: House, caller: Caller, tenant: Any, dataset: Any) -> str:
         return parse_name(tenant, what="tenant")
     if isinstance(dataset, str):
         owner = DatasetRef.parse(dataset).tenant
-        if owner != caller.subject.tenant and may(house, caller, "audit", owner):
+        if owner != caller.subject.tenant and may(house, caller, "audit", Resource(tenant=owner)):
             return owner
     return caller.subject.tenant
 
@@ -116,7 +116,7 @@ async def _recorded(
 ) -> None:
     """The right to audit that tenant, then the durable record, then the answer."""
     name, parameters = question
-    if tenant != caller.subject.tenant and not may(house, caller, "audit", tenant):
+    if tenant != caller.subject.tenant and not may(house, caller, "audit", Resource(tenant=tenant)):
         raise NotFound(f"no tenant `{tenant}` that you may audit")
     await authorize(house, caller, "audit", tenant)
     await house.recorded(

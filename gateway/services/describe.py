@@ -4,49 +4,89 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.domain.access import Resource
 from gateway.domain.card import texts_of
 from gateway.domain.dataset import Dataset, DatasetRef, parse_tag
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import InvalidInput
+from gateway.errors import InvalidInput, NotFound
+from gateway.policy.outlook import Outlook
 from gateway.services.house import House
-from gateway.services.request_access import Caller, authorize, is_visible, resource_of, unseen
+from gateway.services.request_access import (
+    Caller,
+    authorize,
+    is_visible,
+    may,
+    resource_of,
+    unseen,
+)
 from gateway.services.storage import load_manifest
+
+
+class Seen(NamedTuple):
+    """A dataset at one version, and how much of it may be told; None: all (threats 8 and 19)."""
+
+    dataset: Dataset
+    resource: Resource
+    outlook: Outlook | None
+
+
+def seen(house: House, caller: Caller, ref: DatasetRef) -> Seen:
+    """What the caller may be told: all to those whom the owner's rules let `describe`.
+
+    Everybody else is told of the columns, splits and counts that some Plan of his could
+    release, and of nothing that hidden columns have a part in: sizes, shards, digests, ids.
+
+    Raises:
+        NotFound: it is not there, or not to be seen.
+    """
+    resource = resource_of(house, ref)
+    if not is_visible(house, caller.subject, resource):
+        raise unseen(ref)
+    dataset = house.catalog.dataset(ref.tenant, ref.name)
+    is_own = caller.subject.tenant == ref.tenant
+    if is_own and may(house, caller, "describe", resource):
+        return Seen(dataset, resource, None)
+    return Seen(dataset, resource, house.judge.outlook(caller.subject, resource, house.now()))
 
 
 async def datasets(
     house: House, caller: Caller, *, tag: str | None = None, text: str | None = None
-) -> list[Dataset]:
+) -> list[Seen]:
     """Every dataset the caller may see, by name; filtered by a column tag, by name and card."""
     await house.settled()
     found = []
     for dataset in house.catalog.datasets():
         if not dataset.versions:
             continue
-        resource = resource_of(house, DatasetRef(dataset.tenant, dataset.name))
-        if not is_visible(house, caller.subject, resource):
+        try:
+            one = seen(house, caller, DatasetRef(dataset.tenant, dataset.name))
+        except NotFound:
             continue
-        if tag is not None and not any(tag in c.effective_tags for c in resource.columns):
+        columns = one.resource.columns if one.outlook is None else one.outlook.columns
+        if tag is not None and not any(tag in c.effective_tags for c in columns):
             continue
         if text is not None and not _holds(dataset, text.lower()):
             continue
-        found.append(dataset)
-    return sorted(found, key=lambda d: (d.tenant, d.name))
+        found.append(one)
+    return sorted(found, key=lambda one: (one.dataset.tenant, one.dataset.name))
 
 
 def _holds(dataset: Dataset, text: str) -> bool:
     return text in f"{dataset.tenant}/{dataset.name}" or text in texts_of(dataset.card)
 
 
-async def dataset(house: House, caller: Caller, ref: DatasetRef) -> tuple[Dataset, Resource]:
+async def dataset(house: House, caller: Caller, ref: DatasetRef) -> Seen:
     """One dataset with the columns of the version asked for; NotFound when unseen."""
     await house.settled()
-    resource = resource_of(house, ref)
-    if not is_visible(house, caller.subject, resource):
-        raise unseen(ref)
-    return house.catalog.dataset(ref.tenant, ref.name), resource
+    return seen(house, caller, ref)
+
+
+async def versions(house: House, caller: Caller, ref: DatasetRef) -> list[Seen]:
+    """Its versions, ascending, each as far as it may be told."""
+    newest = await dataset(house, caller, ref)
+    return [seen(house, caller, version.ref) for version in newest.dataset.versions]
 
 
 async def manifest(house: House, caller: Caller, ref: DatasetRef) -> dict[str, Any]:
@@ -63,7 +103,7 @@ async def manifest(house: House, caller: Caller, ref: DatasetRef) -> dict[str, A
 
 async def classify(
     house: House, caller: Caller, ref: DatasetRef, tags: Mapping[str, list[str]]
-) -> tuple[Dataset, Resource]:
+) -> Seen:
     """Set the tags of columns (the whole set per named column); raises the PolicyEpoch.
 
     Raises:

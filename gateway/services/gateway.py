@@ -99,7 +99,7 @@ class Gateway:
     ) -> list[W.DatasetSummary]:
         """What the caller may see."""
         found = await describe.datasets(self.house, caller, tag=tag, text=text)
-        return [shapes.dataset_summary(dataset) for dataset in found]
+        return [shapes.dataset_summary(*seen) for seen in found]
 
     async def dataset(self, caller: Caller, ref: str) -> W.DatasetDetail:
         """One dataset, at the version named or the newest."""
@@ -113,8 +113,8 @@ class Gateway:
 
     async def versions(self, caller: Caller, ref: str) -> list[W.VersionView]:
         """Its versions, ascending."""
-        found, _ = await describe.dataset(self.house, caller, DatasetRef.parse(ref))
-        return [shapes.version_view(version) for version in found.versions]
+        found = await describe.versions(self.house, caller, DatasetRef.parse(ref))
+        return [shapes.version_view(*seen) for seen in found]
 
     async def manifest(self, caller: Caller, ref: str) -> dict[str, Any]:
         """The signed storage Manifest, for owners and auditors of the tenant."""

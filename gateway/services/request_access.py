@@ -146,13 +146,15 @@ def is_visible(house: House, subject: Subject, resource: Resource) -> bool:
     )
 
 
-def may(house: House, caller: Caller, action: str, tenant: str) -> bool:
-    """Whether the rules allow a management action on a tenant; only to choose what to do.
+def may(house: House, caller: Caller, action: str, resource: Resource) -> bool:
+    """Whether the rules allow a management action; only to choose what to do or to show.
 
     Whatever is then done goes through `authorize`, which records.
     """
-    request = AccessRequest(subject=caller.subject, action=action, dataset=None, tenant=tenant)
-    return decide(house, request, Resource(tenant=tenant)).is_allowed
+    request = AccessRequest(
+        subject=caller.subject, action=action, dataset=resource.dataset, tenant=resource.tenant
+    )
+    return decide(house, request, resource).is_allowed
 
 
 async def authorize(

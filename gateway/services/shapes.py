@@ -10,6 +10,7 @@ from gateway.domain.access import Decision, Plan, Resource
 from gateway.domain.dataset import Dataset, DatasetVersion
 from gateway.domain.lease import Grant
 from gateway.domain.rowfilter import text_of
+from gateway.policy.outlook import Outlook
 from gateway.policy.suite import SuiteResult
 from gateway.services.operations import Operation
 from gateway.wire.times import iso
@@ -70,14 +71,14 @@ def grant_view(grant: Grant) -> W.GrantView:
     )
 
 
-def dataset_summary(dataset: Dataset) -> W.DatasetSummary:
-    """One line of `dataset list`."""
+def dataset_summary(dataset: Dataset, resource: Resource, told: Outlook | None) -> W.DatasetSummary:
+    """One line of `dataset list`; `told` bounds what is said (None: nothing is held back)."""
     newest = dataset.newest
-    columns = dataset.columns_of(newest)
+    columns = resource.columns if told is None else told.columns
     return W.DatasetSummary(
         dataset=f"{dataset.tenant}/{dataset.name}",
         version=newest.ref.version or 0,
-        rows=newest.rows,
+        rows=sum(split.rows or 0 for split in _splits(newest, told)) if _counts(told) else None,
         columns=len(columns),
         tags=tuple(sorted({tag for column in columns for tag in column.effective_tags})),
         suspended=dataset.suspended,
@@ -85,31 +86,32 @@ def dataset_summary(dataset: Dataset) -> W.DatasetSummary:
     )
 
 
-def dataset_detail(dataset: Dataset, resource: Resource) -> W.DatasetDetail:
+def dataset_detail(dataset: Dataset, resource: Resource, told: Outlook | None) -> W.DatasetDetail:
     """`dataset show`: the version that `resource` names, with present tags."""
     version = next(v for v in dataset.versions if v.ref == resource.dataset)
+    line = version_view(dataset, resource, told)
     return W.DatasetDetail(
         dataset=f"{dataset.tenant}/{dataset.name}",
-        dataset_id=dataset.dataset_id,
-        version=version.ref.version or 0,
+        dataset_id=dataset.dataset_id if told is None else None,
+        version=line.version,
         columns=tuple(
             W.ColumnView(
-                field_id=c.field_id,
+                field_id=c.field_id if told is None else None,
                 name=c.name,
                 type=c.type,
                 nullable=c.nullable,
                 tags=c.effective_tags,
             )
-            for c in resource.columns
+            for c in (resource.columns if told is None else told.columns)
         ),
-        splits=tuple(W.SplitView(name=s.name, rows=s.rows) for s in version.splits),
-        rows=version.rows,
-        bytes=version.bytes,
-        shards=version.shards,
-        profile=version.profile,
-        manifest_digest=version.manifest_digest,
+        splits=line.splits,
+        rows=line.rows,
+        bytes=line.bytes,
+        shards=line.shards,
+        profile=line.profile,
+        manifest_digest=line.manifest_digest,
         registered_at=version.registered_at,
-        registered_by=version.registered_by,
+        registered_by=line.registered_by,
         suspended=dataset.suspended,
         versions=tuple(v.ref.version or 0 for v in dataset.versions),
         card=dict(dataset.card),
@@ -118,18 +120,33 @@ def dataset_detail(dataset: Dataset, resource: Resource) -> W.DatasetDetail:
     )
 
 
-def version_view(version: DatasetVersion) -> W.VersionView:
+def version_view(dataset: Dataset, resource: Resource, told: Outlook | None) -> W.VersionView:
     """One line of a dataset's versions."""
+    version = next(v for v in dataset.versions if v.ref == resource.dataset)
+    splits = _splits(version, told)
+    is_all = told is None
     return W.VersionView(
         version=version.ref.version or 0,
-        rows=version.rows,
-        bytes=version.bytes,
-        shards=version.shards,
-        profile=version.profile,
-        splits=tuple(W.SplitView(name=s.name, rows=s.rows) for s in version.splits),
-        manifest_digest=version.manifest_digest,
+        rows=sum(split.rows or 0 for split in splits) if _counts(told) else None,
+        bytes=version.bytes if is_all else None,
+        shards=version.shards if is_all else None,
+        profile=version.profile if is_all else None,
+        splits=splits,
+        manifest_digest=version.manifest_digest if is_all else None,
         registered_at=version.registered_at,
-        registered_by=version.registered_by,
+        registered_by=version.registered_by if is_all else None,
+    )
+
+
+def _counts(told: Outlook | None) -> bool:
+    return told is None or told.counts_rows
+
+
+def _splits(version: DatasetVersion, told: Outlook | None) -> tuple[W.SplitView, ...]:
+    return tuple(
+        W.SplitView(name=split.name, rows=split.rows if _counts(told) else None)
+        for split in version.splits
+        if told is None or split.name in told.splits
     )
 
 

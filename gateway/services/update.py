@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import gateway.wire as W
-from gateway.domain.access import Resource, digest_of
+from gateway.domain.access import digest_of
 from gateway.domain.card import check_card
 from gateway.domain.dataset import Dataset, DatasetRef, parse_name
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import DatasetSuspended, InvalidInput, PreconditionFailed
 from gateway.services import describe, shapes
+from gateway.services.describe import Seen
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
 
@@ -30,16 +31,17 @@ REASON_CHARS_MAX = 1000
 
 async def update(
     house: House, caller: Caller, ref: DatasetRef, wanted: W.DatasetChanges, if_match: str | None
-) -> tuple[Dataset, Resource]:
+) -> Seen:
     """Change what is given and differs; what is None stays. Sent again, it changes nothing.
 
     Raises:
         PreconditionFailed: `if_match` is given and not the ETag of the dataset as it is.
         InvalidInput: the card, an owner or the contact is not one, or nothing is given.
     """
-    resource = await authorize(house, caller, "update", ref.tenant, ref.unversioned)
+    await authorize(house, caller, "update", ref.tenant, ref.unversioned)
     dataset = house.catalog.dataset(ref.tenant, ref.name)
-    if if_match not in (None, "*", W.etag_of(shapes.dataset_detail(dataset, resource))):
+    shown = shapes.dataset_detail(*describe.seen(house, caller, ref.unversioned))
+    if if_match not in (None, "*", W.etag_of(shown)):
         raise PreconditionFailed(
             f"`{ref.unversioned}` is not as you read it", advice="read it again, then change it"
         )

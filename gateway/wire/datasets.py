@@ -14,7 +14,7 @@ from gateway.wire import codec
 class ColumnView:
     """One column of a version with its present tags."""
 
-    field_id: int
+    field_id: int | None  # null for those who are not told of every column
     name: str
     type: str
     nullable: bool
@@ -26,22 +26,22 @@ class SplitView:
     """A named part of a version."""
 
     name: str
-    rows: int
+    rows: int | None  # null when a rule hides rows from the caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionView:
-    """One immutable version."""
+    """One immutable version; what hidden columns have a part in is null for a recipient."""
 
     version: int
-    rows: int
-    bytes: int  # sealed bytes
-    shards: int
-    profile: str
+    rows: int | None
+    bytes: int | None  # sealed bytes
+    shards: int | None
+    profile: str | None
     splits: tuple[SplitView, ...]
-    manifest_digest: str
+    manifest_digest: str | None
     registered_at: str
-    registered_by: str
+    registered_by: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,29 +50,29 @@ class DatasetSummary:
 
     dataset: str  # tenant/name
     version: int  # the newest
-    rows: int
-    columns: int
-    tags: tuple[str, ...]  # all tags of its columns
+    rows: int | None
+    columns: int  # that the caller is told of
+    tags: tuple[str, ...]  # of these columns
     suspended: bool
     registered_at: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetDetail:
-    """A dataset at one version."""
+    """A dataset at one version, as far as the caller is told; else null."""
 
     dataset: str  # tenant/name
-    dataset_id: str
+    dataset_id: str | None
     version: int
     columns: tuple[ColumnView, ...]
     splits: tuple[SplitView, ...]
-    rows: int
-    bytes: int
-    shards: int
-    profile: str
-    manifest_digest: str
+    rows: int | None
+    bytes: int | None
+    shards: int | None
+    profile: str | None
+    manifest_digest: str | None
     registered_at: str
-    registered_by: str
+    registered_by: str | None
     suspended: bool
     versions: tuple[int, ...]
     card: dict[str, Any] = field(default_factory=dict)

@@ -138,7 +138,22 @@ def test_a_split_that_is_not_allowed_is_not_released_by_asking_for_everything() 
     assert ask(judged, split="train").is_allowed
     assert not ask(judged, split="test").is_allowed
     assert not ask(judged, split=None).is_allowed
-    assert codes(ask(judged, split="nope")) == ["split-unknown"]
+    assert codes(ask(judged, split="nope")) == codes(ask(judged, split="test")) == ["no-rule"]
+    assert codes(ask(judge(rule()), split="nope")) == ["split-unknown"]
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["resource.split == 'train'", "resource.split != 'test'", "not resource.split == 'test'"],
+)
+def test_a_condition_on_the_split_releases_no_other_and_not_the_whole(when: str) -> None:
+    for judged in (
+        judge(rule(when=when)),
+        judge(rule(), deny(when=f"not ({when})")),
+    ):
+        assert ask(judged, split="train").is_allowed
+        assert not ask(judged, split="test").is_allowed
+        assert not ask(judged, split=None).is_allowed
 
 
 def test_request_and_resource_must_be_the_same_thing() -> None:

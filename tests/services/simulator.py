@@ -42,7 +42,9 @@ async def add_rules(house: House, tenant: str, text: str) -> None:
     await publish.store_and_record(house, None, tenant, files)
 
 
-def add_version(house: House, tenant: str, name: str, columns: Sequence[str]) -> None:
+def add_version(
+    house: House, tenant: str, name: str, columns: Sequence[str], **changes: object
+) -> None:
     """A version that exists in the catalogue only: enough to be judged."""
     facts = {
         "dataset": f"{tenant}/{name}",
@@ -61,6 +63,7 @@ def add_version(house: House, tenant: str, name: str, columns: Sequence[str]) ->
         "manifest_key": "manifests/x.json",
         "sheet_generation": 1,
         "card_digest": None,
+        **changes,
     }
     _record(house, tenant, EventKind.VersionRegistered, facts)
 

@@ -84,7 +84,7 @@ def test_a_card_is_sealed_searched_and_replaced_as_a_whole(shared: House) -> Non
     assert "Sepsis" not in json.dumps(event.envelope())
     assert event.facts["changed"] == ["card"]
     found = run(describe.datasets(shared, TRAINER, text="sepsis AT"))
-    assert [d.name for d in found] == ["icu"]
+    assert [one.dataset.name for one in found] == ["icu"]
     assert run(describe.datasets(shared, STRANGER, text="sepsis")) == []
     change(shared, DatasetChanges(card={"licence": "CC0-1.0"}))
     assert run(describe.datasets(shared, TRAINER, text="sepsis")) == []
@@ -141,7 +141,7 @@ def test_a_suspended_dataset_denies_grants_tokens_and_leases_and_says_so(shared:
 def test_its_owner_still_sees_changes_and_resumes_it(shared: House) -> None:
     _, grant = run(request_access.request_grant(shared, TRAINER, ASK))
     change(shared, SUSPEND)
-    dataset, _ = run(describe.dataset(shared, OWNER, ICU))
+    dataset = run(describe.dataset(shared, OWNER, ICU)).dataset
     assert dataset.suspended
     change(shared, DatasetChanges(contact="icu@clinic.example"))
     change(shared, DatasetChanges(suspended=False))
