@@ -17,7 +17,6 @@ from typing import Any
 
 import structlog
 
-from gateway import discovery
 from gateway.catalog import snapshot
 from gateway.catalog.restore import restore
 from gateway.config import Settings
@@ -31,11 +30,10 @@ from gateway.errors import ConfigError, Conflict
 from gateway.journal.journal import JournalSetup
 from gateway.policy import packs
 from gateway.policy.judge import Judge
-from gateway.ports import Kms
 from gateway.process import status_page
 from gateway.process.directory import FORMAT, FORMAT_FILE, DirectoryLock
 from gateway.process.status_page import StatusWriter
-from gateway.services import doctor, publish, stream, sweep
+from gateway.services import doctor, plugs, publish, stream, sweep
 from gateway.services.doctor import Check
 from gateway.services.house import NODE, PLATFORM, House, Places, Signers
 from gateway.services.refusals import Rate
@@ -62,7 +60,7 @@ def init(settings: Settings) -> dict[str, str]:
     for leftover in ("journal", "snapshots", "vault", "objects", "bundles"):
         shutil.rmtree(state / leftover, ignore_errors=True)
     shutil.rmtree(settings.config_dir / "anchor", ignore_errors=True)
-    kms: Kms = discovery.connect("kms", settings.kms, config_dir=settings.config_dir)
+    kms = plugs.kms_of(settings)
     for tenant in (SYSTEM_TENANT, PLATFORM, HOME_TENANT):
         if not kms.generations(tenant):
             kms.create_root(tenant)
@@ -168,7 +166,7 @@ def build(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         on_failure: called once when the journal cannot be written any more.
     """
     state, config = settings.state_dir, settings.config_dir
-    kms: Kms = discovery.connect("kms", settings.kms, config_dir=config)
+    kms = plugs.kms_of(settings)
     vault = KeyVault(state / "vault", kms)
     keys = config / "keys"
     signers = Signers(
@@ -196,7 +194,7 @@ def build(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         judge=Judge.build([]),
         vault=vault,
         kms=kms,
-        store=discovery.connect("stores", settings.store, state_dir=state),
+        store=plugs.store_of(settings),
         signers=signers,
         status=StatusWriter(page),
         now=time.time,

@@ -129,6 +129,11 @@ def _typed(name: str, value: Any) -> Any:
         raise ConfigError(f"`{value}` is not a value for `{name}` ({kind})") from cause
 
 
+def variable(name: str) -> str | None:
+    """One variable that a setting points to (`from=env:NAME`); its value is never a setting."""
+    return os.environ.get(name)
+
+
 def home_environment() -> dict[str, str]:
     """The few variables a started demo or server needs to find the same directories."""
     wanted = ("HOME", "PATH", "LANG", "TERM", "NO_COLOR")

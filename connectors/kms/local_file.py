@@ -20,7 +20,6 @@ from gateway.crypto.envelope import KEY_BYTES, seal, unseal
 from gateway.errors import ConfigError, KeyUnavailable, NotFound
 
 _FILE = re.compile(r"(.+)\.([1-9][0-9]{0,8})\.(root|destroyed)\Z")
-_HEADER = b"root-key-v1\n"
 
 
 def connect(parts: SplitResult, *, config_dir: Path, **_: Any) -> LocalFileKms:
@@ -37,6 +36,7 @@ class LocalFileKms(RootKeys):
     """A `gateway.ports.Kms`. Threads of one process may share it; one process owns it."""
 
     service = "the key directory"
+    header = b"root-key-v1\n"
 
     def __init__(self, directory: Path) -> None:
         """Open or make the directory and finish a destruction that was cut short."""
@@ -63,7 +63,7 @@ class LocalFileKms(RootKeys):
         return {generation: generation not in dead for generation, _ in found}
 
     def _make(self, tenant: str, generation: int) -> None:
-        data = _HEADER + self._shut(os.urandom(KEY_BYTES), tenant, generation)
+        data = self.header + self._shut(os.urandom(KEY_BYTES), tenant, generation)
         private_files.create_private(self._path(tenant, generation), data)
 
     def _wrap(self, root: tuple[str, int], key: bytes, place: bytes) -> bytes:
@@ -95,9 +95,9 @@ class LocalFileKms(RootKeys):
             raise KeyUnavailable(
                 f"tenant `{tenant}` has no root generation {generation}"
             ) from cause
-        if not data.startswith(_HEADER):
+        if not data.startswith(self.header):
             raise KeyUnavailable(f"`{path}` is not a root key")
-        key = self._opened(data[len(_HEADER) :], tenant, generation)
+        key = self._opened(data[len(self.header) :], tenant, generation)
         if len(key) != KEY_BYTES:
             raise KeyUnavailable(f"`{path}` is not a root key")
         return key

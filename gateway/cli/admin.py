@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import flags as f
-from gateway.cli.output import print_json, print_record, print_table
-from gateway.errors import AccessDenied, Conflict, InvalidInput, NotFound
+from gateway.cli.output import note, print_json, print_record, print_table
+from gateway.errors import AccessDenied, Conflict, GatewayError, InvalidInput, NotFound
 
 tenant_app = typer.Typer(name="tenant", help="Add and list tenants.", no_args_is_help=True)
 identity_app = typer.Typer(
@@ -157,6 +157,21 @@ def show_config(
     ]
     columns = ("name", "value", "origin") if origin else ("name", "value")
     print_table("config.show", rows, columns, as_json=as_json)
+    if not as_json and (custody := _custody()):
+        note(f"root keys: {custody}")
+
+
+def _custody() -> str | None:
+    """Where the root keys are, on a machine that holds a gateway's state."""
+    settings = f.settings_of()
+    if not settings.state_dir.exists():
+        return None
+    from gateway.services import plugs  # the server's libraries: a client has none of them
+
+    try:
+        return plugs.kms_of(settings).custody
+    except GatewayError as error:
+        return error.message
 
 
 @operation_app.command("list", epilog="Example: gateway operation list")

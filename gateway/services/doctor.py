@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from gateway import discovery
 from gateway.config import Settings
 from gateway.crypto.notes import verifier_key
 from gateway.crypto.signing import load_or_create
+from gateway.crypto.vault import SYSTEM_TENANT
 from gateway.errors import GatewayError
 from gateway.journal.checkpoint import origin_of
 from gateway.process import confine
 from gateway.process.directory import check_format, read_server_file
+from gateway.services import plugs
 from gateway.services.house import NODE
 
 FREE_BYTES_MIN = 1 << 30
@@ -95,7 +96,15 @@ def _key_files(settings: Settings) -> Iterator[Path]:
 
 
 def _custody(settings: Settings) -> Check:
-    kms = discovery.connect("kms", settings.kms, config_dir=settings.config_dir)
+    """Where they are, and that the key service answers for this installation."""
+    kms = plugs.kms_of(settings)
+    if not kms.generations(SYSTEM_TENANT):
+        return Check(
+            name="root keys",
+            ok=False,
+            detail=f"{kms.custody}; it has no key of this gateway",
+            fix="set `kms` to the service that `gateway init` used",
+        )
     return Check(name="root keys", ok=True, detail=kms.custody)
 
 

@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import sys
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway import discovery
-from gateway.errors import ConfigError, GatewayError, IntegrityError, InvalidInput, KeyUnavailable
+from gateway.errors import (
+    ConfigError,
+    ConnectorError,
+    GatewayError,
+    IntegrityError,
+    InvalidInput,
+    KeyUnavailable,
+)
 from gateway.ports import Kms
+from tests.contracts.machines import Door, Moto
 
-PLUGS: dict[str, Callable[[Path], str]] = {
-    "file": lambda _: "file:",
-    "file, own directory": lambda path: f"file://{path}/elsewhere",
-}
+PLUGS = ("file", "file, own directory", "passphrase", "pkcs11", "awskms")
 KEY = bytes(range(32))
 
 
 @pytest.fixture(params=PLUGS)
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return PLUGS[request.param](tmp_path)
+    match request.param:
+        case "file":
+            return "file:"
+        case "file, own directory":
+            return f"file://{tmp_path}/elsewhere"
+        case "passphrase":
+            return f"passphrase:?from=file:{secret_file(tmp_path, 'correct horse')}"
+        case "pkcs11":
+            hsm: str = request.getfixturevalue("hsm")
+            return hsm.replace("?", f";object={uuid.uuid4().hex}?")
+        case _:
+            server: Moto = request.getfixturevalue("moto")
+            server.reset()
+            return f"awskms:?region=eu-central-1&endpoint={server.url}"
+
+
+def secret_file(directory: Path, text: str) -> Path:
+    path = directory / "secret"
+    path.write_text(f"{text}\n")
+    path.chmod(0o600)
+    return path
 
 
 @pytest.fixture
@@ -102,8 +132,29 @@ def test_roots_survive_a_restart(kms: Kms, uri: str, tmp_path: Path) -> None:
     assert again.unwrap_key(wrapped, tenant="clinic", generation=2, aad=b"place") == KEY
 
 
-def test_custody_is_said_in_words(kms: Kms) -> None:
+def test_destruction_says_when_it_is_beyond_recall_and_may_be_asked_again(kms: Kms) -> None:
+    kms.create_root("clinic")
+    effective = kms.destroy_root("clinic", 1)
+    assert effective is None or effective > time.time() + 6 * 24 * 3600
+    assert kms.destroy_root("clinic", 1) == effective
+    assert kms.generations("clinic") == ()
+
+
+def test_threads_may_share_a_plug(kms: Kms) -> None:
+    kms.create_root("clinic")
+
+    def use(number: int) -> bool:
+        place = b"%d" % number
+        wrapped = kms.wrap_key(KEY, tenant="clinic", generation=1, aad=place)
+        return kms.unwrap_key(wrapped, tenant="clinic", generation=1, aad=place) == KEY
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(use, range(12)))
+
+
+def test_custody_is_said_in_words_and_without_a_secret(kms: Kms) -> None:
     assert len(kms.custody) > 20
+    assert "correct horse" not in kms.custody
 
 
 # What only the file plug can get wrong
@@ -144,3 +195,206 @@ def test_a_damaged_root_file_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "roots" / "clinic.1.root").write_bytes(b"short")
     with pytest.raises(GatewayError):
         kms.wrap_key(KEY, tenant="clinic", generation=1, aad=b"")
+
+
+# What only the passphrase plug can get wrong
+
+
+def passphrase_kms(directory: Path, text: str) -> Kms:
+    uri = f"passphrase:?from=file:{secret_file(directory, text)}"
+    return discovery.connect("kms", uri, config_dir=directory)
+
+
+def test_another_passphrase_opens_nothing_and_is_never_repeated(tmp_path: Path) -> None:
+    passphrase_kms(tmp_path, "correct horse").create_root("clinic")
+    with pytest.raises(KeyUnavailable) as refused:
+        passphrase_kms(tmp_path, "battery staple")
+    assert "staple" not in f"{refused.value} {refused.value.advice}"
+
+
+@pytest.mark.parametrize("source", ["env:GATEWAY_PASSPHRASE", "credential:passphrase"])
+def test_a_passphrase_comes_from_the_environment_or_from_systemd(
+    source: str, tmp_path: Path
+) -> None:
+    variables = {"GATEWAY_PASSPHRASE": "correct horse", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    secret_file(tmp_path, "correct horse").rename(tmp_path / "passphrase")
+    given = {"config_dir": tmp_path, "variables": variables.get}
+    discovery.connect("kms", f"passphrase:?from={source}", **given).create_root("clinic")
+    assert passphrase_kms(tmp_path, "correct horse").generations("clinic") == (1,)
+    with pytest.raises(KeyUnavailable):
+        discovery.connect("kms", f"passphrase:?from={source}", config_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?from=", "?from=secret", "?from=file:x", "?from=env:A=B", "?from=env:A&x=1"]
+)
+def test_a_uri_that_says_no_place_of_the_passphrase_is_refused(query: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        discovery.connect("kms", f"passphrase:{query}", config_dir=tmp_path)
+
+
+def test_a_passphrase_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    path = secret_file(tmp_path, "correct horse")
+    path.chmod(0o644)
+    with pytest.raises(ConfigError):
+        discovery.connect("kms", f"passphrase:?from=file:{path}", config_dir=tmp_path)
+
+
+@pytest.mark.parametrize(("cost", "value"), [("memory_kib", 1 << 30), ("passes", 1), ("lanes", 1)])
+def test_costs_outside_the_limits_are_refused_before_they_are_paid(
+    cost: str, value: int, tmp_path: Path
+) -> None:
+    passphrase_kms(tmp_path, "correct horse")
+    keyring = tmp_path / "roots" / "keyring.json"
+    keyring.write_text(json.dumps({**json.loads(keyring.read_text()), cost: value}))
+    with pytest.raises(KeyUnavailable, match="costs"):
+        passphrase_kms(tmp_path, "correct horse")
+
+
+def test_a_sealed_root_is_opened_at_its_own_place_only(tmp_path: Path) -> None:
+    kms = passphrase_kms(tmp_path, "correct horse")
+    kms.create_root("clinic")
+    kms.create_root("startup")
+    roots = tmp_path / "roots"
+    (roots / "startup.1.root").write_bytes((roots / "clinic.1.root").read_bytes())
+    with pytest.raises(KeyUnavailable):
+        kms.wrap_key(KEY, tenant="startup", generation=1, aad=b"")
+    file: Kms = discovery.connect("kms", "file:", config_dir=tmp_path)
+    with pytest.raises(KeyUnavailable):
+        file.wrap_key(KEY, tenant="clinic", generation=1, aad=b"")
+
+
+def test_roots_in_plain_files_are_not_taken_for_sealed_ones(tmp_path: Path) -> None:
+    discovery.connect("kms", "file:", config_dir=tmp_path).create_root("clinic")
+    with pytest.raises(ConfigError):
+        passphrase_kms(tmp_path, "correct horse")
+
+
+# What only PKCS#11 can get wrong
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "pkcs11:token=a?module-path=/x&pin-value=1234",
+        "pkcs11:token=a?module-path=/x",
+        "pkcs11:object=a?module-path=/x&pin-source=env:PIN",
+        "pkcs11:token=a;slot-id=1?module-path=/x&pin-source=env:PIN",
+        "pkcs11:token=a?module-path=/x&pin-source=1234",
+    ],
+)
+def test_a_uri_that_names_no_token_or_holds_a_pin_is_refused(bad: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        discovery.connect("kms", bad)
+    assert "1234" not in f"{refused.value} {refused.value.advice}"
+
+
+def test_a_wrong_pin_and_a_missing_module_are_unavailable(hsm: str, tmp_path: Path) -> None:
+    import pkcs11
+
+    pkcs11.lib(discovery.connect("kms", hsm)._module).reinitialize()  # a login is the process's
+    pin = secret_file(tmp_path, "9999")
+    wrong = f"{hsm.partition('&')[0]}&pin-source=file:{pin}"
+    for uri in (wrong, hsm.replace("libsofthsm2", "nothing"), hsm.replace("token=", "token=no")):
+        with pytest.raises(KeyUnavailable):
+            discovery.connect("kms", uri).generations("clinic")
+
+
+def test_a_root_made_in_the_token_shows_its_value_to_nobody(hsm: str) -> None:
+    import pkcs11
+
+    kms = discovery.connect("kms", hsm.replace("?", ";object=secrecy?"))
+    kms.create_root("clinic")
+    with pytest.raises(pkcs11.AttributeSensitive):
+        kms._root(kms._session, "clinic", 1)[pkcs11.Attribute.VALUE]
+    with pytest.raises(pkcs11.AttributeReadOnly):
+        kms._root(kms._session, "clinic", 1)[pkcs11.Attribute.EXTRACTABLE] = True
+
+
+def test_a_root_that_could_leave_the_token_is_not_used(hsm: str) -> None:
+    import pkcs11
+
+    kms = discovery.connect("kms", hsm.replace("?", ";object=loose?"))
+    kms.generations("clinic")
+    kms._session.generate_key(
+        pkcs11.KeyType.AES,
+        256,
+        id=b"dataset-gateway",
+        label="loose/clinic.1",
+        store=True,
+        template={pkcs11.Attribute.EXTRACTABLE: True},
+    )
+    with pytest.raises(KeyUnavailable, match="extractable"):
+        kms.wrap_key(KEY, tenant="clinic", generation=1, aad=b"")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the library's
+def test_a_security_module_that_forgot_its_sessions_is_used_again(hsm: str) -> None:
+    import pkcs11
+
+    kms = discovery.connect("kms", hsm.replace("?", f";object={uuid.uuid4().hex}?"))
+    kms.create_root("clinic")
+    pkcs11.lib(kms._module).reinitialize()  # as after its reset
+    assert kms.generations("clinic") == (1,)
+
+
+# What only AWS KMS can get wrong
+
+
+def aws(url: str) -> Any:
+    return discovery.connect("kms", f"awskms:?region=eu-central-1&endpoint={url}")
+
+
+@pytest.mark.parametrize(
+    "bad", ["awskms://host", "awskms:a/b", "awskms:?x=1", "awskms:?waiting_days=1"]
+)
+def test_a_uri_that_names_no_aws_keys_is_refused(bad: str) -> None:
+    with pytest.raises(ConfigError):
+        discovery.connect("kms", bad)
+
+
+def test_a_disabled_key_is_refused_even_when_the_service_would_use_it(moto: Moto) -> None:
+    moto.reset()
+    kms = aws(moto.url)
+    kms.create_root("clinic")
+    wrapped = kms.wrap_key(KEY, tenant="clinic", generation=1, aad=b"")
+    key_id = kms._client.list_keys()["Keys"][0]["KeyId"]
+    kms._client.disable_key(KeyId=key_id)
+    with pytest.raises(KeyUnavailable, match="Disabled"):
+        kms.unwrap_key(wrapped, tenant="clinic", generation=1, aad=b"")
+    assert kms.generations("clinic") == ()
+    kms._client.enable_key(KeyId=key_id)
+    assert kms.unwrap_key(wrapped, tenant="clinic", generation=1, aad=b"") == KEY
+
+
+def test_a_service_that_is_gone_or_silent_is_unavailable_and_used_again_when_back(
+    moto: Moto,
+) -> None:
+    moto.reset()
+    door = Door(moto.url)
+    kms = aws(door.url)
+    kms.create_root("clinic")
+    door.shut()
+    with pytest.raises(KeyUnavailable):
+        kms.generations("clinic")
+    door.unlock()
+    assert kms.generations("clinic") == (1,)
+    kms.seconds_max = 0.3
+    with moto.silent(), pytest.raises(KeyUnavailable, match="did not answer"):
+        kms.generations("clinic")
+    kms.seconds_max = 8.0
+    assert kms.generations("clinic") == (1,)
+    door.shut()
+
+
+@pytest.mark.parametrize(
+    ("uri", "library", "extra"),
+    [("awskms:", "boto3", "aws"), ("pkcs11:token=a", "pkcs11", "pkcs11")],
+)
+def test_without_its_library_a_plug_says_what_to_install(
+    uri: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ConnectorError) as refused:
+        discovery.connect("kms", uri)
+    assert refused.value.advice == f"pip install 'dataset-gateway[{extra}]'"
