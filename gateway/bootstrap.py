@@ -33,7 +33,7 @@ from gateway.policy.judge import Judge
 from gateway.process import status_page
 from gateway.process.directory import FORMAT, FORMAT_FILE, DirectoryLock
 from gateway.process.status_page import StatusWriter
-from gateway.services import doctor, plugs, publish, stream, sweep
+from gateway.services import doctor, plugs, publish, stream, sweep, uploads
 from gateway.services.doctor import Check
 from gateway.services.house import NODE, PLATFORM, House, Places, Signers
 from gateway.services.refusals import Rate
@@ -212,6 +212,7 @@ def build(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
 def _boot(house: House) -> None:
     """Say that we live, drop what a dead predecessor left open, take the rules in force."""
     sweep.close_leases(house)
+    uploads.recover(house)
     sweep.remove_leftovers(house)
     publish.take_in_force(house)
     house.status.set_policy_epoch(house.catalog.policy_epoch)

@@ -37,7 +37,7 @@ from gateway.services.operations import Operations
 if TYPE_CHECKING:
     from gateway.services.refusals import Rate
     from gateway.services.sources import Views
-    from gateway.services.uploads import Upload
+    from gateway.services.upload_records import Upload
     from gateway.services.workers import Workers
 
 NODE = "node-1"  # the name of this gateway's journal; more nodes come later

@@ -27,17 +27,16 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.manifest import Manifest, Shard
 from gateway.errors import (
     Conflict,
-    InvalidInput,
     SourceRefused,
     Unavailable,
 )
-from gateway.services import uploads
+from gateway.services import upload_records, uploads
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller
 from gateway.services.schema import Previous, as_appended, dealing_of, next_columns, previous_of
 from gateway.services.storage import load_manifest, open_keys, seal_manifest
-from gateway.services.uploads import Upload
+from gateway.services.upload_records import Upload
 from gateway.shards import ingest
 from gateway.shards.ingest import SealedVersion, SealJob, UploadedFile
 
@@ -49,7 +48,8 @@ async def commit(house: House, caller: Caller, upload_id: str) -> Operation:
         InvalidInput: a part is missing.
     """
     upload = uploads.open_upload(house, caller, upload_id)
-    _require_whole(upload)
+    for file in range(len(upload.wanted.files)):
+        uploads.parts_of(upload, file)
     upload.state = "committing"
     operation = Operation(
         id=house.id("op_"),
@@ -70,17 +70,6 @@ async def commit(house: House, caller: Caller, upload_id: str) -> Operation:
             failpoints.reach("register.parts-gone")
 
     return house.operations.start(operation, act)
-
-
-def _require_whole(upload: Upload) -> None:
-    for file, source in enumerate(upload.wanted.files):
-        numbers = sorted(n for f, n in upload.parts if f == file)
-        have = sum(upload.parts[file, n].bytes for n in numbers)
-        if numbers != list(range(len(numbers))) or have != source.bytes:
-            raise InvalidInput(
-                f"file `{source.name[:80]}` is not complete: {have} of {source.bytes} bytes",
-                advice="send the missing parts, then commit again",
-            )
 
 
 async def _register(house: House, upload: Upload, staging: Path, report: Report) -> dict[str, Any]:
@@ -133,6 +122,7 @@ async def _publish(
     putting = asyncio.create_task(asyncio.to_thread(_put_objects, house, manifest, sealed, put))
     try:
         manifest_key = await asyncio.shield(putting)
+        await asyncio.to_thread(upload_records.keep_attempt, upload, manifest.digest)
         index = _record(house, upload, manifest, (manifest_key, generation))
         failpoints.reach("register.recorded")
     except BaseException:
@@ -149,9 +139,8 @@ def _job(house: House, upload: Upload, staging: Path, previous: Previous) -> Sea
     files = tuple(
         UploadedFile(
             name=source.name,
-            parts=tuple(
-                str(upload.directory / f"{file}.{n}") for f, n in sorted(upload.parts) if f == file
-            ),
+            parts=tuple(str(upload.part_path((file, n))) for n in uploads.parts_of(upload, file)),
+            partition=dict(source.partition),
         )
         for file, source in enumerate(wanted.files)
     )

@@ -46,6 +46,8 @@ def remove_leftovers(house: House) -> list[str]:
         removed += remove_orphans(house)
     for directory in (house.places.parts, house.places.staging, house.places.views):
         for path in directory.iterdir():
+            if directory == house.places.parts and path.name in house.uploads:
+                continue  # an upload that goes on
             _remove(path)
             removed.append(path.name)
     return removed

@@ -1,7 +1,7 @@
 """The first half of journey 1: an upload is opened and its parts are sealed as they arrive.
 
-Uploads live in memory, with the key of their parts: after a restart an upload starts over,
-and what it left on disk is noise. register.py makes the version of it.
+An upload survives a restart with the parts that have arrived (upload_records.py); it ends by
+commit, abort or expiry, and its parts go with it. register.py makes the version of it.
 """
 
 from __future__ import annotations
@@ -10,38 +10,23 @@ import asyncio
 import secrets
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import gateway.wire as W
 from gateway import failpoints
 from gateway.domain.card import check_card
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unavailable
+from gateway.services import upload_records
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
 from gateway.services.schema import as_appended, previous_of
+from gateway.services.upload_records import Upload
 from gateway.shards.parts import PartWriter, part_place
 from gateway.wire.times import iso
 
 OPEN_MAX_PER_TENANT = 16
 FILES_MAX = 4096
 SECONDS_OPEN_MAX = 24 * 3600
-
-
-@dataclass(slots=True, kw_only=True)
-class Upload:
-    """One open registration."""
-
-    id: str
-    caller: Caller
-    ref: DatasetRef
-    wanted: W.RegistrationRequest
-    key: bytes = field(repr=False)
-    directory: Path
-    opened_at: float
-    state: str = "open"
-    parts: dict[tuple[int, int], W.PartReceipt] = field(default_factory=dict)
 
 
 async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> W.Registration:
@@ -74,9 +59,46 @@ async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> 
         directory=directory,
         opened_at=house.now(),
     )
+    await asyncio.to_thread(upload_records.keep, house.vault, upload)
     house.uploads[upload.id] = upload
     failpoints.reach("register.begun")
     return _view(house, upload)
+
+
+def recover(house: House) -> None:
+    """After a restart: go on with the registrations that did not become a version."""
+    digests = {v.manifest_digest for d in house.catalog.datasets() for v in d.versions}
+    for upload in upload_records.recover(house.vault, house.places.parts):
+        if upload_records.attempt_of(upload) in digests:
+            forget(house, upload)
+        else:
+            house.uploads[upload.id] = upload
+    _expire(house)
+
+
+def parts_of(upload: Upload, file: int) -> list[int]:
+    """Numbers of the file's parts in order.
+
+    A file of unknown size ends with its first empty part; what lies behind is of an earlier,
+    longer attempt.
+
+    Raises:
+        InvalidInput: a part is missing.
+    """
+    source = upload.wanted.files[file]
+    numbers = sorted(n for f, n in upload.parts if f == file)
+    if source.bytes is None:
+        ends = [n for n in numbers if not upload.parts[file, n].bytes]
+        numbers = [n for n in numbers if ends and n <= ends[0]]
+    have = sum(upload.parts[file, n].bytes for n in numbers)
+    is_whole = bool(numbers) if source.bytes is None else have == source.bytes
+    if numbers != list(range(len(numbers))) or not is_whole:
+        of = "" if source.bytes is None else f" of {source.bytes}"
+        raise InvalidInput(
+            f"file `{source.name[:80]}` is not complete: {have}{of} bytes",
+            advice="send the missing parts, then commit again",
+        )
+    return numbers
 
 
 def _view(house: House, upload: Upload) -> W.Registration:
@@ -107,7 +129,8 @@ def _upload(house: House, caller: Caller, upload_id: str) -> Upload:
     upload = house.uploads.get(upload_id)
     if upload is None or upload.caller.subject.id != caller.subject.id:
         raise NotFound(
-            f"no registration `{upload_id[:80]}`", advice="begin again: uploads end with a restart"
+            f"no registration `{upload_id[:80]}`",
+            advice="begin again: a registration ends with its commit, its abort, or after a day",
         )
     return upload
 
@@ -140,9 +163,8 @@ async def put_part(
     file, number = place
     if not 0 <= file < len(upload.wanted.files):
         raise InvalidInput(f"the registration has no file {file}")
-    path = upload.directory / f"{file}.{number}"
     writer = PartWriter(
-        path,
+        upload.part_path(place),
         upload.key,
         place=part_place(file, number),
         bytes_max=house.settings.part_bytes_max,
@@ -150,6 +172,7 @@ async def put_part(
     try:
         async for chunk in stream:
             await asyncio.to_thread(writer.write, chunk)
+        await asyncio.to_thread(upload_records.drop_receipt, upload, place)
         facts = await asyncio.to_thread(writer.finish)
         failpoints.reach("register.part")
     except OSError as cause:
@@ -159,7 +182,7 @@ async def put_part(
     finally:
         writer.abort()
     receipt = W.PartReceipt(file=file, n=number, bytes=facts.bytes, sha256=facts.sha256)
-    upload.parts[place] = receipt
+    await asyncio.to_thread(upload_records.keep_receipt, upload, receipt)
     return receipt
 
 

@@ -3,6 +3,8 @@
 pyarrow infers types from the first block alone and fails at the first later surprise
 (a whole number that turns out to have fractions). Here a first pass over the whole file
 widens such a column and starts again, so that the second pass, whose rows are kept, holds.
+An empty cell, quoted or not, is a missing value; in columns that are no text, so are `NA`,
+`NULL`, `nan` and their like (pyarrow's list), which text columns keep as they are.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pac
 import pyarrow.csv as pc
 
 from gateway.errors import SourceRefused
 from gateway.shards.sources import Working, bounded, logical
-from gateway.shards.types import COLUMNS_MAX, normal_schema
+from gateway.shards.types import normal_schema
 
 _BLOCK_BYTES = 2 << 20  # pyarrow reads up to 32 blocks ahead: 64 MiB, within the parser's limit
 _SEPARATORS = ",;\t|"
@@ -24,7 +27,6 @@ _COLUMN = re.compile(r"In CSV column #(\d+): .*?CSV conversion error to ([a-z0-9
 _SHAPE = re.compile(r"CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+)")
 _NO_COLUMN = "column_"  # the name of a column whose header is empty, with its number
 _NOT_UTF8, _TO_UTF8 = "the file is not UTF-8", "convert it to UTF-8 first"
-_FEWER_COLUMNS = f"register 1 to {COLUMNS_MAX} columns"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -61,7 +63,7 @@ class CsvSource:
     def batches(self) -> Iterator[Any]:
         """The rows."""
         for batch in self._read():
-            yield from bounded(logical(batch, self.schema))
+            yield from bounded(logical(_emptied(batch), self.schema))
 
     def _settle(self) -> tuple[int, set[int]]:
         for _ in range(3 * len(self._names) + 1):
@@ -80,7 +82,9 @@ class CsvSource:
                 known = self.types.setdefault(f.name, f.type)
                 if known != f.type:
                     self.types[f.name] = _wider(known, f.type)
-                if n not in with_nulls and batch.column(n).null_count:
+                column = batch.column(n)
+                is_text = pa.types.is_string(f.type)
+                if column.null_count or (is_text and n not in with_nulls and _has_empty(column)):
                     with_nulls.add(n)
             rows += len(batch)
             self._working(self._file.tell() / max(self._file.size, 1))
@@ -112,6 +116,21 @@ class CsvSource:
             ) from error
         whole_number = found[2].startswith(("int", "uint"))
         self.types[self._names[int(found[1])]] = pa.float64() if whole_number else pa.string()
+
+
+def _has_empty(text: Any) -> bool:
+    return bool(pac.any(pac.equal(text, "")).as_py())
+
+
+def _emptied(batch: Any) -> Any:
+    """The batch with missing values for the empty cells of its text columns."""
+    columns = [
+        pac.replace_with_mask(column, pac.equal(column, ""), pa.scalar(None, column.type))
+        if pa.types.is_string(column.type) and _has_empty(column)
+        else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _wider(one: Any, other: Any) -> Any:
@@ -150,10 +169,6 @@ def _header(file: Any) -> tuple[str, list[str]]:
         raise SourceRefused("the file has no header line", advice="name the columns in line 1")
     outside = re.sub(rb'"(?:[^"]|"")*"', b"", line).decode("utf-8", "replace")
     separator = max(_SEPARATORS, key=outside.count)
-    if outside.count(separator) >= COLUMNS_MAX:
-        raise SourceRefused(
-            f"the file has {outside.count(separator) + 1} columns", advice=_FEWER_COLUMNS
-        )
     try:
         table = pc.read_csv(
             pa.BufferReader(line + b"\n" + b"\n"),

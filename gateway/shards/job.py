@@ -14,7 +14,7 @@ from gateway.shards.geometry import SHARD_BYTES
 
 KEY_BYTES = 32
 EXPANSION_MAX = 200  # Arrow bytes per uploaded byte, beyond EXPANSION_FREE_BYTES
-EXPANSION_FREE_BYTES = 256 << 20
+EXPANSION_FREE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class UploadedFile:
 
     name: str  # for messages only
     parts: tuple[str, ...]  # paths; part n of file f is sealed for part_place(f, n)
+    partition: dict[str, str] = field(default_factory=dict)  # columns of one value for all rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class SealJob:
         """Undo `to_message`."""
         value = dict(body)
         value["files"] = tuple(
-            UploadedFile(name=f["name"], parts=tuple(f["parts"])) for f in value["files"]
+            UploadedFile(**{**file, "parts": tuple(file["parts"])}) for file in value["files"]
         )
         value["splits"] = tuple((name, float(share)) for name, share in value["splits"])
         for name in ("known", "required"):
@@ -86,7 +87,7 @@ class SealedVersion:
     shards: tuple[SealedShard, ...]
     deks: Mapping[str, Dek] = field(repr=False)  # DEK id -> key
     source_bytes: int
-    formats: tuple[str, ...]  # of each file: `parquet`, `csv`, `arrow`
+    formats: tuple[str, ...]  # of each file: `parquet`, `csv`, `jsonl`, `arrow`
 
     @property
     def rows(self) -> int:
@@ -153,9 +154,3 @@ def shard_from_message(
             id=name, key=key, shard=shard.id, leaf=leaf.name, origin_version=shard.origin_version
         )
     return SealedShard(shard=shard, path=body["path"], table_path=body["table_path"]), deks
-
-
-def fraction_of(body: Mapping[str, Any]) -> float:
-    """How much is done, 0…1, as a child says that may say anything."""
-    fraction = body.get("fraction")
-    return min(1.0, fraction) if isinstance(fraction, float) and fraction > 0 else 0.0

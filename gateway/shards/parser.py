@@ -15,7 +15,9 @@ import pyarrow as pa
 from gateway.errors import GatewayError, SourceRefused
 from gateway.process.channel import Channel, ChannelClosed
 from gateway.shards.csv_source import CsvSource
+from gateway.shards.json_source import JsonSource
 from gateway.shards.memory import keep_small
+from gateway.shards.partitions import with_partitions
 from gateway.shards.remote_file import RemoteFile
 from gateway.shards.sources import ArrowSource, ParquetSource, Source, kind_of
 
@@ -25,10 +27,11 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
     keep_small()
     stream = Channel(socket.socket(fileno=options["descriptors"]["stream"]))
     files = Channel(socket.socket(fileno=options["descriptors"]["files"]))
-    names = [str(name) for name in options["names"]]
+    names = [str(file["name"]) for file in options["files"]]
+    partitions = [dict(file["partition"]) for file in options["files"]]
     threading.Thread(target=_die_with, args=(channel,), daemon=True).start()
     try:
-        _Parser(stream, files, names).run()
+        _Parser(stream, files, (names, partitions)).run()
     except SourceRefused as refusal:
         stream.send("refused", message=refusal.message, advice=refusal.advice)
     except GatewayError as error:
@@ -39,13 +42,7 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
             message="the file needs more memory than a parser may use",
             advice="write it again in row groups or record batches of at most 64 MiB",
         )
-    except UnicodeDecodeError:
-        stream.send(
-            "refused",
-            message="a name in the file is not UTF-8",
-            advice="rename its columns and write the file again",
-        )
-    except Exception as error:  # noqa: BLE001 - whatever a file does to its reader is its refusal
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, ChannelClosed):
             return
         # Arrow's own text may quote values, so only its kind is passed on.
@@ -68,8 +65,11 @@ def _die_with(channel: Channel) -> None:
 class _Parser:
     """One registration."""
 
-    def __init__(self, stream: Channel, files: Channel, names: list[str]) -> None:
-        self._stream, self._names = stream, names
+    def __init__(
+        self, stream: Channel, files: Channel, told: tuple[list[str], list[dict[str, str]]]
+    ) -> None:
+        self._stream = stream
+        self._names, self._partitions = told
         sizes = files.call("open").body["sizes"]
         self._files = [RemoteFile(files, n, size) for n, size in enumerate(sizes)]
         self._done = 0
@@ -106,13 +106,14 @@ class _Parser:
                 raise SourceRefused(
                     f"`{name[:80]}`: {refusal.message}", advice=refusal.advice
                 ) from refusal
-        # A later CSV file may have widened the types of an earlier one.
-        return [
-            CsvSource(file, self._working, types=types)
-            if isinstance(source, CsvSource) and source.types != types
+        # A later file of text may have widened the types of an earlier one.
+        settled = [
+            type(source)(file, self._working, types=types)
+            if isinstance(source, CsvSource | JsonSource) and source.types != types
             else source
             for file, source in zip(self._files, sources, strict=True)
         ]
+        return with_partitions(settled, self._partitions)
 
     def _source(self, file: RemoteFile, types: dict[str, Any]) -> Source:
         kind = kind_of(file)
@@ -120,7 +121,8 @@ class _Parser:
             return ParquetSource(file)
         if kind == "arrow":
             return ArrowSource(file)
-        source = CsvSource(file, self._working, types=types)
+        reads = JsonSource if kind == "jsonl" else CsvSource
+        source = reads(file, self._working, types=types)
         types.update(source.types)
         return source
 
@@ -128,9 +130,22 @@ class _Parser:
         self._stream.send("working", fraction=fraction)
 
 
+def _difference(schema: Any, first: Any) -> str:
+    for name in first.names:
+        if name not in schema.names:
+            return f"no `{name[:80]}`"
+    for name in schema.names:
+        if name not in first.names:
+            return f"a further `{name[:80]}`"
+    return "another order"
+
+
 def _check_same(name: str, schema: Any, first: Any) -> None:
     if schema.names != first.names:
-        raise SourceRefused(f"`{name[:80]}` has other columns than the first file")
+        raise SourceRefused(
+            f"`{name[:80]}` has other columns than the first file: {_difference(schema, first)}",
+            advice="register files of one schema together",
+        )
     for mine, theirs in zip(schema, first, strict=True):
         if mine.type != theirs.type:
             raise SourceRefused(

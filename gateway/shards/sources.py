@@ -1,11 +1,12 @@
-"""Read uploaded files, told apart by their content: Parquet, Arrow IPC, CSV. Parser only.
+"""Read uploaded files, told apart by their content: Parquet, Arrow IPC; CSV and JSON next door.
 
-Each source gives its logical schema, a guess of its rows, which columns certainly hold no
-missing value, and batches of bounded size in logical types.
+Parser only. Each source gives its logical schema, a guess of its rows, which columns certainly
+hold no missing value, and batches of bounded size in logical types.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -13,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.errors import SourceRefused
-from gateway.shards.footer import DECRYPT, check_footer, uneven
 from gateway.shards.types import is_fixed_width, normal_schema, retyped
 
 BATCH_BYTES = 4 << 20
@@ -47,7 +47,7 @@ class Source(Protocol):
 
 
 def kind_of(file: Any) -> str:
-    """`parquet`, `arrow` or `csv`; raises SourceRefused for what is known to be something else."""
+    """`parquet`, `arrow`, `jsonl` or `csv`; SourceRefused for what is known to be none of them."""
     file.seek(0)
     head = bytes(file.read(16))
     file.seek(max(0, file.size - 8))
@@ -61,14 +61,18 @@ def kind_of(file: Any) -> str:
     _refuse_known(head)
     if b"\0" in head:
         raise SourceRefused(
-            "the file is not Parquet, Arrow or CSV", advice="convert it to Parquet or UTF-8 CSV"
+            "the file is not Parquet, Arrow, CSV or JSON lines",
+            advice="convert it to Parquet or UTF-8 CSV",
         )
-    return "csv"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if re.match(rb"\[\s*\{", text):
+        raise SourceRefused("the file is one JSON array", advice="write one JSON object a line")
+    return "jsonl" if re.match(rb"\{\s*(?:[\"}]|\Z)", text) else "csv"
 
 
 def _refuse_known(head: bytes) -> None:
     if head.startswith(_SEALED):
-        raise SourceRefused("the Parquet file is encrypted", advice=DECRYPT)
+        raise SourceRefused("the Parquet file is encrypted", advice="register it decrypted")
     for table, advice in ((_PACKED, "unpack it first"), (_FOREIGN, "convert it to Parquet first")):
         for magic, name in table.items():
             if head.startswith(magic):
@@ -110,7 +114,6 @@ class ParquetSource:
         """Read the footer."""
         # Buffered and not pre-buffered: a column chunk is read page by page.
         self._file = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-        check_footer(file, self._file)
         self.schema = normal_schema(self._file.schema_arrow)
 
     def rows(self) -> int:
@@ -127,14 +130,10 @@ class ParquetSource:
     def batches(self) -> Iterator[Any]:
         """Row group by row group, in batches sized by a sample of their rows."""
         for group in range(self._file.num_row_groups):
-            left = self._file.metadata.row_group(group).num_rows
             for batch in self._file.iter_batches(
                 self._batch_rows(group), row_groups=[group], use_threads=False
             ):
-                left -= len(batch)
                 yield from bounded(logical(batch, self.schema))
-            if left:
-                raise uneven(group)
 
     def _batch_rows(self, group: int) -> int:
         about = self._file.metadata.row_group(group)

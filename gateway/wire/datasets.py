@@ -109,7 +109,8 @@ class SourceFile:
     """A file that will be uploaded in parts."""
 
     name: str  # for messages only; the format is found from the content
-    bytes: int
+    bytes: int | None  # None: not known before its end, which an empty part says
+    partition: dict[str, str] = field(default_factory=dict)  # columns with one value for all rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
