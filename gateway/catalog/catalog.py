@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from gateway.catalog import holdings, streams
 from gateway.catalog.records import DecisionRecord, Identity, KeyRecord, Run, Tenant
-from gateway.catalog.state import State
+from gateway.catalog.state import State, planned_key
+from gateway.domain.combining import Planned
 from gateway.domain.dataset import Dataset, DatasetRef, DatasetVersion
 from gateway.domain.events import RAISES_POLICY_EPOCH, Event, EventKind
 from gateway.domain.lease import Grant, Lease
@@ -198,6 +199,10 @@ class Catalog:
             return grants.values()
         known = self._state.runs.get(run)
         return [grants[grant] for grant in known.grants] if known else []
+
+    def planned(self, recipient: str, dataset_id: str) -> tuple[Planned, ...]:
+        """What a tenant was ever given of a dataset of another, without what is covered."""
+        return self._state.planned.get(planned_key(recipient, dataset_id), ())
 
     def lease(self, lease_id: str) -> Lease:
         """One open or lately closed lease; NotFound."""

@@ -14,12 +14,18 @@ from gateway.catalog.records import (
     Run,
     Tenant,
 )
+from gateway.domain.combining import Planned
 from gateway.domain.dataset import Dataset
 from gateway.domain.lease import Grant
 from gateway.errors import Conflict, NotFound
 
 DECISIONS_KEPT = 10_000
 CLOSED_LEASES_KEPT = 10_000
+
+
+def planned_key(recipient: str, dataset_id: str) -> str:
+    """What one tenant was given of one dataset, over all its versions."""
+    return f"{recipient} {dataset_id}"
 
 
 @dataclass(slots=True)
@@ -35,6 +41,7 @@ class State:
     bundles: dict[str, Bundle] = field(default_factory=dict)  # by tenant
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     grants: dict[str, Grant] = field(default_factory=dict)
+    planned: dict[str, tuple[Planned, ...]] = field(default_factory=dict)  # by `planned_key`
     erased_grants: dict[str, str] = field(default_factory=dict)  # id -> owner; plan was erased
     leases: dict[str, LeaseState] = field(default_factory=dict)  # open ones
     closed_leases: dict[str, LeaseState] = field(default_factory=dict)  # the newest

@@ -14,8 +14,9 @@ from typing import Any
 
 from gateway.catalog.ranges import Ranges
 from gateway.catalog.records import DecisionRecord, LeaseState, Run
-from gateway.catalog.state import CLOSED_LEASES_KEPT, DECISIONS_KEPT, State
+from gateway.catalog.state import CLOSED_LEASES_KEPT, DECISIONS_KEPT, State, planned_key
 from gateway.domain.access import Plan
+from gateway.domain.combining import Planned, with_planned
 from gateway.domain.events import Event
 from gateway.domain.lease import Grant, OrderSpec
 from gateway.errors import Conflict, InvalidInput, NotFound
@@ -92,6 +93,10 @@ def _grant(state: State, event: Event) -> None:
     )
     _check_parent(state, grant)
     state.grants[grant_id] = grant
+    if grant.subject_tenant != grant.owner_tenant:
+        key = planned_key(grant.subject_tenant, f["dataset_id"])
+        planned = Planned(plan=plan, unit=_unit(event, plan))
+        state.planned[key] = with_planned(state.planned.get(key, ()), planned)
     if grant.run is not None:
         _join_run(state, grant, event)
 
@@ -104,6 +109,12 @@ def _check_parent(state: State, grant: Grant) -> None:
         raise InvalidInput("a Grant is cut from one of the same subject, and never wider")
     if grant.expires_at > parent.expires_at:
         raise InvalidInput("a Grant does not outlive the one it is cut from")
+
+
+def _unit(event: Event, plan: Plan) -> Plan:
+    """All that the rules would have released at once; the Plan itself where none was kept."""
+    unit = (event.details or {}).get("unit")
+    return plan if unit is None else Plan.from_dict(unit)
 
 
 def _plan(event: Event) -> Plan:

@@ -233,6 +233,7 @@ class Decision:
     policy_epoch: int = 0
     bundle: str = ""  # SHA-256 hex of the policy snapshot judged by
     catalog_index: int = 0
+    combinable: bool = False  # every allow says that its data may be put beside other data
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Decision has no truth value; use decision.require()")

@@ -125,6 +125,7 @@ class Judge:
             plan=found.plan,
             rules=found.rules,
             advice=found.advice,
+            combinable=found.combinable,
             policy_epoch=policy_epoch,
             bundle=self.digest,
             catalog_index=catalog_index,
@@ -208,7 +209,12 @@ class Judge:
             for name in cut.withheld
         )
         return Decision(
-            id="", effect=Effect.ALLOW, reasons=reasons + withheld, plan=cut.plan, rules=hit
+            id="",
+            effect=Effect.ALLOW,
+            reasons=reasons + withheld,
+            plan=cut.plan,
+            rules=hit,
+            combinable=all(rule.combinable for rule in allows),
         )
 
     def _trial(

@@ -62,6 +62,7 @@ class Rule:
     limits: Limits = field(default_factory=Limits)
     valid_seconds: int | None = None
     obligations: tuple[tuple[str, Scalar], ...] = ()
+    combinable: bool = False  # may be put beside what other rules released (an allow's alone)
     owner: str = ""
     ticket: str = ""
     description: str = ""
@@ -101,6 +102,7 @@ def read_rule(node: Yaml, tenant: str, schema: Schema) -> Rule:
         limits=limits,
         valid_seconds=valid,
         obligations=_obligations(own, schema),
+        combinable=own.one_of("combinable", ("true", "false"), "false") == "true",
         owner=own.text("owner"),
         ticket=own.text("ticket"),
         description=own.text("description"),
@@ -309,6 +311,8 @@ def _check_kind(rule: Rule) -> None:
         raise refuse("a restrict rule releases nothing", "use `masks: {COLUMN: x-drop}` to remove")
     if rule.kind == "restrict" and not (data and (shapes or bounds)):
         raise refuse("this restrict rule restricts nothing", "add masks, where, limits, …")
+    if rule.combinable and not (rule.kind == "allow" and data):
+        raise refuse("only an allow rule for data can be combinable", "remove `combinable`")
     if rule.kind == "allow" and data and not releases:
         raise refuse("no column is released", "add `columns: [...]` or `tags: [...]`")
     if rule.kind == "allow" and not data and (shapes or bounds or releases):

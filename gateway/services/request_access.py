@@ -20,6 +20,7 @@ from gateway.domain.access import (
     AccessRequest,
     Decision,
     Limits,
+    Plan,
     Reason,
     Resource,
     Subject,
@@ -34,7 +35,7 @@ from gateway.errors import (
     NotFound,
     Unavailable,
 )
-from gateway.services import down_scope, refusals
+from gateway.services import combining, down_scope, refusals
 from gateway.services.house import House
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
@@ -212,7 +213,7 @@ async def request_of(house: House, caller: Caller, ask: Ask) -> tuple[AccessRequ
 async def check(house: House, caller: Caller, ask: Ask, at: float | None = None) -> Decision:
     """Answer whether, without a Grant. The question itself is recorded."""
     request, resource = await request_of(house, caller, ask)
-    decision = decide(house, request, resource, at)
+    decision, _ = _decide_grant(house, request, resource, at)
     if decision.is_allowed:
         await record(house, request, decision, is_question=True)
     else:
@@ -234,7 +235,7 @@ async def request_grant(house: House, caller: Caller, ask: Ask) -> tuple[Decisio
     request, resource = await request_of(
         house, caller, down_scope.cut(ask, parent) if parent else ask
     )
-    decision = decide(house, request, resource)
+    decision, unit = _decide_grant(house, request, resource)
     if parent is not None and decision.is_allowed:
         decision = down_scope.narrowed(decision, parent)
     if not decision.is_allowed:
@@ -244,8 +245,26 @@ async def request_grant(house: House, caller: Caller, ask: Ask) -> tuple[Decisio
     if shared is not None:
         return dataclasses.replace(decision, id=shared.decision, plan=shared.plan), shared
     grant_id = house.id("grant_")
-    await record(house, request, decision, grant_id=grant_id, parent=ask.parent)
+    draft = _draft(house, request, decision, grant_id, is_question=False)
+    facts = {**draft.facts, "parent": ask.parent} if ask.parent is not None else draft.facts
+    details = {**draft.details, "unit": unit.to_dict() if unit else None}
+    await house.recorded(dataclasses.replace(draft, facts=facts, details=details))
     return decision, house.catalog.grant(grant_id)
+
+
+def _decide_grant(
+    house: House, request: AccessRequest, resource: Resource, at: float | None = None
+) -> tuple[Decision, Plan | None]:
+    """(3) Judge, also beside what the asker's tenant was given before.
+
+    Returns:
+        The Decision, and for a recipient all that its rules would release at once.
+    """
+    decision = decide(house, request, resource, at)
+    if decision.plan is None or request.subject.tenant == request.tenant:
+        return decision, None
+    unit = decide(house, dataclasses.replace(request, columns=None), resource, at).plan
+    return combining.beside_earlier(house, request, decision, unit), unit
 
 
 def _same_grant(
@@ -294,15 +313,10 @@ async def record(
     request: AccessRequest,
     decision: Decision,
     *,
-    grant_id: str | None = None,
-    parent: str | None = None,
     is_question: bool = False,
 ) -> None:
-    """(4) Record a Decision durably; with `grant_id` the event is the Grant."""
-    draft = _draft(house, request, decision, grant_id, is_question=is_question)
-    if parent is not None:
-        draft = dataclasses.replace(draft, facts={**draft.facts, "parent": parent})
-    await house.recorded(draft)
+    """(4) Record a Decision that gives no Grant, durably."""
+    await house.recorded(_draft(house, request, decision, None, is_question=is_question))
 
 
 def _draft(
