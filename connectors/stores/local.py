@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -17,20 +16,17 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import SplitResult, unquote
 
+from connectors.stores.object_keys import check_key, check_range
 from gateway import failpoints
 from gateway.crypto import private_files
 from gateway.errors import (
     ConfigError,
     Conflict,
     IntegrityError,
-    InvalidInput,
     NotFound,
     Unavailable,
 )
 
-_PART = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
-_KEY = re.compile(rf"{_PART}(?:/{_PART}){{0,7}}\Z")
-_KEY_CHARS_MAX = 255
 _INCOMING = ".incoming"
 
 
@@ -89,8 +85,7 @@ class LocalStore:
             NotFound: there is no such object.
             IntegrityError: the object ends before the range does.
         """
-        if start < 0 or (length is not None and length < 0):
-            raise InvalidInput("a range has no negative numbers")
+        check_range(start, length)
         with _disk(key), self._file(key).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             wanted = max(size - start, 0) if length is None else length
@@ -130,9 +125,7 @@ class LocalStore:
             return str(self._file(key))
 
     def _path(self, key: str) -> Path:
-        if len(key) > _KEY_CHARS_MAX or not _KEY.match(key):
-            raise InvalidInput(f"`{key[:80]}` cannot name an object")
-        return self._directory / key
+        return self._directory / check_key(key)
 
     def _file(self, key: str) -> Path:
         path = self._path(key)

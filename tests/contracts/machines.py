@@ -106,6 +106,7 @@ class Door:
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
         self._port = 0
+        self.cuts_after: int | None = None  # the next answer breaks off after so many bytes
         self.unlock()
 
     @property
@@ -135,11 +136,16 @@ class Door:
             far = socket.create_connection(self._to)
             self._open |= {near, far}
             for a, b in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+                threading.Thread(target=self._pump, args=(a, b, a is far), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:  # noqa: FBT001
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                if is_answer and self.cuts_after is not None:
+                    self.cuts_after -= len(data)
+                    if self.cuts_after < 0:
+                        self.cuts_after = None
+                        break
                 sink.sendall(data)
         for one in (source, sink):
             with contextlib.suppress(OSError):

@@ -2,31 +2,65 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
+import connectors.stores.s3 as plug
+from connectors.stores.s3 import S3Store
 from gateway import discovery
 from gateway.errors import (
     ConfigError,
     Conflict,
+    ConnectorError,
     IntegrityError,
     InvalidInput,
     NotFound,
     Unavailable,
 )
 from gateway.ports import ObjectStore
+from tests.contracts.machines import AWS, Door, Moto
 
 
-@pytest.fixture(params=["local", "local, own directory"])
+@pytest.fixture(params=["local", "local, own directory", "s3", "s3, prefix"])
 def store(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> ObjectStore:
-    if request.param == "local":
-        return discovery.connect("stores", "local:", state_dir=tmp_path)
-    return discovery.connect(
-        "stores", f"local://{tmp_path_factory.mktemp('other')}", state_dir=tmp_path
+    match request.param:
+        case "local":
+            return discovery.connect("stores", "local:", state_dir=tmp_path)
+        case "local, own directory":
+            directory = tmp_path_factory.mktemp("other")
+            return discovery.connect("stores", f"local://{directory}", state_dir=tmp_path)
+        case "s3":
+            return request.getfixturevalue("s3")
+        case _:
+            neighbour: S3Store = request.getfixturevalue("s3")
+            neighbour._client.put_object(Bucket="sealed", Key="a/b", Body=b"a neighbour's")
+            return S3Store(neighbour._client, "sealed", "our/place/")
+
+
+@pytest.fixture(scope="session")
+def s3_in_moto(moto: Moto) -> S3Store:
+    return s3_store(moto.url)
+
+
+@pytest.fixture
+def s3(moto: Moto, s3_in_moto: S3Store) -> S3Store:
+    moto.reset()
+    s3_in_moto._client.create_bucket(
+        Bucket="sealed", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
     )
+    return S3Store(s3_in_moto._client, "sealed", "")
+
+
+def s3_store(url: str) -> S3Store:
+    store: S3Store = discovery.connect(
+        "stores", f"s3://sealed/?region=eu-central-1&endpoint={url}", state_dir=Path()
+    )
+    return store
 
 
 @pytest.fixture
@@ -57,18 +91,16 @@ def test_an_object_is_never_replaced(store: ObjectStore, source: str) -> None:
     assert store.read("a/b") == b"first"
 
 
-@pytest.mark.parametrize(
-    "key", ["", "/a", "a/", "a//b", "..", "a/../b", "a/./b", ".a", "A", "a\n", "a\x00", "x" * 300]
-)
-def test_a_key_that_could_leave_the_store_is_refused(store: ObjectStore, key: str) -> None:
-    for use in (
-        lambda: store.read(key),
-        lambda: store.put_bytes_new(key, b""),
-        lambda: store.delete(key),
-        lambda: store.local_path(key),
-    ):
+BAD_KEYS = ("", "/a", "a/", "a//b", "..", "a/../b", "a/./b", ".a", "A", "a\n", "a\0", "x" * 300)
+
+
+def test_a_key_that_could_leave_the_store_is_refused(store: ObjectStore) -> None:
+    for key in BAD_KEYS:
+        for use in (store.read, store.size, store.delete, store.local_path):
+            with pytest.raises(InvalidInput):
+                use(key)
         with pytest.raises(InvalidInput):
-            use()
+            store.put_bytes_new(key, b"")
 
 
 def test_a_range_beyond_the_end_is_no_short_read(store: ObjectStore) -> None:
@@ -176,3 +208,127 @@ def test_an_object_is_no_folder_and_a_folder_no_object(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         store.put_new("d", str(tmp_path / "staged"))
     assert list(store.list()) == ["a/b"]
+
+
+# What only S3 can get wrong
+
+
+@pytest.mark.parametrize(
+    "bad", ["s3://", "s3:///x", "s3://B", "s3://bucket?x=1", "s3://bucket/../x", "s3://bucket#x"]
+)
+def test_a_uri_that_names_no_bucket_is_refused(bad: str, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, InvalidInput)):
+        discovery.connect("stores", bad, state_dir=tmp_path)
+
+
+def test_the_server_itself_refuses_a_second_put(s3: S3Store) -> None:
+    s3.put_bytes_new("a", b"first")
+    with pytest.raises(s3._client.exceptions.ClientError, match="PreconditionFailed"):
+        s3._client.put_object(Bucket="sealed", Key="a", Body=b"second", IfNoneMatch="*")
+    assert s3.read("a") == b"first"
+    s3._client.put_object(Bucket="sealed", Key="a", Body=b"second")  # so it was the condition
+
+
+def test_a_put_whose_answer_was_lost_is_no_conflict(s3: S3Store) -> None:
+    s3._put(s3._place("a"), b"sealed", "mark")
+    s3._put(s3._place("a"), b"sealed", "mark")  # as boto does it again
+    with pytest.raises(Conflict):
+        s3.put_bytes_new("a", b"sealed")
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(plug, "PART_BYTES", 5 << 20)
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(12 << 20))
+    return path
+
+
+def uploads(store: S3Store) -> list[str]:
+    return [upload["Key"] for upload in store._uploads("")]
+
+
+def test_a_large_file_goes_up_in_parts_and_is_never_replaced(s3: S3Store, large: Path) -> None:
+    s3.put_new("a/large", str(large))
+    assert "-3" in s3._client.head_object(Bucket="sealed", Key="a/large")["ETag"]
+    assert s3.read("a/large") == large.read_bytes()
+    assert s3.read("a/large", 5 << 20, 3) == large.read_bytes()[5 << 20 :][:3]
+    with pytest.raises(Conflict):
+        s3.put_new("a/large", str(large))
+    assert uploads(s3) == []
+
+
+def test_parts_that_cannot_become_an_object_are_given_up(
+    s3: S3Store, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plug, "PART_BYTES", 4 << 20)  # smaller than S3 takes
+    with pytest.raises(Unavailable, match="EntityTooSmall"):
+        s3.put_new("a/large", str(large))
+    assert uploads(s3) == []
+    assert list(s3.list()) == []
+
+
+def test_parts_of_a_writer_that_was_cut_off_are_found_and_removed(
+    moto: Moto, s3: S3Store, large: Path
+) -> None:
+    door = Door(moto.url)
+    cut = s3_store(door.url)
+    cut._client.meta.events.register("before-call.s3.UploadPart", lambda **_: door.shut())
+    with pytest.raises(Unavailable):
+        cut.put_new("a/large", str(large))
+    assert uploads(s3) == list(s3.list()) == ["a/large"]
+    s3.delete("a/large")
+    assert uploads(s3) == list(s3.list()) == []
+
+
+def test_a_body_that_breaks_off_is_read_on(moto: Moto, s3: S3Store) -> None:
+    data = os.urandom(1 << 20)
+    s3.put_bytes_new("a", data)
+    door = Door(moto.url)
+    through = s3_store(door.url)
+    assert through.size("a") == len(data)
+    door.cuts_after = 300_000
+    assert through.read("a") == data
+    assert door.cuts_after is None
+    door.shut()
+
+
+def test_a_store_that_is_gone_is_unavailable_and_used_again_when_back(
+    moto: Moto, s3: S3Store
+) -> None:
+    s3.put_bytes_new("a", b"sealed")
+    door = Door(moto.url)
+    through = s3_store(door.url)
+    door.shut()
+    for use in (lambda: through.read("a"), lambda: list(through.list())):
+        with pytest.raises(Unavailable) as refused:
+            use()
+        assert AWS["AWS_SECRET_ACCESS_KEY"] not in f"{refused.value} {refused.value.advice}"
+    door.unlock()
+    assert through.read("a") == b"sealed"
+    door.shut()
+
+
+def test_a_bucket_that_is_not_there_is_told_from_a_missing_object(moto: Moto) -> None:
+    moto.reset()
+    uri = f"s3://nowhere?region=eu-central-1&endpoint={moto.url}"
+    store = discovery.connect("stores", uri, state_dir=Path())
+    with pytest.raises(Unavailable, match="NoSuchBucket"):
+        store.put_bytes_new("a", b"")
+
+
+def test_more_objects_than_one_page_are_listed(moto: Moto, s3: S3Store) -> None:
+    for number in range(7):
+        s3.put_bytes_new(f"a/{number}", b"")
+    paged = s3_store(moto.url)
+    paged._client.meta.events.register(
+        "provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 3}
+    )
+    assert list(paged.list("a/")) == [f"a/{number}" for number in range(7)]
+
+
+def test_without_boto3_the_plug_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(ConnectorError) as refused:
+        discovery.connect("stores", "s3://sealed", state_dir=Path())
+    assert refused.value.advice == "pip install 'dataset-gateway[aws]'"
