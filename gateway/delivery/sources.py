@@ -123,9 +123,9 @@ class ViewReader:
     """Arrow messages of a view; a body is message after message."""
 
     def __init__(self, source: ViewSource, plan_digest: str, maps: Maps) -> None:
-        """Map the file."""
+        """Map the file; a view without rows has none to map."""
         self._source, self._plan = source, source.plan_digest or plan_digest
-        self._map = maps.open(source.path)
+        self._map = maps.open(source.path) if source.frames else memoryview(b"")
         if any(offset + length > len(self._map) for offset, length, _ in source.frames):
             raise IntegrityError("a view is shorter than its index says")
         _, self._sizes = view_geometry(source)

@@ -12,6 +12,8 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
 _TAG = re.compile(r"[a-z][a-z0-9_-]{0,31}(?:\.[a-z0-9][a-z0-9_-]{0,31}){0,3}\Z")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}\Z")
 COLUMN_NAME_CHARS_MAX = 1024
+SPLITS_MAX = 32
+_SHARE_ERROR_MAX = 1e-6  # by which shares may miss 1: they are rounded
 # A column nobody has classified yet carries this tag by definition, not by record.
 UNCLASSIFIED_TAG = "restricted"
 
@@ -105,6 +107,22 @@ class Dealing:
     column: str | None = None  # equal values stay together; with `names_split` its values name them
     names_split: bool = False
     shares: tuple[tuple[str, str], ...] = ()  # (split, fraction as text); () = no fractions
+
+    def __post_init__(self) -> None:
+        """Refuse wishes that contradict each other or do not make a whole."""
+        names = [parse_name(name, what="split") for name, _ in self.shares]
+        if self.names_split and (self.column is None or names):
+            raise InvalidInput("a split column leaves nothing to `--splits` and `--split-by`")
+        if self.column is not None and not self.names_split and not names:
+            raise InvalidInput("`--split-by` needs `--splits`", advice="add `--splits a=.8,b=.2`")
+        shares = [float(share) for _, share in self.shares]
+        is_whole = all(0 < s <= 1 for s in shares) and abs(sum(shares) - 1) < _SHARE_ERROR_MAX
+        if names and (not is_whole or len(set(names)) != len(names) or len(names) > SPLITS_MAX):
+            raise InvalidInput(
+                "the shares of the splits do not make a whole",
+                advice=f"give at most {SPLITS_MAX} distinct names and shares that add up to 1: "
+                "`train=.8,test=.2`",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,12 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
         raise SourceRefused(f"there is no column `{person[:80]}` of persons")
     changes = next_columns(previous, sealed.columns, allow_change=upload.wanted.allow_schema_change)
     earlier, deks = _earlier(house, upload, sealed)
-    manifest = sealed.manifest(str(upload.ref), card=upload.wanted.card, earlier=earlier)
+    manifest = sealed.manifest(
+        str(upload.ref),
+        card=upload.wanted.card,
+        earlier=earlier,
+        splits=tuple(upload.wanted.splits),
+    )
     async with house.turns.setdefault(str(upload.ref), asyncio.Lock()):
         await _publish(house, upload, manifest, sealed, {**deks, **sealed.deks})
     return {

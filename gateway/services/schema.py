@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import gateway.wire as W
 from gateway.domain.dataset import Column, DatasetRef, Dealing
-from gateway.errors import Conflict, NotFound
+from gateway.errors import Conflict, InvalidInput, NotFound
 from gateway.services.house import House
 
 
@@ -98,6 +98,7 @@ def as_appended(previous: Previous, wanted: W.RegistrationRequest) -> W.Registra
         NotFound: there is nothing to append to.
         Conflict: other splits are asked for than the dataset has.
     """
+    given = dealing_of(wanted)
     if not wanted.append:
         return wanted
     if previous.version == 0:
@@ -108,7 +109,6 @@ def as_appended(previous: Previous, wanted: W.RegistrationRequest) -> W.Registra
     before = previous.dealing
     if before is None:
         return replace(wanted, profile=previous.profile)
-    given = dealing_of(wanted)
     if given not in (Dealing(), before):
         raise Conflict(
             "an append is dealt to splits as the version that it extends",
@@ -124,7 +124,9 @@ def as_appended(previous: Previous, wanted: W.RegistrationRequest) -> W.Registra
 
 
 def dealing_of(wanted: W.RegistrationRequest) -> Dealing:
-    """How the rows of a registration come into splits."""
+    """How the rows of a registration come into splits; InvalidInput when that makes no sense."""
+    if wanted.split_column is not None and wanted.split_by is not None:
+        raise InvalidInput("a split column leaves nothing to `--split-by`")
     return Dealing(
         column=wanted.split_column or wanted.split_by,
         names_split=wanted.split_column is not None,

@@ -59,7 +59,7 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
     await _judge(house, grant)
     manifest = load_manifest(house, grant.plan.dataset)
     source: DirectSource | ViewSource
-    if is_direct(manifest, grant.plan):
+    if is_direct(manifest, grant.plan) and manifest.shards_of(grant.plan.split):
         source, geometry = direct_source(house, manifest, grant.plan)
     else:
         ready = view_source(house, manifest, grant)

@@ -101,13 +101,25 @@ class SealedVersion:
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """Rows of each split, in the order of their first shard."""
+        """Rows of each split that has some, in the order of their first shard."""
         return splits_of(tuple(sealed.shard for sealed in self.shards))
 
     def manifest(
-        self, dataset: str, *, card: Mapping[str, Any], earlier: tuple[Shard, ...] = ()
+        self,
+        dataset: str,
+        *,
+        card: Mapping[str, Any],
+        earlier: tuple[Shard, ...] = (),
+        splits: tuple[str, ...] = (),
     ) -> Manifest:
-        """The version's Manifest; `earlier` are the shards that an append keeps."""
+        """The version's Manifest.
+
+        Args:
+            dataset: `tenant/name`.
+            card: provenance.
+            earlier: shards that an append keeps.
+            splits: names that stand in it though no row may have fallen into them.
+        """
         shards = (*earlier, *(sealed.shard for sealed in self.shards))
         return Manifest(
             dataset=dataset,
@@ -117,15 +129,15 @@ class SealedVersion:
             columns=self.columns,
             direct=self.direct,
             schema=self.schema,
-            splits=splits_of(shards),
+            splits=splits_of(shards, splits),
             shards=shards,
             card=card,
         )
 
 
-def splits_of(shards: tuple[Shard, ...]) -> tuple[Split, ...]:
-    """Sum up rows by split."""
-    rows: dict[str, int] = {}
+def splits_of(shards: tuple[Shard, ...], named: tuple[str, ...] = ()) -> tuple[Split, ...]:
+    """Sum up rows by split; those `named` stand first, with or without rows."""
+    rows = dict.fromkeys(named, 0)
     for shard in shards:
         rows[shard.split] = rows.get(shard.split, 0) + shard.rows
     return tuple(Split(name=name, rows=count) for name, count in rows.items())

@@ -36,7 +36,7 @@ from gateway.shards.memory import keep_small
 from gateway.shards.parts import UploadReader
 from gateway.shards.remote_file import READ_BYTES_MAX
 from gateway.shards.shard_file import FilePlan, ShardFile
-from gateway.shards.splits import Dealer, dealer
+from gateway.shards.splits import Dealer, dealer, require_dealable
 from gateway.shards.types import is_fixed_width, normal_schema, type_text
 
 BATCH_BYTES_MAX = 64 << 20
@@ -176,6 +176,8 @@ class _Sealer:
     def _existing(self, name: str | None) -> str | None:
         if name is not None and name not in self.schema.names:
             raise SourceRefused(f"there is no column `{name[:80]}` to split by")
+        if name is not None:
+            require_dealable(self.schema.field(name).type, name)
         return name
 
     def _file_plan(self, whole: set[int]) -> FilePlan:

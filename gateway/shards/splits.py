@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gateway.domain.dataset import parse_name
+from gateway.domain.dataset import SPLITS_MAX, Dealing, parse_name
 from gateway.errors import InvalidInput, SourceRefused
 
-SPLITS_MAX = 32
 WHOLE = "all"  # the one split of a version that names none
 
 
@@ -107,20 +106,30 @@ def dealer(
     *, shares: Sequence[tuple[str, float]], key: bytes, by: str | None, column: str | None
 ) -> Dealer:
     """Choose the dealer of a job; raises SourceRefused when the wishes contradict each other."""
-    if column is not None and (shares or by is not None):
-        raise SourceRefused("a split column leaves nothing to `--splits` and `--split-by`")
-    if column is not None:
-        return ByColumn(column)
-    if not shares:
-        if by is not None:
-            raise SourceRefused("`--split-by` needs `--splits`")
-        return OneSplit()
-    total = sum(share for _, share in shares)
-    fair = all(0 < share <= 1 for _, share in shares) and abs(total - 1) < 1e-6  # noqa: PLR2004 - rounding
-    names = [_named(name, "a split of `--splits`") for name, _ in shares]
-    if not fair or len(set(names)) != len(names) or len(names) > SPLITS_MAX:
-        raise SourceRefused(
-            "the shares of the splits do not make a whole",
-            advice="give distinct names and shares that add up to 1: `train=.8,test=.2`",
+    for name, _ in shares:
+        _named(name, "a split of `--splits`")
+    try:
+        dealing = Dealing(
+            column=column or by,
+            names_split=column is not None,
+            shares=tuple((name, repr(share)) for name, share in shares),
         )
-    return ByShare(tuple(shares), key, by)
+    except InvalidInput as cause:
+        raise SourceRefused("the splits make no sense", advice=cause.advice) from cause
+    if column is not None and by is not None:
+        raise SourceRefused("a split column leaves nothing to `--split-by`")
+    if dealing.names_split:
+        assert column is not None
+        return ByColumn(column)
+    return ByShare(tuple(shares), key, by) if shares else OneSplit()
+
+
+def require_dealable(kind: Any, name: str) -> None:
+    """Refuse a column whose values have no text to be dealt by; raises SourceRefused."""
+    try:
+        pa.nulls(0, kind).cast(pa.string())
+    except pa.ArrowException as cause:
+        raise SourceRefused(
+            f"a column of type `{kind}` cannot deal rows to splits: `{name[:80]}`",
+            advice="name a column of texts, numbers or times",
+        ) from cause

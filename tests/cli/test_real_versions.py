@@ -47,6 +47,30 @@ def test_a_suspended_dataset_stops_its_streams_and_goes_on_where_they_were(
     assert np.array_equal(np.sort(np.concatenate(got)), np.arange(ROWS))
 
 
+def test_a_split_without_rows_is_there_and_empty(client: GatewayClient, typed: Typed) -> None:
+    table = pa.table({"n": [1, 2, 3], "who": ["a", "a", "a"]})
+    few = {"splits": {"train": 0.5, "validation": 0.3, "test": 0.2}, "split_by": "who"}
+    made = client.datasets.register("home/few", table, **few)
+    rows = {split["name"]: split["rows"] for split in made.splits}
+    assert list(rows) == ["train", "validation", "test"]
+    assert sorted(rows.values()) == [0, 0, 3]
+    new = ("policy", "new", "home/few", "--to", "role:trainer", "--purpose", "research")
+    typed(*new, "--columns", "n,who", "--push")
+    for split, count in rows.items():
+        batches = list(client.stream("home/few", purpose="research", split=split, batch_size=10))
+        assert sum(len(batch["n"]) for batch in batches) == count
+
+
+def test_a_row_filter_that_lets_nothing_pass_gives_no_rows(
+    numbers: str, client: GatewayClient, typed: Typed
+) -> None:
+    new = ("policy", "new", "home/none", "--to", "role:trainer", "--purpose", "research")
+    client.datasets.register("home/none", pa.table({"n": [1, 2, 3]}))
+    typed(*new, "--columns", "n", "--where", "n > 7", "--push")
+    for shuffle in (False, True):
+        assert list(client.stream("home/none", purpose="research", shuffle=shuffle)) == []
+
+
 def test_a_card_belongs_to_the_dataset_and_is_searched(
     numbers: str, typed: Typed, home: Path
 ) -> None:

@@ -11,7 +11,14 @@ import pyarrow as pa
 import pytest
 
 from gateway.domain.dataset import Dataset, DatasetRef
-from gateway.errors import AccessDenied, Conflict, GatewayError, NotFound, SourceRefused
+from gateway.errors import (
+    AccessDenied,
+    Conflict,
+    GatewayError,
+    InvalidInput,
+    NotFound,
+    SourceRefused,
+)
 from gateway.services import describe, register, request_access, sweep
 from gateway.services.house import House
 from gateway.services.request_access import Ask
@@ -143,6 +150,41 @@ def test_an_append_with_other_splits_or_to_nothing_is_refused_before_the_upload(
     assert not clinic.uploads
     made(clinic, visits(300, 5), append=True, **PEOPLE)
     assert icu(clinic).newest.ref.version == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"splits": {"train": 0.8, "test": 0.1}},
+        {"splits": {"train": 1.2, "test": -0.2}},
+        {"splits": {"Train": 0.5, "test": 0.5}},
+        {"splits": {f"s{n}": 1 / 64 for n in range(64)}},
+        {"split_by": "patient"},
+        {"split_column": "patient", "split_by": "patient"},
+        {"split_column": "patient", "splits": {"a": 1.0}},
+    ],
+)
+def test_splits_that_make_no_sense_are_refused_before_the_upload(
+    clinic: House, options: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidInput):
+        made(clinic, visits(0, 5), **options)
+    assert not clinic.uploads
+
+
+def test_a_rule_for_one_split_opens_no_other_and_not_the_whole(clinic: House) -> None:
+    made(clinic, visits(0, 300), **PEOPLE)
+    by_field = "columns: [visit]\n    splits: [train]"
+    by_condition = "columns: [visit]\n    when: resource.split == 'train'"
+    for words in (by_field, by_condition):
+        rules = RULES.replace("columns: [age, note]\n    where: age >= 18", words)
+        assert words in rules
+        run(add_rules(clinic, "clinic", rules))
+        for split, allowed in (("train", True), ("test", False), (None, False), ("nope", False)):
+            ask = Ask(dataset="clinic/icu", purpose="research", split=split)
+            decision = run(request_access.check(clinic, TRAINER, ask))
+            assert decision.is_allowed is allowed
+            assert not allowed or decision.plan.split == "train"
 
 
 def test_an_append_of_other_columns_leaves_the_old_state(clinic: House) -> None:

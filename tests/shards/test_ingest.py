@@ -223,6 +223,29 @@ def test_splits_are_disjoint_whole_and_the_same_for_the_same_person(tmp_path: Pa
     assert people[0] == people[1]
 
 
+def test_rows_without_a_value_to_split_by_stay_together(tmp_path: Path) -> None:
+    table = pa.table({"person": [None if n % 2 else f"p{n}" for n in range(2000)]})
+    wishes: dict[str, Any] = {"splits": (("a", 0.5), ("b", 0.5)), "split_by": "person"}
+    registered = register(tmp_path, parquet_bytes(table), **wishes)
+    nulls = [read_back(registered, split)["person"].null_count for split in ("a", "b")]
+    assert sorted(nulls) == [0, 1000]
+
+
+@pytest.mark.parametrize("wish", ["split_by", "split_column"])
+def test_a_column_without_text_cannot_deal_rows(wish: str, tmp_path: Path) -> None:
+    table = pa.table({"who": [[1, 2], [3]]})
+    splits = (("a", 0.5), ("b", 0.5)) if wish == "split_by" else ()
+    with pytest.raises(SourceRefused, match="cannot deal rows to splits"):
+        seal(tmp_path, parquet_bytes(table), splits=splits, **{wish: "who"})
+
+
+def test_a_split_column_of_too_many_values_is_refused_with_the_bound(tmp_path: Path) -> None:
+    table = pa.table({"who": [f"p{n}" for n in range(10_000)]})
+    with pytest.raises(SourceRefused, match="more than 32 values") as refusal:
+        seal(tmp_path, parquet_bytes(table), split_column="who")
+    assert "p1" not in str(refusal.value)
+
+
 def test_a_split_column_names_the_splits(tmp_path: Path) -> None:
     data = b"part,n\ntrain,1\ntest,2\ntrain,3\n"
     registered = register(tmp_path, data, split_column="part")
