@@ -61,9 +61,9 @@ def init(settings: Settings) -> dict[str, str]:
         shutil.rmtree(state / leftover, ignore_errors=True)
     shutil.rmtree(settings.config_dir / "anchor", ignore_errors=True)
     kms = plugs.kms_of(settings)
+    vault = KeyVault(state / "vault", kms)
     for tenant in (SYSTEM_TENANT, PLATFORM, HOME_TENANT):
-        if not kms.generations(tenant):
-            kms.create_root(tenant)
+        vault.add_tenant(tenant)
     keys = {
         "operator": _identity_key(settings.config_dir / "operator.json", f"{PLATFORM}/operator"),
         "me": _identity_key(settings.config_dir / "identity.json", f"{HOME_TENANT}/me"),

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from gateway.crypto import strict_json
 from gateway.crypto.envelope import bound, commitment, derive, seal, unseal
-from gateway.errors import IntegrityError, InvalidInput, TooLarge
+from gateway.errors import IntegrityError, InvalidInput, NotFound, TooLarge
 
 DETAIL_BYTES_MAX = 256 << 10
 _MEMBERS = {"sealed", "commitment", "key"}
@@ -26,7 +26,11 @@ class DetailKeys(Protocol):
     """Where detail keys come from: `gateway.crypto.vault.KeyVault`."""
 
     def detail_key(self, tenant: str, month: str) -> bytes:
-        """32 bytes for the tenant and month (`2026-11`)."""
+        """32 bytes for the tenant and month (`2026-11`); made when there are none."""
+        ...
+
+    def known_detail_key(self, tenant: str, month: str) -> bytes:
+        """The same bytes; NotFound when they are not there."""
         ...
 
 
@@ -56,7 +60,7 @@ class DetailSealer:
             InvalidInput: the value has no JSON, or the place is empty.
             TooLarge: over 256 KiB.
         """
-        key = self._key(tenant, month, place)
+        key = _key(self._keys.detail_key(tenant, month), place)
         try:
             plaintext = strict_json.encode(value)
         except (TypeError, ValueError) as cause:
@@ -81,7 +85,12 @@ class DetailSealer:
         """
         if set(sealed) != _MEMBERS or sealed["key"] != f"{tenant}/{month}":
             raise IntegrityError("a sealed detail belongs to another key")
-        key = self._key(tenant, month, place)
+        try:
+            key = _key(self._keys.known_detail_key(tenant, month), place)
+        except NotFound as cause:
+            raise IntegrityError(
+                f"the key of the details of `{tenant}` in {month} is missing", advice=cause.advice
+            ) from cause
         stated = sealed["commitment"]
         is_ascii = isinstance(stated, str) and stated.isascii()
         if not is_ascii or not hmac.compare_digest(commitment(key), stated):
@@ -92,10 +101,11 @@ class DetailSealer:
         except strict_json.NotStrictJson as cause:
             raise IntegrityError("a sealed detail cannot be read") from cause
 
-    def _key(self, tenant: str, month: str, place: str) -> bytes:
-        if not place:
-            raise InvalidInput("a detail has a place")
-        return derive(self._keys.detail_key(tenant, month), "detail", place)
+
+def _key(month_key: bytes, place: str) -> bytes:
+    if not place:
+        raise InvalidInput("a detail has a place")
+    return derive(month_key, "detail", place)
 
 
 def _place(tenant: str, month: str, place: str) -> bytes:

@@ -28,7 +28,7 @@ _MEMBERS = {"format", "tenant", "dataset_id", "version", "generation", "mac_key"
 _ENTRY = {"shard": str, "leaf": str, "origin_version": int, "kek": str, "wrapped": str}
 _TEXT = re.compile(r"[\x21-\x7e]{1,200}\Z")
 Identity = tuple[str, str, int]  # tenant, dataset id, version
-UnwrapKek = Callable[[str, str], bytes]  # (tenant, kek id) -> 32 bytes
+UnwrapKek = Callable[[str], bytes]  # kek id -> 32 bytes, of the sheet's tenant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,7 @@ class KeySheet:
     version: int
     generation: int
     entries: Mapping[str, Entry]
+    mac_key: str  # id of the KEK that authenticates it
 
     @classmethod
     def seal(
@@ -92,15 +93,16 @@ class KeySheet:
             dek_id: _wrap(identity, dek_id, dek, keks[dek.group])
             for dek_id, dek in sorted(deks.items())
         }
+        mac_key_id, mac_key = keks[SHEET_GROUP]
         sheet = cls(
             tenant=tenant,
             dataset_id=dataset_id,
             version=version,
             generation=generation,
             entries=entries,
+            mac_key=mac_key_id,
         )
-        mac_key_id, mac_key = keks[SHEET_GROUP]
-        body = sheet._body(mac_key_id)
+        body = sheet._body()
         return sheet, strict_json.encode({**body, "mac": _mac(mac_key, body)})
 
     @classmethod
@@ -120,7 +122,7 @@ class KeySheet:
             f"{identity[1]}/{SHEET_GROUP}/"
         ):
             raise IntegrityError("a key sheet names an impossible KEK")
-        expected = _mac(unwrap_kek(identity[0], mac_key_id), body)
+        expected = _mac(unwrap_kek(mac_key_id), body)
         if not isinstance(presented, str) or not hmac.compare_digest(
             expected.encode(), presented.encode()
         ):
@@ -131,6 +133,7 @@ class KeySheet:
             version=identity[2],
             generation=_positive(body["generation"]),
             entries={dek_id: _entry(value) for dek_id, value in body["entries"].items()},
+            mac_key=mac_key_id,
         )
 
     def require(self, identity: Identity) -> None:
@@ -154,7 +157,7 @@ class KeySheet:
             if entry is None:
                 raise IntegrityError(f"the key sheet lacks `{dek_id}`")
             if entry.kek not in keks:
-                keks[entry.kek] = unwrap_kek(self.tenant, entry.kek)
+                keks[entry.kek] = unwrap_kek(entry.kek)
             opened[dek_id] = self._unwrap_one(dek_id, entry, keks[entry.kek])
         return opened
 
@@ -176,14 +179,14 @@ class KeySheet:
         place = _place((self.tenant, self.dataset_id), dek_id, entry)
         return unseal(kek, entry.wrapped, place)
 
-    def _body(self, mac_key_id: str) -> dict[str, Any]:
+    def _body(self) -> dict[str, Any]:
         return {
             "format": _FORMAT,
             "tenant": self.tenant,
             "dataset_id": self.dataset_id,
             "version": self.version,
             "generation": self.generation,
-            "mac_key": mac_key_id,
+            "mac_key": self.mac_key,
             "entries": {
                 dek_id: {
                     "shard": entry.shard,

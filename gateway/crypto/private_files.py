@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gateway import failpoints
@@ -19,6 +19,7 @@ from gateway.errors import ConfigError, Conflict, NotFound, Unavailable
 
 FILE_BYTES_MAX = 64 << 20
 _TEMPORARY = ".tmp-"
+_OPEN_MAX = 128  # files that one batch holds open
 
 
 def make_private_dir(path: Path) -> None:
@@ -101,6 +102,25 @@ def replace_private(path: Path, data: bytes) -> None:
     with _disk(path), _temporary(path, data) as temporary:
         temporary.replace(path)
         sync_dir(path.parent)
+
+
+def replace_all_private(files: Mapping[Path, bytes]) -> None:
+    """Replace many 0600 files, each whole; durable when it returns.
+
+    Killed inside, some stand as they were and some are new. Each directory is synced once.
+    """
+    paths = list(files)
+    for first in range(0, len(paths), _OPEN_MAX):
+        with contextlib.ExitStack() as stack:
+            made = {}
+            for path in paths[first : first + _OPEN_MAX]:
+                stack.enter_context(_disk(path))
+                made[path] = stack.enter_context(_temporary(path, files[path]))
+            for path, temporary in made.items():
+                temporary.replace(path)
+    for directory in {path.parent for path in paths}:
+        with _disk(directory):
+            sync_dir(directory)
 
 
 def remove_durably(path: Path) -> None:

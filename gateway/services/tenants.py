@@ -27,7 +27,7 @@ async def add_tenant(house: House, caller: Caller, wanted: W.TenantRequest) -> N
     await authorize(house, caller, "operate", PLATFORM)
     if any(known.name == tenant for known in house.catalog.tenants()):
         raise Conflict(f"tenant `{tenant}` exists already", advice="choose another name")
-    house.kms.create_root(tenant)
+    house.vault.add_tenant(tenant)
     house.record(
         EventDraft(
             kind=EventKind.TenantAdded,

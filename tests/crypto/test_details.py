@@ -26,6 +26,8 @@ class FixedKeys:
     def detail_key(self, tenant: str, month: str) -> bytes:
         return f"{tenant}/{month}".encode().ljust(32, b"\x00")
 
+    known_detail_key = detail_key
+
 
 SEALER = DetailSealer(FixedKeys())
 
@@ -101,6 +103,7 @@ def test_sealed_bytes_that_are_no_object_are_refused() -> None:
 
 def test_after_the_root_is_destroyed_details_stay_closed(tmp_path: Path) -> None:
     kms = LocalFileKms(tmp_path / "roots")
+    KeyVault(tmp_path / "vault", kms).add_tenant("clinic")
     sealed = DetailSealer(KeyVault(tmp_path / "vault", kms)).seal("clinic", "2026-11", PLACE, VALUE)
     reopened = DetailSealer(KeyVault(tmp_path / "vault", kms))
     assert reopened.unseal("clinic", "2026-11", PLACE, sealed) == VALUE
@@ -112,10 +115,17 @@ def test_after_the_root_is_destroyed_details_stay_closed(tmp_path: Path) -> None
 def test_a_month_key_that_was_replaced_is_noticed_by_the_commitment(tmp_path: Path) -> None:
     kms = LocalFileKms(tmp_path / "roots")
     vault = KeyVault(tmp_path / "vault", kms)
+    vault.add_tenant("clinic")
+    ring = tmp_path / "vault" / "rings" / "clinic.json"
+    before = ring.read_bytes()
     sealed = DetailSealer(vault).seal("clinic", "2026-11", PLACE, VALUE)
-    (tmp_path / "vault" / "details" / "clinic" / "2026-11.json").unlink()
+    ring.write_bytes(before)
+    restored = DetailSealer(KeyVault(tmp_path / "vault", kms))
+    with pytest.raises(IntegrityError, match="missing"):
+        restored.unseal("clinic", "2026-11", PLACE, sealed)
+    restored.seal("clinic", "2026-11", PLACE, VALUE)
     with pytest.raises(IntegrityError, match="commits"):
-        DetailSealer(KeyVault(tmp_path / "vault", kms)).unseal("clinic", "2026-11", PLACE, sealed)
+        restored.unseal("clinic", "2026-11", PLACE, sealed)
 
 
 def test_the_same_detail_never_looks_the_same() -> None:

@@ -19,7 +19,7 @@ from connectors.kms.local_file import LocalFileKms
 from connectors.stores.local import LocalStore
 from gateway.crypto.identity_keys import IdentityKey
 from gateway.crypto.signing import load_or_create
-from gateway.crypto.vault import Dek, KeyVault
+from gateway.crypto.vault import SYSTEM_TENANT, Dek, KeyVault
 from gateway.errors import Conflict, KeyUnavailable, NotFound
 
 STEPS = {"open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.truncate"}
@@ -67,8 +67,14 @@ def kms(tmp_path: Path) -> LocalFileKms:
     return LocalFileKms(tmp_path / "roots")
 
 
+def vault_of(directory: Path, kms: LocalFileKms) -> KeyVault:
+    vault = KeyVault(directory, kms)
+    vault.add_tenant("clinic")
+    return vault
+
+
 def test_a_killed_sheet_leaves_the_old_or_the_new(tmp_path: Path, kms: LocalFileKms) -> None:
-    vault = KeyVault(tmp_path / "vault", kms)
+    vault = vault_of(tmp_path / "vault", kms)
     vault.new_sheet("clinic", DATASET, 1, {DEK.id: DEK})
     second = Dek(id="d/s/2", key=b"2" * 32, shard="s", leaf="2", origin_version=1)
     deks = {DEK.id: DEK, second.id: second}
@@ -86,12 +92,12 @@ def test_a_killed_sheet_leaves_the_old_or_the_new(tmp_path: Path, kms: LocalFile
 def test_a_killed_first_sheet_leaves_none_or_a_whole_one(tmp_path: Path, kms: LocalFileKms) -> None:
     for n, done in enumerate(
         killed_at_each_step(
-            lambda n: KeyVault(tmp_path / f"vault{n}", kms).new_sheet(
+            lambda n: vault_of(tmp_path / f"vault{n}", kms).new_sheet(
                 "clinic", DATASET, 1, {DEK.id: DEK}
             )
         )
     ):
-        reopened = KeyVault(tmp_path / f"vault{n}", kms)
+        reopened = vault_of(tmp_path / f"vault{n}", kms)
         try:
             assert reopened.open_deks("clinic", DATASET, 1, 1, [DEK.id]) == {DEK.id: DEK.key}
         except NotFound:
@@ -102,11 +108,14 @@ def test_a_killed_first_sheet_leaves_none_or_a_whole_one(tmp_path: Path, kms: Lo
 def test_a_secret_is_the_same_ever_after_or_was_never_there(
     tmp_path: Path, kms: LocalFileKms
 ) -> None:
-    for n, _ in enumerate(
-        killed_at_each_step(lambda n: KeyVault(tmp_path / f"vault{n}", kms).secret("order"))
-    ):
-        first = KeyVault(tmp_path / f"vault{n}", kms).secret("order")
-        assert KeyVault(tmp_path / f"vault{n}", kms).secret("order") == first
+    def secret(n: int) -> bytes:
+        vault = KeyVault(tmp_path / f"vault{n}", kms)
+        vault.add_tenant(SYSTEM_TENANT)
+        return vault.secret("order")
+
+    for n, _ in enumerate(killed_at_each_step(secret)):
+        first = secret(n)
+        assert secret(n) == first
 
 
 def test_a_killed_root_is_whole_or_absent(tmp_path: Path) -> None:
@@ -177,7 +186,7 @@ def test_bytes_are_on_disk_before_their_name_is(
     tmp_path: Path, kms: LocalFileKms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Power loss: the order file, name, directory is what a journalling file system needs."""
-    vault = KeyVault(tmp_path / "vault", kms)
+    vault = vault_of(tmp_path / "vault", kms)
     vault.new_sheet("clinic", DATASET, 1, {DEK.id: DEK})
     steps: list[str] = []
     sync = os.fsync

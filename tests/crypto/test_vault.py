@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from connectors.kms.local_file import LocalFileKms
-from gateway.crypto import key_sheet
+from gateway.crypto import key_sheet, rewrap
 from gateway.crypto import vault as vault_module
-from gateway.crypto.vault import Dek, KeyVault
+from gateway.crypto.keyring import Keyring
+from gateway.crypto.vault import SYSTEM_TENANT, Dek, KeyVault
 from gateway.errors import ConfigError, IntegrityError, InvalidInput, KeyUnavailable, NotFound
 
 D1, D2 = "0" * 32, "1" * 32
@@ -41,11 +42,18 @@ def kms(tmp_path: Path) -> LocalFileKms:
 
 @pytest.fixture
 def vault(tmp_path: Path, kms: LocalFileKms) -> KeyVault:
-    return KeyVault(tmp_path / "vault", kms)
+    made = KeyVault(tmp_path / "vault", kms)
+    for tenant in (SYSTEM_TENANT, "clinic", "startup"):
+        made.add_tenant(tenant)
+    return made
 
 
 def reopened(tmp_path: Path) -> KeyVault:
     return KeyVault(tmp_path / "vault", LocalFileKms(tmp_path / "roots"))
+
+
+def ring_of(tmp_path: Path, tenant: str = "clinic") -> Path:
+    return tmp_path / "vault" / "rings" / f"{tenant}.json"
 
 
 def path_of(tmp_path: Path, version: int = 1, dataset: str = D1) -> Path:
@@ -122,21 +130,67 @@ def test_a_missing_id_opens_nothing(vault: KeyVault) -> None:
         vault.open_deks("clinic", D1, 1, 1, [dek(1).id, dek(2).id])
 
 
-def test_a_kek_file_moved_edited_or_lost_is_refused(vault: KeyVault, tmp_path: Path) -> None:
-    vault.new_sheet("clinic", D1, 1, sheet_of(dek(1), dek(2, group="pii")))
-    keks = tmp_path / "vault" / "keks" / D1
-    data, pii = (keks / f"{g}.1.json" for g in ("data", "pii"))
-    kept = data.read_bytes()
-    shutil.copy(pii, data)
-    with pytest.raises(IntegrityError, match="another place"):
+def test_a_ring_moved_edited_or_lost_is_refused(vault: KeyVault, tmp_path: Path) -> None:
+    vault.new_sheet("clinic", D1, 1, sheet_of(dek(1)))
+    path = ring_of(tmp_path)
+    kept = path.read_bytes()
+    record = json.loads(kept)
+    foreign = ring_of(tmp_path, "startup").read_bytes()
+    for forged in (
+        foreign,
+        json.dumps({**json.loads(foreign), "tenant": "clinic"}).encode(),
+        json.dumps({**record, "generation": record["generation"] + 1}).encode(),
+        json.dumps({**record, "root": 7}).encode(),
+        json.dumps({**record, "sealed": json.loads(foreign)["sealed"]}).encode(),
+        json.dumps({**record, "more": 1}).encode(),
+        json.dumps({**record, "format": "key-vault-v2"}).encode(),
+    ):
+        path.write_bytes(forged)
+        with pytest.raises((IntegrityError, KeyUnavailable)):
+            vault.open_deks("clinic", D1, 1, 1, [dek(1).id])
+    path.unlink()
+    with pytest.raises(IntegrityError, match="missing") as refusal:
         vault.open_deks("clinic", D1, 1, 1, [dek(1).id])
-    forged = json.loads(pii.read_text()) | {"identity": json.loads(kept)["identity"]}
-    data.write_text(json.dumps(forged))
-    with pytest.raises(IntegrityError):
-        vault.open_deks("clinic", D1, 1, 1, [dek(1).id])
-    data.unlink()
-    with pytest.raises(IntegrityError, match="missing"):
-        vault.open_deks("clinic", D1, 1, 1, [dek(1).id])
+    assert "newest copy" in refusal.value.advice
+    path.write_bytes(kept)
+    path.chmod(0o600)
+    assert vault.open_deks("clinic", D1, 1, 1, [dek(1).id])
+
+
+def test_every_flipped_byte_of_a_ring_is_refused(vault: KeyVault, tmp_path: Path) -> None:
+    good = ring_of(tmp_path).read_bytes()
+    for at in range(len(good)):
+        ring_of(tmp_path).write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises((IntegrityError, KeyUnavailable, InvalidInput)):
+            vault.ring("clinic")
+
+
+def test_an_older_ring_put_back_is_refused(vault: KeyVault, tmp_path: Path) -> None:
+    vault.new_sheet("clinic", D1, 1, sheet_of(dek(1)))
+    old = ring_of(tmp_path).read_bytes()
+    rewrap.renew_keks(vault, "clinic")
+    ring_of(tmp_path).write_bytes(old)
+    with pytest.raises(IntegrityError, match="was there already"):
+        vault.ring("clinic")
+    restarted = reopened(tmp_path)
+    restarted.require("clinic", 3)  # what the journal recorded
+    with pytest.raises(IntegrityError, match="was there already"):
+        restarted.ring("clinic")
+
+
+def test_nothing_that_is_missing_is_made_anew_in_silence(vault: KeyVault, tmp_path: Path) -> None:
+    vault.detail_key("clinic", "2026-11")
+    for tenant, use in (
+        (SYSTEM_TENANT, lambda v: v.secret("order")),
+        ("clinic", lambda v: v.detail_key("clinic", "2026-11")),
+        ("clinic", lambda v: v.new_sheet("clinic", D1, 1, sheet_of(dek(1)))),
+    ):
+        ring_of(tmp_path, tenant).unlink(missing_ok=True)
+        with pytest.raises(IntegrityError, match="missing"):
+            use(reopened(tmp_path))
+        assert not ring_of(tmp_path, tenant).exists()
+    with pytest.raises(NotFound):
+        vault.known_detail_key("startup", "2026-11")
 
 
 def test_after_the_root_is_destroyed_nothing_opens(
@@ -159,8 +213,7 @@ def test_when_the_kms_is_away_no_new_key_can_be_had(vault: KeyVault, tmp_path: P
 def test_wrapped_key_files_that_others_can_read_are_refused(
     vault: KeyVault, tmp_path: Path
 ) -> None:
-    vault.secret("order")
-    (tmp_path / "vault" / "secrets" / "order.json").chmod(0o644)
+    ring_of(tmp_path, SYSTEM_TENANT).chmod(0o644)
     with pytest.raises(ConfigError):
         reopened(tmp_path).secret("order")
 
@@ -169,9 +222,10 @@ def test_wrapped_key_files_that_others_can_read_are_refused(
 def test_names_that_could_leave_the_vault_are_refused(vault: KeyVault, name: str) -> None:
     for use in (
         lambda: vault.secret(name),
-        lambda: vault.create_kek("clinic", D1, name),
-        lambda: vault.create_kek("clinic", name, "data"),
-        lambda: vault.create_kek(name, D1, "data"),
+        lambda: vault.new_sheet("clinic", D1, 1, sheet_of(dek(1, group=name))),
+        lambda: vault.new_sheet("clinic", name, 1, {}),
+        lambda: vault.new_sheet(name, D1, 1, {}),
+        lambda: vault.add_tenant(name),
         lambda: vault.detail_key(name, "2026-11"),
         lambda: vault.detail_key("clinic", name),
     ):
@@ -229,8 +283,7 @@ def test_when_the_root_directory_is_away_nothing_new_is_made(
     (tmp_path / "roots").rename(tmp_path / "away")
     with pytest.raises(KeyUnavailable):
         vault.new_sheet("clinic", D1, 1, sheet_of(dek(1)))
-    with pytest.raises(NotFound):
-        vault.dek_ids("clinic", D1, 1)
+    assert not path_of(tmp_path).exists()
 
 
 def test_a_newer_sheet_than_the_journal_knows_opens(vault: KeyVault) -> None:
@@ -241,7 +294,7 @@ def test_a_newer_sheet_than_the_journal_knows_opens(vault: KeyVault) -> None:
 
 def test_a_new_kek_generation_serves_new_sheets_only(vault: KeyVault, tmp_path: Path) -> None:
     vault.new_sheet("clinic", D1, 1, sheet_of(dek(1)))
-    assert vault.create_kek("clinic", D1, "data") == f"{D1}/data/2"
+    assert rewrap.renew_keks(vault, "clinic") == 2  # `data` and `sheet`
     vault.new_sheet("clinic", D1, 2, sheet_of(dek(1)))
     keks = [
         {e["kek"] for e in json.loads(path_of(tmp_path, v).read_text())["entries"].values()}
@@ -271,7 +324,7 @@ def test_an_impossible_kek_or_entry_is_refused_even_when_signed(
     vault.new_sheet("clinic", D1, 1, sheet_of(dek(1)))
     path = path_of(tmp_path)
     good = json.loads(path.read_text())
-    mac_key = vault._unwrap_kek("clinic", good["mac_key"])
+    mac_key = vault.ring("clinic").kek(good["mac_key"])
     entry = good["entries"][dek(1).id]
     for change in (
         {"kek": "x"},
@@ -303,22 +356,29 @@ def test_a_dek_listed_under_another_id_is_not_wrapped(vault: KeyVault) -> None:
             vault.new_sheet("clinic", D1, version, {})
 
 
-def test_a_root_that_is_no_number_is_refused(vault: KeyVault, tmp_path: Path) -> None:
-    vault.secret("order")
-    path = tmp_path / "vault" / "secrets" / "order.json"
-    good = json.loads(path.read_text())
-    for root in ({"tenant": "_gateway", "generation": "1"}, {"tenant": "_gateway"}, 7, None):
-        path.write_text(json.dumps({**good, "root": root}))
+def test_a_ring_that_holds_no_keys_is_refused_even_when_sealed(
+    vault: KeyVault, kms: LocalFileKms, tmp_path: Path
+) -> None:
+    for keys in ({"kek/x": b"short"}, {"../x": b"k" * 32}):
+        ring = Keyring(tenant="clinic", generation=9, root=1, keys=keys)
+        ring_of(tmp_path).write_bytes(ring.seal(kms))
         with pytest.raises(IntegrityError):
-            reopened(tmp_path).secret("order")
+            vault.ring("clinic")
+    for add in ({"kek/x": b"short"}, {"../x": b"k" * 32}):
+        with pytest.raises(InvalidInput):
+            Keyring(tenant="clinic", generation=9, root=1).next(add=add)
+    for generation in (0, -1, True):
+        with pytest.raises((IntegrityError, InvalidInput)):
+            Keyring.open(
+                Keyring(tenant="clinic", generation=generation, root=1).seal(kms), "clinic", kms
+            )
 
 
-def test_a_kms_that_returns_another_key_is_refused(tmp_path: Path) -> None:
+def test_a_kms_that_returns_another_key_is_refused(vault: KeyVault, tmp_path: Path) -> None:
     class Faulty(LocalFileKms):
         def unwrap_key(self, *_: object, **__: object) -> bytes:
             return b"short"
 
-    KeyVault(tmp_path / "vault", LocalFileKms(tmp_path / "roots")).secret("order")
     with pytest.raises(IntegrityError, match="length"):
         KeyVault(tmp_path / "vault", Faulty(tmp_path / "roots")).secret("order")
 
@@ -327,9 +387,9 @@ def test_what_is_kept_in_memory_is_bounded(
     vault: KeyVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vault_module, "KEYS_KEPT_MAX", 2)
-    made = [vault.secret(f"s{n}") for n in range(5)]
+    made = [vault.detail_key("clinic", f"2026-0{n}") for n in range(1, 6)]
     assert len(vault._kept) <= 2
-    assert [vault.secret(f"s{n}") for n in range(5)] == made
+    assert [vault.detail_key("clinic", f"2026-0{n}") for n in range(1, 6)] == made
     for version in range(1, 20):
         vault.new_sheet("clinic", D1, version, sheet_of(dek(1)))
     assert len(vault._sheets) == vault_module.SHEETS_KEPT

@@ -14,16 +14,15 @@ from connectors.kms.local_file import LocalFileKms
 from gateway.crypto import strict_json
 from gateway.crypto.details import DetailSealer
 from gateway.crypto.key_sheet import KeySheet
+from gateway.crypto.keyring import Keyring
 from gateway.crypto.tokens import _to_json, verify
-from gateway.crypto.vault import KeyVault
 from gateway.errors import GatewayError
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 
 
 def open_sheet(vector: dict[str, Any], _: Path) -> object:
-    def unwrap_kek(tenant: str, kek_id: str) -> bytes:
-        assert tenant == vector["identity"][0]
+    def unwrap_kek(kek_id: str) -> bytes:
         return bytes.fromhex(vector["keks"][kek_id])
 
     tenant, dataset_id, version = vector["identity"]
@@ -34,23 +33,13 @@ def open_sheet(vector: dict[str, Any], _: Path) -> object:
     return {dek_id: key.hex() for dek_id, key in opened.items()} == vector["deks"]
 
 
-def open_vault_file(vector: dict[str, Any], tmp_path: Path) -> object:
+def open_ring(vector: dict[str, Any], tmp_path: Path) -> object:
     (tmp_path / "roots").mkdir(mode=0o700)
     for name, data in vector["roots"].items():
         (tmp_path / "roots" / name).write_bytes(base64.b64decode(data))
         (tmp_path / "roots" / name).chmod(0o600)
-    path = tmp_path / "vault" / vector["path"]
-    path.parent.mkdir(mode=0o700, parents=True)
-    path.write_text(vector["record"])
-    path.chmod(0o600)
-    vault = KeyVault(tmp_path / "vault", LocalFileKms(tmp_path / "roots"))
-    kind, *rest = Path(vector["path"]).with_suffix("").parts
-    ways: dict[str, Callable[..., bytes]] = {
-        "secrets": vault.secret,
-        "details": vault.detail_key,
-        "keks": lambda dataset, name: vault._newest_kek("clinic", dataset, name.split(".")[0])[1],
-    }
-    return ways[kind](*rest).hex() == vector.get("key")
+    ring = Keyring.open(vector["ring"].encode(), vector["tenant"], LocalFileKms(tmp_path / "roots"))
+    return {name: key.hex() for name, key in ring.keys.items()} == vector["keys"]
 
 
 def open_token(vector: dict[str, Any], _: Path) -> object:
@@ -69,13 +58,15 @@ def open_detail(vector: dict[str, Any], _: Path) -> object:
         def detail_key(self, *_: str) -> bytes:
             return bytes.fromhex(vector["month_key"])
 
+        known_detail_key = detail_key
+
     opened = DetailSealer(MonthKey()).unseal(*vector["place"], vector["sealed"])
     return opened == vector.get("value")
 
 
 FORMATS: dict[str, Callable[[dict[str, Any], Path], object]] = {
     "key-sheet-v1": open_sheet,
-    "key-vault-v1": open_vault_file,
+    "key-vault-v1": open_ring,
     "access-token-v0": open_token,
     "sealed-detail-v0": open_detail,
 }

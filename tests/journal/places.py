@@ -24,6 +24,8 @@ class DetailKeys:
     def detail_key(self, tenant: str, month: str) -> bytes:
         return envelope.derive(b"d" * 32, "detail", tenant, month)
 
+    known_detail_key = detail_key
+
 
 def ticking(start: float = START, step: float = 0.001) -> Callable[[], float]:
     ticks = itertools.count()

@@ -23,7 +23,7 @@ OPERATOR = caller("platform", "operator", "operator")
 
 async def add_tenant(house: House, tenant: str, *people: tuple[str, str]) -> None:
     """A tenant with its standard rules and identities (name, role); keys are of nobody."""
-    house.kms.create_root(tenant)
+    house.vault.add_tenant(tenant)
     _record(house, tenant, EventKind.TenantAdded, {"tenant": tenant})
     for name, role in people:
         facts = {

@@ -18,9 +18,9 @@ from connectors.kms.local_file import LocalFileKms
 from gateway.crypto import jws, strict_json
 from gateway.crypto.details import DetailSealer
 from gateway.crypto.key_sheet import SHEET_GROUP, Dek, KeySheet, _mac, _place, _wrap
+from gateway.crypto.keyring import Keyring
 from gateway.crypto.signing import Signer
 from gateway.crypto.tokens import TokenClaims, mint
-from gateway.crypto.vault import KeyVault
 
 HERE = Path(__file__).parent
 DATASET, OTHER_DATASET = "0123456789abcdef0123456789abcdef", "f" * 32
@@ -32,7 +32,7 @@ def main() -> None:
     """Replace the vectors of the four formats."""
     for name, make in (
         ("key-sheet-v1", key_sheets),
-        ("key-vault-v1", vault_files),
+        ("key-vault-v1", keyrings),
         ("access-token-v0", access_tokens),
         ("sealed-detail-v0", sealed_details),
     ):
@@ -73,8 +73,7 @@ def key_sheets() -> dict[str, Any]:
             "identity": list(identity),
             "keks": {kek_id: key.hex() for kek_id, key in keks.values()},
             "recorded_generation": recorded,
-            "sheet": sheet._body(keks[SHEET_GROUP][0])
-            | {"mac": _mac(keks[SHEET_GROUP][1], sheet._body(keks[SHEET_GROUP][0]))},
+            "sheet": sheet._body() | {"mac": _mac(keks[SHEET_GROUP][1], sheet._body())},
             "deks": {dek_id: dek.key.hex() for dek_id, dek in deks.items()},
         }
 
@@ -120,55 +119,62 @@ def key_sheets() -> dict[str, Any]:
     }
 
 
-def vault_files() -> dict[str, Any]:
+def keyrings() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         kms = LocalFileKms(Path(directory) / "roots")
-        vault = KeyVault(Path(directory) / "vault", kms)
-        places = {
-            "secret": vault.secret("order"),
-            "detail": vault.detail_key("clinic", "2026-11"),
-            "kek": vault._newest_kek("clinic", DATASET, "data")[1],
-        }
-        vault.create_kek("clinic", DATASET, "pii")
+        for tenant in ("clinic", "clinic", "startup", "_gateway"):
+            kms.create_root(tenant)
         roots = {
             path.name: base64.b64encode(path.read_bytes()).decode()
             for path in (Path(directory) / "roots").iterdir()
         }
-        records = {
-            path.relative_to(Path(directory) / "vault").as_posix(): path.read_text()
-            for path in (Path(directory) / "vault").rglob("*.json")
+        keys = {
+            f"kek/{DATASET}/data/1": b"\x01" * 32,
+            f"kek/{DATASET}/sheet/1": b"\x02" * 32,
+            "detail/2026-11": b"\x03" * 32,
         }
+        clinic = Keyring(tenant="clinic", generation=4, root=2, keys=keys)
+        system = Keyring(
+            tenant="_gateway", generation=1, root=1, keys={"secret/master": b"\x04" * 32}
+        )
+        startup = Keyring(tenant="startup", generation=1, root=1, keys=keys)
 
-    def vector(path: str, record: str, key: bytes | None = None) -> dict[str, Any]:
-        made = {"roots": roots, "path": path, "record": record}
-        return {**made, "key": key.hex()} if key else made
+        def vector(ring: Keyring, text: str | None = None) -> dict[str, Any]:
+            made = {"roots": roots, "tenant": ring.tenant}
+            keys = {name: key.hex() for name, key in ring.keys.items()}
+            return {**made, "ring": text or ring.seal(kms).decode(), "keys": keys}
 
-    kek, pii = f"keks/{DATASET}/data.1.json", f"keks/{DATASET}/pii.1.json"
-    good = json.loads(records[kek])
+        good = json.loads(clinic.seal(kms))
 
-    def edited(**change: Any) -> dict[str, Any]:
-        return vector(kek, strict_json.encode(good | change).decode())
+        def edited(**change: Any) -> dict[str, Any]:
+            return vector(clinic, strict_json.encode(good | change).decode())
 
-    wrapped = base64.b64decode(good["wrapped"])
-    flipped = base64.b64encode(wrapped[:-1] + bytes([wrapped[-1] ^ 1])).decode()
-    return {
-        "ok-secret": vector("secrets/order.json", records["secrets/order.json"], places["secret"]),
-        "ok-detail": vector(
-            "details/clinic/2026-11.json", records["details/clinic/2026-11.json"], places["detail"]
-        ),
-        "ok-kek": vector(kek, records[kek], places["kek"]),
-        "bad-integrity-moved": vector(kek, records[pii]),
-        "bad-integrity-renamed": edited(wrapped=json.loads(records[pii])["wrapped"]),
-        "bad-integrity-flipped": edited(wrapped=flipped),
-        "bad-integrity-cut": edited(wrapped=good["wrapped"][:-4]),
-        "bad-integrity-root-of-another-tenant": edited(
-            root={"tenant": "_gateway", "generation": 1}
-        ),
-        "bad-integrity-other-format": edited(format="key-vault-v2"),
-        "bad-integrity-unknown-member": edited(more=1),
-        "bad-integrity-twice": vector(kek, records[kek][:-1] + ',"format":"key-vault-v1"}'),
-        "bad-key-unavailable-no-root": edited(root={"tenant": "clinic", "generation": 7}),
-    }
+        sealed = base64.b64decode(good["sealed"])
+        flipped = base64.b64encode(sealed[:-1] + bytes([sealed[-1] ^ 1])).decode()
+        foreign = json.loads(startup.seal(kms))
+        return {
+            "ok-tenant": vector(clinic),
+            "ok-gateway": vector(system),
+            "ok-empty": vector(replace(startup, keys={})),
+            "bad-integrity-renamed-generation": edited(generation=5),
+            "bad-integrity-older-root": edited(root=1),
+            "bad-integrity-of-another-tenant": vector(clinic, json.dumps(foreign)),
+            "bad-integrity-renamed-tenant": vector(
+                clinic, json.dumps(foreign | {"tenant": "clinic"})
+            ),
+            "bad-integrity-sealed-elsewhere": edited(sealed=foreign["sealed"]),
+            "bad-integrity-flipped": edited(sealed=flipped),
+            "bad-integrity-cut": edited(sealed=good["sealed"][:-4]),
+            "bad-integrity-other-format": edited(format="key-vault-v2"),
+            "bad-integrity-unknown-member": edited(more=1),
+            "bad-integrity-no-key": vector(replace(clinic, keys={"kek/x": b"short"})),
+            "bad-integrity-twice": vector(
+                clinic, json.dumps(good)[:-1] + ', "format": "key-vault-v1"}'
+            ),
+            "bad-key-unavailable-no-root": vector(
+                clinic, strict_json.encode(good | {"root": 7}).decode()
+            ),
+        }
 
 
 def access_tokens() -> dict[str, Any]:
@@ -260,6 +266,8 @@ class _Key:
 
     def detail_key(self, *_: str) -> bytes:
         return self._key
+
+    known_detail_key = detail_key
 
 
 def sealed_details() -> dict[str, Any]:
