@@ -102,7 +102,16 @@ def _trained(play: Play, name: str) -> dict[str, Any]:
 
 def _source(play: Play, ref: str) -> dict[str, Any]:
     table = pyarrow.csv.read_csv(play.prepared[ref].path)
-    return {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
+    return {name: _values(table.column(name)) for name in table.column_names}
+
+
+def _values(column: Any) -> np.ndarray[Any, Any]:
+    """As numpy; an empty cell of a text column is a missing value, as for the gateway."""
+    found: np.ndarray[Any, Any] = column.to_numpy(zero_copy_only=False)
+    if found.dtype == object:
+        found = found.copy()
+        found[found == ""] = None
+    return found
 
 
 def _cut(
