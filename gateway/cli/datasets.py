@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import flags as f
-from gateway.cli.output import note, print_record, print_table, progress_bar, safe
+from gateway.cli.output import note, print_json, print_record, print_table, progress_bar, safe
 from gateway.client.proposals import propose
 from gateway.errors import InvalidInput
 
@@ -96,15 +96,15 @@ def register(
     print_record("dataset.register", made.to_dict(), as_json=as_json, only=only)
     if wait and not as_json and made.version > 1:
         _print_changes(made.changes)
+        if made.changes["added"] or made.changes["retyped"]:
+            note("added and retyped columns are new: restricted until `gateway dataset classify`")
 
 
 def _print_changes(changes: dict[str, list[str]]) -> None:
     """What is new since the version before; a first version has nothing to compare with."""
-    for name, mark in (("added", "+"), ("removed", "-"), ("retyped", "~")):
-        for column in changes[name]:
-            print(f"{mark} {safe(column)}")
-    if changes["added"] or changes["retyped"]:
-        note("added and retyped columns are new: restricted until `gateway dataset classify`")
+    for name, mark in (("added", "+"), ("removed", "-"), ("retyped", "~"), ("replaced", "~")):
+        for column in changes.get(name, []):
+            print(f"{mark} column {safe(column)}")
 
 
 def _card(card: Path | None, derived_from: list[str] | None) -> dict[str, Any]:
@@ -137,15 +137,46 @@ def show(
 
 
 def _print_dataset(schema: str, found: dict[str, Any], *, as_json: bool) -> None:
-    print_record(schema, found, as_json=as_json, only=_SHOWN)
     if as_json:
+        print_json(schema, found)
         return
+    splits = ", ".join(
+        s["name"] if s["rows"] is None else f"{s['name']} ({s['rows']})" for s in found["splits"]
+    )
+    print_record("", {**found, "splits": splits}, as_json=False, only=_SHOWN)
     card = {safe(key): value for key, value in found["card"].items() if value not in ("", None)}
     if card:
         print()
         print_record("", card, as_json=False)
     print()
     print_table("", found["columns"], ("name", "type", "nullable", "tags"), as_json=False)
+
+
+@app.command("diff", epilog="Example: gateway dataset diff clinic/icu@1 clinic/icu@2")
+def diff(
+    before: Annotated[str, typer.Argument(metavar="DATASET@A")],
+    after: Annotated[str, typer.Argument(metavar="DATASET@B")],
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Show what differs between two versions: columns, tags, rows, splits, card, shards."""
+    found = f.client(server, key_file).datasets.diff(before, after).to_dict()
+    if as_json:
+        print_record("dataset.diff", found, as_json=True)
+        return
+    _print_changes(found["columns"])
+    for what in ("tags", "splits", "card"):
+        for name, sides in found[what].items():
+            print(f"~ {what} {safe(name)}: {_side(sides['before'])} -> {_side(sides['after'])}")
+    if found["rows"]["before"] != found["rows"]["after"]:
+        print(f"~ rows: {found['rows']['before']} -> {found['rows']['after']}")
+    if found["shards"]:
+        print(", ".join(f"{count} shards {how}" for how, count in found["shards"].items()))
+
+
+def _side(value: Any) -> str:
+    return safe(value) if value not in (None, "", []) else "-"
 
 
 @app.command(

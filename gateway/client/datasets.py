@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypedDict, Unpack
 
 import gateway.wire as W
+from gateway.client.differences import differences, shard_counts
 from gateway.client.records import Dataset, Record, Table
 from gateway.client.transport import segment
 from gateway.domain.dataset import DatasetRef
-from gateway.errors import ConfigError, IntegrityError, InvalidInput, NotFound, Unavailable
+from gateway.errors import (
+    AccessDenied,
+    ConfigError,
+    IntegrityError,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+)
 from gateway.wire import codec
 
 if TYPE_CHECKING:
@@ -60,6 +68,23 @@ class Datasets:
             json=W.ColumnTags(tags=wanted),
         )
         return Dataset(reply.json(), self._gateway)
+
+    def diff(self, before: str, after: str) -> Record:
+        """What differs between two versions that we may both see; shards only for their owner."""
+        old, new = self.show(before).to_dict(), self.show(after).to_dict()
+        return Record(differences(old, new, self._shard_counts(old, new)), self._gateway)
+
+    def _shard_counts(self, *shown: Mapping[str, Any]) -> dict[str, int] | None:
+        if any(one["shards"] is None for one in shown):  # recipients are not even counted for
+            return None
+        try:
+            found = [
+                self._gateway.get(_path(f"{one['dataset']}@{one['version']}") + "/manifest")
+                for one in shown
+            ]
+        except AccessDenied:
+            return None
+        return shard_counts(*found)
 
     def update(
         self,

@@ -90,8 +90,11 @@ async def versions(house: House, caller: Caller, ref: DatasetRef) -> list[Seen]:
 
 
 async def manifest(house: House, caller: Caller, ref: DatasetRef) -> dict[str, Any]:
-    """The signed Manifest as stored: shards, sizes, key ids; not for recipients of the data."""
-    resource = await authorize(house, caller, "update", ref.tenant, ref)
+    """The signed Manifest as stored: shards, sizes, key ids; for owners and auditors only."""
+    is_auditor = may(house, caller, "audit", Resource(tenant=ref.tenant))
+    is_own = caller.subject.tenant == ref.tenant
+    action = "audit" if is_own and is_auditor else "update"
+    resource = await authorize(house, caller, action, ref.tenant, ref)
     if resource.dataset is None:
         raise unseen(ref)
     load_manifest(house, resource.dataset)

@@ -61,6 +61,32 @@ def test_a_split_without_rows_is_there_and_empty(client: GatewayClient, typed: T
         assert sum(len(batch["n"]) for batch in batches) == count
 
 
+def test_two_versions_are_compared(client: GatewayClient, typed: Typed, home: Path) -> None:
+    people = {"splits": {"a": 0.5, "b": 0.5}, "split_by": "n"}
+    client.datasets.register("home/d", pa.table({"n": list(range(90)), "x": [1] * 90}), **people)
+    client.datasets.classify("home/d", {"x": "public"})
+    client.datasets.register("home/d", pa.table({"n": list(range(90)), "x": [1] * 90}), append=True)
+    appended = client.datasets.diff("home/d@1", "home/d@2")
+    assert appended.shards == {"shared": 2, "added": 2, "removed": 0}
+    assert appended.rows == {"before": 90, "after": 180}
+    assert not any(appended.columns.values())
+    (home / "d.csv").write_text("n,x,y\n1,high,2\n")
+    conflict = typed("dataset", "register", "home/d", "d.csv", "--splits", "a=1", expect=5)
+    assert "x: int64 -> string" in conflict.stderr
+    changed = ("dataset", "register", "home/d", "d.csv", "--allow-schema-change")
+    said = typed(*changed, "--splits", "a=1")
+    assert "+ column y\n~ column x: int64 -> string\n" in said.stdout
+    assert "classify" in said.stderr
+    found = client.datasets.diff("home/d@2", "home/d")
+    assert found.tags["x"] == {"before": ["public"], "after": ["restricted"]}
+    assert found.splits["b"]["after"] is None
+    assert found.shards == {"shared": 0, "added": 1, "removed": 4}
+    text = typed("dataset", "diff", "home/d@2", "home/d@3").stdout
+    assert "~ tags x: public -> restricted" in text
+    assert "0 shards shared, 1 shards added, 4 shards removed" in text
+    typed("dataset", "diff", "home/d@1", "home/none@7", expect=4)
+
+
 def test_a_row_filter_that_lets_nothing_pass_gives_no_rows(
     numbers: str, client: GatewayClient, typed: Typed
 ) -> None:
