@@ -7,6 +7,7 @@ that layout, so that processes without Arrow (data workers, numpy clients) agree
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -38,6 +39,10 @@ _TIMED = re.compile(r"(timestamp|duration)\[(s|ms|us|ns)(?:, tz=[^\]]{1,64})?\]\
 _BINARY = re.compile(r"fixed_size_binary\[([1-9][0-9]{0,7})\]\Z")
 _LIST = re.compile(r"fixed_size_list<(.+)>\[([1-9][0-9]{0,7})\]\Z")
 
+_TENSOR = re.compile(
+    r"fixed_shape_tensor<([^<>]+)>\[([1-9][0-9]{0,7}(?:, [1-9][0-9]{0,7}){0,31})\]\Z"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
@@ -60,7 +65,16 @@ def layout_of(type_text: str) -> Layout | None:
     binary = _BINARY.match(type_text)
     if binary:
         return _bounded(Layout(dtype="|u1", shape=(int(binary[1]),), width=int(binary[1])))
-    return _list_layout(type_text)
+    return _tensor_layout(type_text) or _list_layout(type_text)
+
+
+def _tensor_layout(type_text: str) -> Layout | None:
+    match = _TENSOR.match(type_text)
+    item = match and layout_of(match[1])
+    if not match or not item or item.shape:
+        return None
+    shape = tuple(int(size) for size in match[2].split(", "))
+    return _bounded(Layout(dtype=item.dtype, shape=shape, width=math.prod(shape) * item.width))
 
 
 def _list_layout(type_text: str) -> Layout | None:

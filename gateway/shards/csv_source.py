@@ -55,9 +55,9 @@ class CsvSource:
         """Counted."""
         return self._rows
 
-    def whole(self, working: Working) -> set[int]:
+    def whole(self, working: Working, profile: str | None = None) -> set[int]:
         """Counted."""
-        del working
+        del working, profile
         return set(range(len(self._names))) - self._with_nulls
 
     def batches(self) -> Iterator[Any]:

@@ -91,7 +91,8 @@ def _parser(job: SealJob, descriptors: dict[str, int]) -> Child:
                 data_bytes_max=_DATA_BYTES_MAX, cpu_seconds_max=_cpu_seconds(job), file_bytes_max=0
             ),
             options={
-                "files": [{"name": f.name[:200], "partition": f.partition} for f in job.files]
+                "files": [{"name": f.name[:200], "partition": f.partition} for f in job.files],
+                "profile": job.profile,
             },
             descriptors=descriptors,
         )

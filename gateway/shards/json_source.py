@@ -53,9 +53,9 @@ class JsonSource:
         """Counted."""
         return self._rows
 
-    def whole(self, working: Working) -> set[int]:
+    def whole(self, working: Working, profile: str | None = None) -> set[int]:
         """Counted: a field that a line leaves out is a missing value."""
-        del working
+        del working, profile
         names = enumerate(self.schema.names)
         return {n for n, name in names if self._present.get(name) == self._rows}
 

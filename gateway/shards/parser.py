@@ -31,7 +31,7 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
     partitions = [dict(file["partition"]) for file in options["files"]]
     threading.Thread(target=_die_with, args=(channel,), daemon=True).start()
     try:
-        _Parser(stream, files, (names, partitions)).run()
+        _Parser(stream, files, (names, partitions), options["profile"]).run()
     except SourceRefused as refusal:
         stream.send("refused", message=refusal.message, advice=refusal.advice)
     except GatewayError as error:
@@ -51,6 +51,9 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
             message=f"the file is damaged or not what it claims to be ({type(error).__name__})",
             advice="open it with the program that wrote it and write it again",
         )
+    finally:
+        stream.close()
+        files.close()
 
 
 def _die_with(channel: Channel) -> None:
@@ -66,9 +69,13 @@ class _Parser:
     """One registration."""
 
     def __init__(
-        self, stream: Channel, files: Channel, told: tuple[list[str], list[dict[str, str]]]
+        self,
+        stream: Channel,
+        files: Channel,
+        told: tuple[list[str], list[dict[str, str]]],
+        profile: str | None,
     ) -> None:
-        self._stream = stream
+        self._stream, self._profile = stream, profile
         self._names, self._partitions = told
         sizes = files.call("open").body["sizes"]
         self._files = [RemoteFile(files, n, size) for n, size in enumerate(sizes)]
@@ -80,7 +87,9 @@ class _Parser:
         schema = sources[0].schema
         for name, source in zip(self._names, sources, strict=True):
             _check_same(name, source.schema, schema)
-        whole = set.intersection(*(source.whole(self._working) for source in sources))
+        whole = set.intersection(
+            *(source.whole(self._working, self._profile) for source in sources)
+        )
         plain = pa.schema([pa.field(f.name, f.type) for f in schema])
         self._stream.send(
             "plan",

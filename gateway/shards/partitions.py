@@ -81,10 +81,10 @@ class _Partitioned:
     def rows(self) -> int:
         return self._source.rows()
 
-    def whole(self, working: Working) -> set[int]:
+    def whole(self, working: Working, profile: str | None = None) -> set[int]:
         own = len(self._source.schema)
         given = {own + n for n, (_, value) in enumerate(self._values) if value.is_valid}
-        return self._source.whole(working) | given
+        return self._source.whole(working, profile) | given
 
     def batches(self) -> Iterator[Any]:
         for batch in self._source.batches():

@@ -64,6 +64,8 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
         channel.send(
             "failed", code="unavailable", message=f"sealing stopped: {type(error).__name__}"
         )
+    finally:
+        stream.close()
 
 
 def _channel(descriptor: int) -> Channel:

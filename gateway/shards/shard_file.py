@@ -193,6 +193,8 @@ class ShardFile:
             metadata = pq.read_metadata(str(self.path), decryption_properties=properties)
             if metadata.num_rows != self.rows:
                 raise IntegrityError("the written file has another number of rows")
+            if not metadata.schema.to_arrow_schema().equals(self._schema):
+                raise IntegrityError("the written file has another schema than it was given")
             return [
                 [_chunk(metadata.row_group(g).column(c)) for c in range(metadata.num_columns)]
                 for g in range(metadata.num_row_groups)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.errors import SourceRefused
-from gateway.shards.types import is_fixed_width, normal_schema, retyped
+from gateway.shards.types import is_fixed_width, normal_schema, retyped, without_list_views
 
 BATCH_BYTES = 4 << 20
 _BATCH_ROWS_MAX = 65_536
@@ -37,8 +37,13 @@ class Source(Protocol):
         """How many rows, about."""
         ...
 
-    def whole(self, working: Working) -> set[int]:
-        """Columns (by position) without missing values; may read the whole file."""
+    def whole(self, working: Working, profile: str | None = None) -> set[int]:
+        """Columns (by position) without missing values; may read the whole file.
+
+        Args:
+            working: told the fraction read.
+            profile: asked for by the owner; None: the data decides.
+        """
         ...
 
     def batches(self) -> Iterator[Any]:
@@ -98,6 +103,7 @@ def _as(column: Any, kind: Any) -> Any:
         return column
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
+    column = without_list_views(column)
     if pa.types.is_run_end_encoded(column.type):
         column = pa.compute.run_end_decode(column)
     if column.type != kind and column.type.equals(kind, check_metadata=False):
@@ -120,10 +126,10 @@ class ParquetSource:
         """As the footer says."""
         return int(self._file.metadata.num_rows)
 
-    def whole(self, working: Working) -> set[int]:
+    def whole(self, working: Working, profile: str | None = None) -> set[int]:
         """By the statistics, else by reading (only if it can change how the file is stored)."""
         certain = {n for n, f in enumerate(self.schema) if not f.nullable} | self._by_statistics()
-        if len(certain) < len(self.schema) and all(is_fixed_width(f.type) for f in self.schema):
+        if _is_scan_worthwhile(self.schema, certain, profile):
             return scan_for_nulls(self, working)
         return certain
 
@@ -175,10 +181,10 @@ class ArrowSource:
             return 1
         return int(max(1, self._file.size * len(first) // max(first.nbytes, 1)))
 
-    def whole(self, working: Working) -> set[int]:
+    def whole(self, working: Working, profile: str | None = None) -> set[int]:
         """By reading, if it can change how the file is stored."""
         certain = {n for n, f in enumerate(self.schema) if not f.nullable}
-        if len(certain) < len(self.schema) and all(is_fixed_width(f.type) for f in self.schema):
+        if _is_scan_worthwhile(self.schema, certain, profile):
             return scan_for_nulls(self, working)
         return certain
 
@@ -200,6 +206,13 @@ class ArrowSource:
             yield from (reader.get_batch(n) for n in range(reader.num_record_batches))
         else:
             yield from reader
+
+
+def _is_scan_worthwhile(schema: Any, certain: set[int], profile: str | None) -> bool:
+    """Whether knowing more would change how a column is stored."""
+    fits = [is_fixed_width(f.type) for f in schema]
+    uncertain = any(fit for n, fit in enumerate(fits) if n not in certain)
+    return uncertain and (profile == "train" or (profile is None and all(fits)))
 
 
 def scan_for_nulls(source: Source, working: Working) -> set[int]:

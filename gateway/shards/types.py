@@ -18,10 +18,13 @@ from gateway.errors import SourceRefused
 
 COLUMNS_MAX = 4096
 DEPTH_MAX = 16
+_DIGITS_128, _DIGITS_MAX = 38, 76
+_AXES_MAX = 32  # as numpy
+_AXIS_NAME_CHARS_MAX = 64
 _SAME: tuple[Callable[[Any], bool], ...] = (
-    pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal128,
-    pa.types.is_decimal256, pa.types.is_date, pa.types.is_time, pa.types.is_timestamp,
-    pa.types.is_duration, pa.types.is_string, pa.types.is_binary, pa.types.is_fixed_size_binary,
+    pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_date,
+    pa.types.is_time, pa.types.is_timestamp, pa.types.is_duration, pa.types.is_string,
+    pa.types.is_binary, pa.types.is_fixed_size_binary,
 )  # fmt: skip
 _STRINGS = (pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
 _BINARIES = (pa.types.is_large_binary, pa.types.is_binary_view)
@@ -37,20 +40,49 @@ def normal_type(kind: Any, *, depth: int = 0) -> Any:
     """Return the logical type that stands for `kind`; raises SourceRefused.
 
     Dictionaries, run ends, views, large offsets and extensions become the plain type of the
-    same values; unions, intervals and empty structs are refused.
+    same values, but a column of tensors stays one; unions, intervals and values of no width
+    are refused. Every type: docs/reference/types.md.
     """
     if depth > DEPTH_MAX:
         raise SourceRefused("a column is nested too deep", advice=f"at most {DEPTH_MAX} levels")
+    if not depth and _is_plain_tensor(kind):
+        return kind
     if isinstance(kind, pa.BaseExtensionType):
         return normal_type(kind.storage_type, depth=depth + 1)
-    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+    if pa.types.is_dictionary(kind) or (pa.types.is_run_end_encoded(kind) and not depth):
         return normal_type(kind.value_type, depth=depth + 1)
     for tests, plain in ((_SAME, kind), (_STRINGS, pa.string()), (_BINARIES, pa.binary())):
-        if any(test(kind) for test in tests):
+        if any(test(kind) for test in tests) and _has_width(kind):
             return plain
-    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
-        return pa.decimal128(kind.precision, kind.scale)
-    return _normal_nested(kind, depth + 1)
+    return _normal_decimal(kind) if pa.types.is_decimal(kind) else _normal_nested(kind, depth + 1)
+
+
+def _has_width(kind: Any) -> bool:
+    return not pa.types.is_fixed_size_binary(kind) or kind.byte_width > 0
+
+
+def _is_plain_tensor(kind: Any) -> bool:
+    """Whether it is `arrow.fixed_shape_tensor` of plain values, with sane axes."""
+    return (
+        isinstance(kind, pa.FixedShapeTensorType)
+        and 0 < len(kind.shape) <= _AXES_MAX
+        and all(0 < len(name) <= _AXIS_NAME_CHARS_MAX for name in kind.dim_names or ())
+        and pa.types.is_primitive(kind.value_type)
+        and layout_of(type_text(kind)) is not None
+    )
+
+
+def _normal_decimal(kind: Any) -> Any:
+    # Parquet knows no negative scale: hundreds become units, with as many more digits.
+    precision, scale = kind.precision - min(kind.scale, 0), max(kind.scale, 0)
+    if precision > _DIGITS_MAX:
+        raise SourceRefused(
+            f"decimals of {precision} digits cannot be registered",
+            advice=f"cast the column to at most {_DIGITS_MAX} digits",
+        )
+    if precision > _DIGITS_128 or pa.types.is_decimal256(kind):
+        return pa.decimal256(precision, scale)
+    return pa.decimal128(precision, scale)
 
 
 def _normal_nested(kind: Any, depth: int) -> Any:
@@ -86,8 +118,41 @@ def normal_schema(schema: Any) -> Any:
     return pa.schema([pa.field(f.name, normal_type(f.type), nullable=f.nullable) for f in schema])
 
 
+def without_list_views(array: Any) -> Any:
+    """The same values with lists in place of list views, at every depth.
+
+    By hand because pyarrow 26 casts a list view by its offsets alone: it loses values.
+    """
+    kind = array.type
+    if not _holds_list_view(kind):
+        return array
+    if pa.types.is_struct(kind):
+        members = [without_list_views(member) for member in array.flatten()]
+        fields = [kind.field(n).with_type(m.type) for n, m in enumerate(members)]
+        return pa.StructArray.from_arrays(members, fields=fields, mask=array.is_null())
+    if not any(test(kind) for test in _LISTS):
+        raise SourceRefused(
+            f"list views inside `{str(kind)[:80]}` cannot be registered",
+            advice="convert them to lists",
+        )
+    sizes = pa.compute.fill_null(pa.compute.list_value_length(array), 0)
+    ends = pa.compute.cumulative_sum(sizes.cast(pa.int32()))
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    return pa.ListArray.from_arrays(
+        offsets, without_list_views(array.flatten()), mask=array.is_null()
+    )
+
+
+def _holds_list_view(kind: Any) -> bool:
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return True
+    return any(_holds_list_view(kind.field(n).type) for n in range(kind.num_fields))
+
+
 def type_text(kind: Any) -> str:
     """The type as domain.layout and the Manifest write it."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return f"fixed_shape_tensor<{type_text(kind.value_type)}>{list(kind.shape)}"
     if pa.types.is_fixed_size_list(kind):
         return f"fixed_size_list<{type_text(kind.value_type)}>[{kind.list_size}]"
     return str(kind)
@@ -115,19 +180,27 @@ class _Retyped:
 
 
 def physical_type(kind: Any) -> Any:
-    """The type in the file: struct members are named by position."""
+    """The type in the file: members named by position, and nothing that Parquet would alter."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return physical_type(kind.storage_type)
+    if pa.types.is_map(kind):
+        return pa.map_(physical_type(kind.key_type), physical_type(kind.item_type))
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        item = pa.field("item", physical_type(kind.value_type))
+        return pa.list_(item, kind.list_size if pa.types.is_fixed_size_list(kind) else -1)
     if pa.types.is_struct(kind):
         members = [kind.field(n) for n in range(kind.num_fields)]
         return pa.struct(
             [pa.field(f"s{n}", physical_type(m.type), m.nullable) for n, m in enumerate(members)]
         )
-    if pa.types.is_list(kind):
-        return pa.list_(pa.field("item", physical_type(kind.value_type)))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(pa.field("item", physical_type(kind.value_type)), kind.list_size)
-    if pa.types.is_map(kind):
-        return pa.map_(physical_type(kind.key_type), physical_type(kind.item_type))
-    return kind
+    return _kept_by_parquet(kind)
+
+
+def _kept_by_parquet(kind: Any) -> Any:
+    """Parquet would make days of `date64` and milliseconds of seconds: numbers are stored."""
+    if pa.types.is_date64(kind) or (pa.types.is_timestamp(kind) and kind.unit == "s"):
+        return pa.int64()
+    return pa.int32() if kind == pa.time32("s") else kind
 
 
 def direct_type(kind: Any) -> Any:
@@ -135,23 +208,19 @@ def direct_type(kind: Any) -> Any:
     layout = layout_of(type_text(kind))
     if layout is None:
         raise SourceRefused(f"`{kind}` has no fixed width")
-    if pa.types.is_date64(kind) or kind == pa.timestamp("s") or _is_zoned_seconds(kind):
-        return pa.int64()  # Parquet would store days or milliseconds
-    if kind == pa.time32("s"):
-        return pa.int32()
+    if isinstance(kind, pa.BaseExtensionType):
+        return direct_type(kind.storage_type)
     narrow = pa.types.is_integer(kind) and kind.bit_width <= 16  # noqa: PLR2004 - Parquet's least is 32
     if narrow or pa.types.is_boolean(kind) or pa.types.is_fixed_size_list(kind):
         return pa.binary(layout.width)
-    return kind
-
-
-def _is_zoned_seconds(kind: Any) -> bool:
-    return bool(pa.types.is_timestamp(kind)) and kind.unit == "s"
+    return physical_type(kind)
 
 
 def to_direct(array: Any) -> Any:
     """A null-free column in its file type; the buffer is shared except for booleans."""
     kind = direct_type(array.type)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
     if kind == array.type:
         return array
     if not pa.types.is_fixed_size_binary(kind):
@@ -172,6 +241,8 @@ def to_direct(array: Any) -> Any:
 
 def from_direct(array: Any, kind: Any) -> Any:
     """Undo `to_direct`: the logical column of type `kind`."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, from_direct(array, kind.storage_type))
     stored = direct_type(kind)
     if stored == kind:
         return array

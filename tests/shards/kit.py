@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import secrets
+import socket
+import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.domain.manifest import Manifest
+from gateway.process.channel import Channel, Message
+from gateway.shards import ingest, parser, sealer
 from gateway.shards.ingest import SealedVersion, SealJob, UploadedFile, seal_upload
 from gateway.shards.parts import part_place, write_part
+from gateway.shards.reader import ShardReader, file_plan
 
 SPLIT_KEY = bytes(range(32))
 
@@ -88,3 +93,64 @@ class Registered:
 def register(folder: Path, *contents: bytes, **options: Any) -> Registered:
     sealed = seal(folder, *contents, **options)
     return Registered(sealed, sealed.manifest("clinic/icu", card={}))
+
+
+class _Here(ingest._Watch):
+    """Control's side of a registration, without processes to watch."""
+
+    __slots__ = ("channel",)
+
+    def __init__(self, job: SealJob, channel: Channel) -> None:
+        nobody: Any = None
+        super().__init__(job, nobody, nobody, lambda _fraction, _text: None)
+        self.channel = channel
+
+    def _next(self) -> Message:
+        return self.channel.receive()
+
+
+def register_here(folder: Path, *contents: bytes, **options: Any) -> Registered:
+    """Like `register`, parser and sealer being threads of this process: for many small files."""
+    job = job_of(folder, contents, **options)
+    pairs = {name: socket.socketpair() for name in ("stream", "files", "control")}
+    ends = [{n: pairs[n][side].detach() for n in ("stream", "files")} for side in (0, 1)]
+    near, far = (Channel(end) for end in pairs["control"])
+    told = [{"name": file.name, "partition": file.partition} for file in job.files]
+    parsing = {"descriptors": ends[1], "files": told, "profile": job.profile}
+    threads = [
+        threading.Thread(target=sealer.main, args=(far, {"descriptors": ends[0]})),
+        threading.Thread(target=parser.main, args=(_Lives, parsing)),
+    ]
+    for thread in threads:
+        thread.start()
+    body, payload = job.to_message()
+    near.send("seal", payload, **body)
+    try:
+        sealed = _Here(job, near).run()
+    finally:
+        for thread in threads:
+            thread.join()
+        near.close()
+        far.close()
+    return Registered(sealed, sealed.manifest("clinic/icu", card={}))
+
+
+class _Lives:
+    """A parser's link to control that never tells it to die."""
+
+    @staticmethod
+    def receive() -> None:
+        pass
+
+
+def read_back(registered: Registered, split: str | None = None, *, rows: int = 1000) -> Any:
+    """All columns as one table, through the guarded reader."""
+    manifest = registered.manifest
+    plan = file_plan(manifest)
+    ids = tuple(column.field_id for column in manifest.columns)
+    batches = []
+    for shard in manifest.shards_of(split):
+        reader = ShardReader(registered.paths[shard.id], plan, shard, registered.keys)
+        batches += list(reader.batches(ids, rows=rows))
+        reader.close()
+    return pa.Table.from_batches(batches, plan.schema)

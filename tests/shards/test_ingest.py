@@ -15,20 +15,7 @@ from gateway.domain.dataset import Column
 from gateway.domain.manifest import Manifest
 from gateway.errors import IntegrityError, SourceRefused
 from gateway.shards.ingest import SealJob, seal_upload
-from gateway.shards.reader import ShardReader, file_plan
-from tests.shards.kit import Registered, ipc_bytes, job_of, parquet_bytes, register, seal
-
-
-def read_back(registered: Registered, split: str | None = None) -> Any:
-    manifest = registered.manifest
-    plan = file_plan(manifest)
-    batches = []
-    for shard in manifest.shards_of(split):
-        reader = ShardReader(registered.paths[shard.id], plan, shard, registered.keys)
-        ids = tuple(column.field_id for column in manifest.columns)
-        batches += list(reader.batches(ids, rows=1000))
-        reader.close()
-    return pa.Table.from_batches(batches)
+from tests.shards.kit import ipc_bytes, job_of, parquet_bytes, read_back, register, seal
 
 
 def numbers(rows: int) -> Any:

@@ -17,8 +17,8 @@ from gateway.domain.manifest import Shard
 from gateway.errors import IntegrityError
 from gateway.shards import thrift
 from gateway.shards.reader import ShardReader, file_plan
-from tests.shards.kit import Registered, parquet_bytes, register
-from tests.shards.test_ingest import numbers, read_back
+from tests.shards.kit import Registered, parquet_bytes, read_back, register
+from tests.shards.test_ingest import numbers
 
 ROWS = 30_000
 
