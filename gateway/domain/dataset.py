@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from gateway.errors import InvalidInput
@@ -90,6 +92,24 @@ class Column:
     def effective_tags(self) -> tuple[str, ...]:
         """The tags rules see: unclassified columns are `restricted`."""
         return self.tags or (UNCLASSIFIED_TAG,)
+
+
+def next_field_ids(
+    known: Iterable[Column], first_new: int, columns: Iterable[tuple[str, str]]
+) -> tuple[int, ...]:
+    """Field ids of the next version: a column keeps its id while name and type stay.
+
+    Anything else, also a name that comes back, is a new column, so that what was said of the
+    old one (tags, grants) is never said of other data.
+
+    Args:
+        known: columns of the newest version.
+        first_new: above every id that the dataset ever used.
+        columns: (name, type) of the next version's columns, in order.
+    """
+    same = {(column.name, column.type): column.field_id for column in known}
+    new = itertools.count(first_new)
+    return tuple(same[column] if column in same else next(new) for column in columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

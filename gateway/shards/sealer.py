@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gateway.domain.dataset import Column
+from gateway.domain.dataset import Column, next_field_ids
 from gateway.domain.layout import layout_of
 from gateway.errors import GatewayError, IntegrityError, SourceRefused
 from gateway.process.channel import Channel, ChannelClosed, Message
@@ -186,12 +186,9 @@ class _Sealer:
         fields = list(self.schema)
         fits = [n in whole and is_fixed_width(f.type) for n, f in enumerate(fields)]
         profile = self.job.profile or ("train" if all(fits) else "archive")
-        ids, next_id = [], self.job.next_field_id
-        same = {(column.name, column.type): column.field_id for column in self.job.known}
-        for f in fields:
-            known = same.get((f.name, type_text(f.type)))
-            ids.append(known if known is not None else next_id)
-            next_id += known is None
+        ids = next_field_ids(
+            self.job.known, self.job.next_field_id, [(f.name, type_text(f.type)) for f in fields]
+        )
         direct = [i for i, fit in zip(ids, fits, strict=True) if fit and profile == "train"]
         return FilePlan(
             dataset_id=self.job.dataset_id,
@@ -200,7 +197,7 @@ class _Sealer:
             schema=pa.schema(
                 [pa.field(f.name, f.type, nullable=n not in whole) for n, f in enumerate(fields)]
             ),
-            field_ids=tuple(ids),
+            field_ids=ids,
             direct=frozenset(direct),
         )
 

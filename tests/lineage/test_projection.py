@@ -42,6 +42,20 @@ def history() -> History:
     return clinic_and_startup()
 
 
+def test_a_changed_dataset_is_a_row_without_its_text(tmp_path: Path, history: History) -> None:
+    history.add(
+        "DatasetUpdated", "clinic", "clinic", "clinic/owner",
+        dataset="clinic/icu", dataset_id="clinic-icu", card_digest="ab" * 32,
+        changed=["card", "owners"], owners=1,
+    )  # fmt: skip
+    history.add("DatasetSuspended", "clinic", dataset="clinic/icu", dataset_id="clinic-icu")
+    projected(tmp_path, history)
+    found = dump(Projection(tmp_path, KEY))
+    (row,) = found["dataset_change"]
+    assert "'card', 'owners'" in row
+    assert any("suspended" in state for state in found["dataset_state"])
+
+
 def edit(directory: Path, sql: str) -> None:
     with duckdb.connect(str(directory / FILE)) as connection:
         connection.execute(sql)
