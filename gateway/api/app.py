@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api import access, datasets, health, identity, leases, lineage, openapi
+from gateway.api import access, copies, datasets, health, identity, leases, lineage, openapi
 from gateway.api.acts import Act, answer, ask_of
 from gateway.api.facade import Gateway
 from gateway.api.idempotency import Replies, digest_of, key_of, scope_of
@@ -31,6 +31,7 @@ from gateway.errors import GatewayError, MethodNotAllowed
 
 ACTS: tuple[Act, ...] = (
     *datasets.ACTS,
+    *copies.ACTS,
     *access.ACTS,
     *leases.ACTS,
     *lineage.ACTS,

@@ -86,6 +86,14 @@ class Datasets(Protocol):
     async def cancel_operation(self, caller: Any, operation: str, /) -> W.Operation: ...
 
 
+class Copies(Protocol):
+    """What leaves as a whole."""
+
+    async def preview(
+        self, caller: Any, ref: str, wanted: W.ExportRequest, rows: int, /
+    ) -> W.Preview: ...
+
+
 class Access(Protocol):
     """Questions to the judge, what stands, and its end."""
 
@@ -132,5 +140,5 @@ class Health(Protocol):
     async def ready(self) -> W.Readiness: ...
 
 
-class Gateway(Identity, Datasets, Access, Leases, Lineage, Health, Protocol):
+class Gateway(Identity, Datasets, Copies, Access, Leases, Lineage, Health, Protocol):
     """Everything that a door may ask for."""

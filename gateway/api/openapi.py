@@ -133,7 +133,7 @@ def _path_schema(name: str) -> dict[str, Any]:
 
 
 def _query_parameters(act: Act) -> list[dict[str, Any]]:
-    numbers = {"file", "index", "size", "first", "second", "depth"}
+    numbers = {"file", "index", "size", "first", "second", "depth", "rows", "start"}
     found = [
         {
             "name": name,

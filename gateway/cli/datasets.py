@@ -1,4 +1,7 @@
-"""Commands about datasets: register, list, show, classify, update, suspend, resume."""
+"""Commands about datasets: register, list, show, classify, update, suspend, resume.
+
+`preview` and `export` stand in copies.py.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli import copies
 from gateway.cli import flags as f
 from gateway.cli.output import note, print_json, print_record, print_table, progress_bar, safe
 from gateway.client.proposals import propose
 from gateway.errors import InvalidInput
 
 app = typer.Typer(name="dataset", help="Register and describe datasets.", no_args_is_help=True)
+copies.add_to(app)
 CARD_TEMPLATE = """\
 # What the dataset is about. Every line is optional and may be changed.
 title = ""

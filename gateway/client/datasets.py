@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypedDict, Unpack
 
 import gateway.wire as W
 from gateway.client.differences import differences, shard_counts
+from gateway.client.preview import Preview
 from gateway.client.records import Dataset, Record, Table
 from gateway.client.transport import segment
 from gateway.domain.dataset import DatasetRef
@@ -118,6 +119,32 @@ class Datasets:
     def resume(self, dataset: str, *, reason: str | None = None) -> Dataset:
         """Undo a suspension: grants that stand work again, streams go on from their positions."""
         return self._change(dataset, W.DatasetChanges(suspended=False, reason=reason))
+
+    def preview(
+        self,
+        dataset: str,
+        *,
+        purpose: str | None = None,
+        rows: int = 10,
+        columns: Sequence[str] | None = None,
+        split: str | None = None,
+    ) -> Preview:
+        """The first rows (at most 100) that the rules let us preview; recorded like a stream.
+
+        Raises:
+            AccessDenied: previewing is an action of its own, which a rule must allow.
+        """
+        if isinstance(columns, str):
+            raise InvalidInput("`columns` is a list of names", advice='columns=["age", "hr"]')
+        version = DatasetRef.parse(dataset).version or self.show(dataset).version
+        reply = self._gateway.get(
+            _path(f"{DatasetRef.parse(dataset).unversioned}@{version}") + "/preview",
+            purpose=purpose,
+            rows=rows,
+            columns=None if columns is None else json.dumps(list(columns)),
+            split=split,
+        )
+        return Preview(reply, self._gateway)
 
     def _change(
         self, dataset: str, changes: W.DatasetChanges, if_match: str | None = None

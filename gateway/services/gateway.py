@@ -34,6 +34,7 @@ from gateway.services import (
     update,
     uploads,
 )
+from gateway.services.copies import Copies
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.wire.leases import LeaseRequest, LeaseView
@@ -43,7 +44,7 @@ STREAM_PATHS = ("/v1/leases", "/oauth/revoke")  # all that a dataset token is go
 
 
 @dataclass(slots=True)
-class Gateway:
+class Gateway(Copies):
     """All journeys over one House."""
 
     house: House

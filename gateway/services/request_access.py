@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,7 @@ from gateway.services.house import House
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
 CLOCK_BACK_SECONDS_MAX = 5  # invariant 1
 GRANT_SECONDS_DEFAULT = 14 * 24 * 3600
+Narrow = Callable[[Decision], Decision]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,8 +224,16 @@ async def check(house: House, caller: Caller, ask: Ask, at: float | None = None)
     return decision
 
 
-async def request_grant(house: House, caller: Caller, ask: Ask) -> tuple[Decision, Grant]:
+async def request_grant(
+    house: House, caller: Caller, ask: Ask, narrow: Narrow | None = None
+) -> tuple[Decision, Grant]:
     """Decide, record, and return the Grant; all ranks of one run and request share one.
+
+    Args:
+        house: the rooms.
+        caller: who asks.
+        ask: what.
+        narrow: may turn what the rules allow into a denial, which is recorded as any other.
 
     Raises:
         AccessDenied: with the reasons the caller may read, after the denial is durable.
@@ -238,6 +248,8 @@ async def request_grant(house: House, caller: Caller, ask: Ask) -> tuple[Decisio
     decision, unit = _decide_grant(house, request, resource)
     if parent is not None and decision.is_allowed:
         decision = down_scope.narrowed(decision, parent)
+    if narrow is not None and decision.is_allowed:
+        decision = narrow(decision)
     if not decision.is_allowed:
         await _record_denial(house, request, decision, resource, ask.dataset)
         decision.require()
@@ -280,6 +292,7 @@ def _same_grant(
             and alive
             and grant.parent == parent
             and grant.plan.purpose == decision.plan.purpose
+            and grant.plan.action == decision.plan.action
         ):
             return grant
     return None

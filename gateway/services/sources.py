@@ -110,7 +110,7 @@ class Views:
     def drop(self, dataset_id: str) -> None:
         """Forget the keys and delete the files of every view of a dataset."""
         for key in [k for k in self._ready if k.startswith(dataset_id)]:
-            _delete(self._ready.pop(key))
+            delete_view(self._ready.pop(key))
 
     def keep(self, key: str, view: ViewFile) -> None:
         """Add a finished view and evict the least recently used beyond the bound."""
@@ -119,7 +119,7 @@ class Views:
         while total > VIEW_BYTES_MAX and len(self._ready) > 1:
             _, oldest = self._ready.popitem(last=False)
             total -= oldest.bytes
-            _delete(oldest)
+            delete_view(oldest)
 
     def find(self, key: str) -> ViewFile | None:
         """A finished view, which is now the most recently used."""
@@ -128,7 +128,8 @@ class Views:
         return self._ready.get(key)
 
 
-def _delete(view: ViewFile) -> None:
+def delete_view(view: ViewFile) -> None:
+    """Remove its file; harmless twice."""
     with contextlib.suppress(FileNotFoundError):
         Path(view.path).unlink()
 
@@ -174,7 +175,7 @@ def view_source(
     return known.building[key]
 
 
-def _job(house: House, manifest: Manifest, grant: Grant, operation_id: str) -> ViewJob:
+def view_job(house: House, manifest: Manifest, grant: Grant, operation_id: str) -> ViewJob:
     """Keys of the planned and filtered leaves only; a mask key for this recipient alone."""
     plan = grant.plan
     keys = open_keys(house, version_of(house, plan.dataset), views.needed_leaves(manifest, plan))
@@ -208,7 +209,7 @@ async def _build(
 ) -> dict[str, Any]:
     key, operation_id = names
     try:
-        job = _job(house, manifest, grant, operation_id)
+        job = view_job(house, manifest, grant, operation_id)
         view = await asyncio.to_thread(views.build_view, job, report)
         await house.recorded(
             EventDraft(

@@ -20,6 +20,7 @@ from gateway.delivery.spec import DirectSource, LeaseSpec, ViewSource
 from gateway.domain.access import AccessRequest, Decision, Plan, Subject, digest_of
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, Lease, OrderSpec
+from gateway.domain.manifest import Manifest
 from gateway.domain.order import GlobalOrder, lay_out, order_id, window_key
 from gateway.domain.position import StreamPosition
 from gateway.errors import (
@@ -46,6 +47,8 @@ from gateway.wire.leases import (
     OrderRequest,
 )
 
+OPENS_STREAMS = ("stream", "export")  # a preview's rows are handed out by preview.py alone
+
 
 async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> LeaseView:
     """Open a stream; answers `building` with an Operation while its view is made.
@@ -56,10 +59,10 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
     """
     grant = _grant_of(house, caller)
     _require_fits(grant, wanted)
-    await _judge(house, grant)
+    await judge_again(house, grant)
     manifest = load_manifest(house, grant.plan.dataset)
     source: DirectSource | ViewSource
-    if is_direct(manifest, grant.plan) and manifest.shards_of(grant.plan.split):
+    if may_be_direct(manifest, grant.plan):
         source, geometry = direct_source(house, manifest, grant.plan)
     else:
         ready = view_source(house, manifest, grant)
@@ -85,6 +88,15 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
     return await _start(house, grant, spec, described)
 
 
+def may_be_direct(manifest: Manifest, plan: Plan) -> bool:
+    """Whether pages serve it; a copy comes as Arrow, which has every type and field's metadata."""
+    return (
+        plan.action != "export"
+        and is_direct(manifest, plan)
+        and bool(manifest.shards_of(plan.split))
+    )
+
+
 def _require_fits(grant: Grant, wanted: LeaseRequest) -> None:
     if wanted.split not in (None, grant.plan.split):
         raise InvalidInput(f"the grant is for split `{grant.plan.split}`")
@@ -101,7 +113,13 @@ def _grant_of(house: House, caller: Caller) -> Grant:
     """(1)."""
     if caller.grant is None:
         raise AccessDenied("this token opens no stream", advice="ask for a dataset token")
-    return down_scope.own_grant(house, caller.subject, caller.grant)
+    grant = down_scope.own_grant(house, caller.subject, caller.grant)
+    if grant.plan.action not in OPENS_STREAMS:
+        raise AccessDenied(
+            f"a grant for `{grant.plan.action}` opens no stream",
+            advice="ask for the action `stream`",
+        )
+    return grant
 
 
 async def require_released(house: House, grant: Grant) -> None:
@@ -114,8 +132,8 @@ async def require_released(house: House, grant: Grant) -> None:
         raise
 
 
-async def _judge(house: House, grant: Grant) -> None:
-    """(2) Record a denial like any other."""
+async def judge_again(house: House, grant: Grant) -> None:
+    """(2) The rules still allow exactly this Plan; a denial is recorded like any other."""
     request, decision = _decide_again(house, grant)
     if not decision.is_allowed:
         await request_access.record(house, request, decision)

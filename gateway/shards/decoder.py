@@ -119,14 +119,18 @@ class _Decoder:
             return None
         ids = {column.name: column.field_id for column in self.manifest.columns}
         wanted = tuple(ids[name] for name in columns_of(tree))
-        selections = []
+        selections: list[Any] = []
+        left = self.rows_max
         for number, shard in enumerate(self.shards):
+            if left is not None and left <= 0:
+                break  # a preview reads no further than its rows
             reader = ShardReader(self.paths[shard.id], self.files, shard, self.deks)
             pieces = [
                 passing(tree, batch) for batch in reader.batches(wanted, rows=self._rows(wanted))
             ]
             reader.close()
             selections.append(pa.concat_arrays(pieces))
+            left = None if left is None else left - selections[-1].true_count
             self._report(0.0, 0.3 * (number + 1) / len(self.shards))
         return selections
 
@@ -174,6 +178,8 @@ class _Decoder:
 
     def _visible_batches(self, selections: list[Any] | None) -> Iterator[Any]:
         for number, shard in enumerate(self.shards):
+            if selections is not None and number >= len(selections):
+                return
             at = 0
             for batch in self._read(shard):
                 rows = batch

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.wire.access import *  # noqa: F403
     from gateway.wire.datasets import *  # noqa: F403
     from gateway.wire.evaluation import *  # noqa: F403
+    from gateway.wire.exports import *  # noqa: F403
     from gateway.wire.lineage import *  # noqa: F403
     from gateway.wire.operations import *  # noqa: F403
     from gateway.wire.policy import *  # noqa: F403
@@ -26,6 +27,8 @@ _NAMES = {
         Registration RegistrationRequest SourceFile SplitView VersionView etag_of""",
     "evaluation": """EvaluationAction EvaluationContext EvaluationRequest EvaluationResource
         EvaluationResponse EvaluationSubject""",
+    "exports": """EXPORT_PART_BYTES Export ExportRequest ExportedColumn ExportedShard
+        PREVIEW_ROWS_MAX Preview""",
     "lineage": """Answer AskRequest CheckpointView Proof QueryRequest Question QuestionParameter
         Trace TraceEdge TraceNode Graph GraphEdge GraphNode VerificationRequest""",
     "operations": "CheckResult Operation Readiness",

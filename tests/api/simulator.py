@@ -359,6 +359,12 @@ class Simulator:
         found = await self.operation(caller, operation)
         return replace(found, state="cancelled")
 
+    async def preview(self, caller: Any, ref: str, wanted: W.ExportRequest, rows: int) -> W.Preview:
+        self._seen(caller, ref)
+        if not 1 <= rows <= W.PREVIEW_ROWS_MAX:
+            raise InvalidInput("a preview has 1 to 100 rows")
+        raise AccessDenied("no rule allows it")
+
     async def check(self, caller: Any, ask: W.AccessAsk, at: str | None) -> W.DecisionView:
         if ask.action not in ACTIONS:
             raise InvalidInput(f"`{ask.action[:40]}` is not an action")

@@ -1,0 +1,34 @@
+"""The part of the facade about what leaves as a whole: previews and exports."""
+
+from __future__ import annotations
+
+import gateway.wire as W
+from gateway.domain.access import Limits
+from gateway.services import preview
+from gateway.services.house import House
+from gateway.services.request_access import Ask, Caller
+
+
+class Copies:
+    """Mixed into the facade, whose House it works on."""
+
+    __slots__ = ()
+    house: House
+
+    async def preview(
+        self, caller: Caller, ref: str, wanted: W.ExportRequest, rows: int
+    ) -> W.Preview:
+        """The first rows of a version, as the Plan lets them through."""
+        return await preview.preview(self.house, caller, _ask(ref, "preview", wanted), rows)
+
+
+def _ask(ref: str, action: str, wanted: W.ExportRequest) -> Ask:
+    return Ask(
+        dataset=ref,
+        action=action,
+        purpose=wanted.purpose,
+        columns=wanted.columns,
+        split=wanted.split,
+        limits=Limits(max_rows=wanted.max_rows, max_bytes=wanted.max_bytes),
+        run=wanted.run,
+    )
