@@ -83,7 +83,7 @@ NAMED_BY_LEASE = frozenset(
 
 _TENANT: f.Schema = {"tenant": f.NAME}
 _DATASET: f.Schema = {"dataset": f.DATASET, "dataset_id": f.WORD}
-_COLUMN = f.record_of(field_id=f.COUNT, name=f.TEXT, type=f.TEXT, nullable=f.FLAG)
+_COLUMN = f.record_of(field_id=f.COUNT, name=f.TEXT, type=f.TYPE, nullable=f.FLAG)
 _DEALING = f.record_of(
     column=f.TEXT | None,
     names_split=f.FLAG,

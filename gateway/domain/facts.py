@@ -17,6 +17,7 @@ from gateway.errors import InvalidInput
 
 INTEGER_MAX = 2**53 - 1  # what every JSON reader keeps exactly
 TEXT_CHARS_MAX = 1024
+TYPE_CHARS_MAX = 16_384  # of one column: a struct names all its members
 _NAME = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 Holds = Callable[[Any], bool]
 
@@ -65,9 +66,9 @@ def _of_prefix(prefix: str) -> Fact:
     return Fact(f"an id `{prefix}…`", lambda v: is_id(v, prefix))
 
 
-def is_text(value: Any) -> bool:
-    """Whether `value` is text of at most TEXT_CHARS_MAX characters that has UTF-8 bytes."""
-    if type(value) is not str or len(value) > TEXT_CHARS_MAX:
+def is_text(value: Any, chars_max: int = TEXT_CHARS_MAX) -> bool:
+    """Whether `value` is text of at most `chars_max` characters that has UTF-8 bytes."""
+    if type(value) is not str or len(value) > chars_max:
         return False
     return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 
@@ -105,7 +106,8 @@ def record_of(**members: Fact) -> Fact:
     )
 
 
-TEXT = Fact("text", is_text)  # only for names that others chose: columns and their types
+TEXT = Fact("text", is_text)  # only for names that others chose, such as columns
+TYPE = Fact("a type", lambda v: is_text(v, TYPE_CHARS_MAX))
 COUNT = Fact("a count", is_count)
 INTEGER = Fact("an integer", lambda v: type(v) is int and -INTEGER_MAX <= v <= INTEGER_MAX)
 FLAG = Fact("true or false", lambda v: type(v) is bool)

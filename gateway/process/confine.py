@@ -62,7 +62,9 @@ def apply(limits: Confinement) -> None:
         if limits.sandboxed:
             restrict_files(limits.read_paths, limits.write_paths, network=limits.network)
     _limit(resource.RLIMIT_DATA, limits.data_bytes_max)
-    _limit(resource.RLIMIT_CPU, limits.cpu_seconds_max)
+    if limits.cpu_seconds_max is not None:  # SIGXCPU first, which says why; then SIGKILL
+        seconds = limits.cpu_seconds_max
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
     _limit(resource.RLIMIT_NOFILE, limits.open_files_max)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes_max)
 

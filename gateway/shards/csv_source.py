@@ -19,7 +19,7 @@ import pyarrow.csv as pc
 
 from gateway.errors import SourceRefused
 from gateway.shards.sources import Working, bounded, logical
-from gateway.shards.types import normal_schema
+from gateway.shards.types import COLUMNS_MAX, normal_schema
 
 _BLOCK_BYTES = 2 << 20  # pyarrow reads up to 32 blocks ahead: 64 MiB, within the parser's limit
 _SEPARATORS = ",;\t|"
@@ -27,6 +27,7 @@ _COLUMN = re.compile(r"In CSV column #(\d+): .*?CSV conversion error to ([a-z0-9
 _SHAPE = re.compile(r"CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+)")
 _NO_COLUMN = "column_"  # the name of a column whose header is empty, with its number
 _NOT_UTF8, _TO_UTF8 = "the file is not UTF-8", "convert it to UTF-8 first"
+_FEWER_COLUMNS = f"register 1 to {COLUMNS_MAX} columns"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -169,6 +170,10 @@ def _header(file: Any) -> tuple[str, list[str]]:
         raise SourceRefused("the file has no header line", advice="name the columns in line 1")
     outside = re.sub(rb'"(?:[^"]|"")*"', b"", line).decode("utf-8", "replace")
     separator = max(_SEPARATORS, key=outside.count)
+    if outside.count(separator) >= COLUMNS_MAX:
+        raise SourceRefused(
+            f"the file has {outside.count(separator) + 1} columns", advice=_FEWER_COLUMNS
+        )
     try:
         table = pc.read_csv(
             pa.BufferReader(line + b"\n" + b"\n"),

@@ -8,7 +8,10 @@ files in a staging directory and keys in memory.
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
+import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +20,14 @@ from typing import Any, NoReturn
 from gateway.crypto.key_sheet import Dek
 from gateway.domain.dataset import Column
 from gateway.errors import GatewayError, IntegrityError, SourceRefused, Unavailable
-from gateway.process.channel import Message
+from gateway.process.channel import Channel, Message
 from gateway.process.spawn import Child, Confinement, Launch, spawn
 from gateway.shards.job import (
     SealedShard,
     SealedVersion,
     SealJob,
     UploadedFile,
+    fraction_of,
     shard_from_message,
 )
 from gateway.shards.watch import ChildStopped, Watched, error_of, next_message, text_of
@@ -34,7 +38,10 @@ Progress = Callable[[float, str], None]
 PARSER_RESIDENT_MAX = 230 << 20  # both together stay below 600 MB
 SEALER_RESIDENT_MAX = 340 << 20
 _DATA_BYTES_MAX = 1 << 30  # address space that may be written; the watchdog is stricter
-_CPU_SECONDS_BASE, _CPU_BYTES_PER_SECOND = 120, 1 << 20
+PARSER_SECONDS, SEALER_SECONDS = 10, 30  # of processor time, and one more per _BYTES_PER_SECOND
+_BYTES_PER_SECOND = 256 << 10
+_WAIT_SECONDS = 120  # beyond the processor time of both, for a busy machine
+_ANSWER_BYTES_MAX = 1 << 20  # the keys of one shard
 
 
 def seal_upload(job: SealJob, progress: Progress) -> SealedVersion:
@@ -61,19 +68,19 @@ def seal_upload(job: SealJob, progress: Progress) -> SealedVersion:
         return _Watch(job, parser, sealer, progress).run()
 
 
-def _cpu_seconds(job: SealJob) -> int:
+def _seconds_by_size(job: SealJob) -> int:
     size = sum(Path(part).stat().st_size for file in job.files for part in file.parts)
-    return _CPU_SECONDS_BASE + size // _CPU_BYTES_PER_SECOND
+    return size // _BYTES_PER_SECOND
 
 
 def _sealer(job: SealJob, descriptors: dict[str, int]) -> Child:
     folders = {str(Path(part).parent) for file in job.files for part in file.parts}
-    return spawn(
+    child = spawn(
         Launch(
             module="gateway.shards.sealer",
             confinement=Confinement(
                 data_bytes_max=_DATA_BYTES_MAX,
-                cpu_seconds_max=_cpu_seconds(job),
+                cpu_seconds_max=SEALER_SECONDS + _seconds_by_size(job),
                 open_files_max=4096,
                 read_paths=tuple(sorted(folders)),
                 write_paths=(job.staging,),
@@ -81,6 +88,8 @@ def _sealer(job: SealJob, descriptors: dict[str, int]) -> Child:
             descriptors=descriptors,
         )
     )
+    child.channel = Channel(child.channel.socket, payload_bytes_max=_ANSWER_BYTES_MAX)
+    return child
 
 
 def _parser(job: SealJob, descriptors: dict[str, int]) -> Child:
@@ -88,14 +97,17 @@ def _parser(job: SealJob, descriptors: dict[str, int]) -> Child:
         Launch(
             module="gateway.shards.parser",
             confinement=Confinement(
-                data_bytes_max=_DATA_BYTES_MAX, cpu_seconds_max=_cpu_seconds(job), file_bytes_max=0
+                data_bytes_max=_DATA_BYTES_MAX,
+                cpu_seconds_max=PARSER_SECONDS + _seconds_by_size(job),
+                file_bytes_max=0,
             ),
             options={
                 "files": [{"name": f.name[:200], "partition": f.partition} for f in job.files],
                 "profile": job.profile,
             },
             descriptors=descriptors,
-        )
+        ),
+        stderr=subprocess.DEVNULL,  # what hostile bytes make a library say fills no log
     )
 
 
@@ -109,12 +121,15 @@ class _Watch:
     progress: Progress
     shards: list[SealedShard] = field(default_factory=list)
     deks: dict[str, Dek] = field(default_factory=dict)
+    deadline: float = 0.0  # of time.monotonic
 
     def run(self) -> SealedVersion:
+        seconds = PARSER_SECONDS + SEALER_SECONDS + _WAIT_SECONDS + 2 * _seconds_by_size(self.job)
+        self.deadline = time.monotonic() + seconds
         while True:
             message = self._next()
             if message.kind == "progress":
-                self.progress(min(1.0, float(message.body["fraction"])), str(message.body["text"]))
+                self.progress(fraction_of(message.body), text_of(message, "text"))
             elif message.kind == "shard":
                 self._keep(message)
             elif message.kind == "sealed":
@@ -128,13 +143,17 @@ class _Watch:
             Watched(self.sealer, SEALER_RESIDENT_MAX),
         )
         try:
-            return next_message(self.sealer, watched)
+            return next_message(self.sealer, watched, deadline=self.deadline)
         except ChildStopped as cause:
             if cause.why == "memory":
                 text = "the file needs more memory than its parser may use"
                 raise SourceRefused(text, advice=_REWRITE) from cause
             if cause.why == "silence":
                 raise SourceRefused("reading makes no progress", advice=_REWRITE) from cause
+            if cause.why == f"gone, signal {int(signal.SIGXCPU)}":
+                raise SourceRefused(
+                    f"the file cannot be sealed: {_SLOW}", advice=_REWRITE
+                ) from cause
             raise Unavailable(f"the sealer stopped ({cause.why})", advice="try again") from cause
 
     def _raise(self, message: Message) -> NoReturn:
@@ -142,14 +161,18 @@ class _Watch:
             advice = text_of(message, "advice") or None
             raise SourceRefused(text_of(message, "message"), advice=advice)
         if message.kind == "parser-gone":
-            text = f"the file cannot be read: {self._end_of_parser()}"
+            text = f"the file cannot be read: {self._end_of_parser(message)}"
             raise SourceRefused(text, advice=_REWRITE)
         raise error_of(message, (IntegrityError, Unavailable))
 
-    def _end_of_parser(self) -> str:
+    def _end_of_parser(self, message: Message) -> str:
+        if message.body.get("ended") is not True:
+            return "its parser gave up"
         with contextlib.suppress(Exception):
             self.parser.process.wait(timeout=5)
         code = self.parser.process.returncode
+        if code == -signal.SIGXCPU:
+            return _SLOW
         return (
             f"its parser ended with signal {-code}" if code and code < 0 else "its parser gave up"
         )
@@ -163,6 +186,8 @@ class _Watch:
         for path in (sealed.path, sealed.table_path):
             if Path(path).parent.resolve() != staging or not Path(path).is_file():
                 raise IntegrityError("the sealer names a file outside its directory")
+        if any(known.path == sealed.path for known in self.shards):
+            raise IntegrityError("the sealer names a file twice")
         self.shards.append(sealed)
         self.deks.update(deks)
 
@@ -184,4 +209,5 @@ class _Watch:
             raise IntegrityError("the sealer's answer makes no sense") from cause
 
 
+_SLOW = "it takes more processor time than a file of its size may"
 _REWRITE = "write the file again with row groups or record batches of at most 64 MiB"

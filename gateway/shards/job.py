@@ -14,7 +14,7 @@ from gateway.shards.geometry import SHARD_BYTES
 
 KEY_BYTES = 32
 EXPANSION_MAX = 200  # Arrow bytes per uploaded byte, beyond EXPANSION_FREE_BYTES
-EXPANSION_FREE_BYTES = 1 << 30
+EXPANSION_FREE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,3 +166,9 @@ def shard_from_message(
             id=name, key=key, shard=shard.id, leaf=leaf.name, origin_version=shard.origin_version
         )
     return SealedShard(shard=shard, path=body["path"], table_path=body["table_path"]), deks
+
+
+def fraction_of(body: Mapping[str, Any]) -> float:
+    """How much is done, 0…1, as a child says that may say anything."""
+    fraction = body.get("fraction")
+    return min(1.0, fraction) if isinstance(fraction, float) and fraction > 0 else 0.0

@@ -42,7 +42,13 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
             message="the file needs more memory than a parser may use",
             advice="write it again in row groups or record batches of at most 64 MiB",
         )
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    except UnicodeDecodeError:
+        stream.send(
+            "refused",
+            message="a name in the file is not UTF-8",
+            advice="rename its columns and write the file again",
+        )
+    except Exception as error:  # noqa: BLE001 - whatever a file does to its reader is its refusal
         if isinstance(error, ChannelClosed):
             return
         # Arrow's own text may quote values, so only its kind is passed on.

@@ -14,6 +14,7 @@ import base64
 import contextlib
 import socket
 import threading
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ import pyarrow as pa
 
 from gateway.domain.dataset import Column, next_field_ids
 from gateway.domain.layout import layout_of
+from gateway.domain.lookalikes import escaped
 from gateway.errors import GatewayError, IntegrityError, SourceRefused
 from gateway.process.channel import Channel, ChannelClosed, Message
 from gateway.shards import geometry
@@ -30,6 +32,7 @@ from gateway.shards.job import (
     EXPANSION_FREE_BYTES,
     EXPANSION_MAX,
     SealJob,
+    fraction_of,
     shard_to_message,
 )
 from gateway.shards.memory import keep_small
@@ -40,7 +43,7 @@ from gateway.shards.splits import Dealer, dealer, require_dealable
 from gateway.shards.types import is_fixed_width, normal_schema, type_text
 
 BATCH_BYTES_MAX = 64 << 20
-_PROGRESS_STEP = 0.01
+_PROGRESS_STEP, _PROGRESS_SECONDS = 0.01, 5.0  # a large file takes long for a hundredth
 
 
 def main(channel: Channel, options: dict[str, Any]) -> None:
@@ -54,8 +57,8 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
         uploads = [UploadReader(f.parts, job.parts_key, file=n) for n, f in enumerate(job.files)]
         threading.Thread(target=_serve_files, args=(files, uploads), daemon=True).start()
         _Sealer(channel, stream, job, sum(upload.size for upload in uploads)).run()
-    except _ParserGone:
-        channel.send("parser-gone")
+    except _ParserGone as gone:
+        channel.send("parser-gone", ended=isinstance(gone.__cause__, ChannelClosed))
     except SourceRefused as refusal:
         channel.send("refused", message=refusal.message, advice=refusal.advice)
     except GatewayError as error:
@@ -77,7 +80,7 @@ def _channel(descriptor: int) -> Channel:
 
 
 class _ParserGone(Exception):
-    """The parser ended without a word."""
+    """The parser ended without a word, or said what ours never says."""
 
 
 def _serve_files(channel: Channel, uploads: list[UploadReader]) -> None:
@@ -110,13 +113,14 @@ class _Sealer:
     rows: int = 0
     arrow_bytes: int = 0
     row_bytes: int = 0
+    formats: list[str] = field(default_factory=list)
     reported: float = -1.0
+    reported_at: float = 0.0  # time.monotonic
     open_files: dict[str, ShardFile] = field(default_factory=dict)
 
     def run(self) -> None:
         """From the parser's plan to the last shard."""
-        plan = self._receive("plan")
-        self._accept_plan(plan)
+        self._accept_plan(self._receive("plan"))
         while (message := self._receive("batch", "done")).kind == "batch":
             self._take(message)
         if not self.rows:
@@ -134,23 +138,26 @@ class _Sealer:
             ],
             direct=sorted(self.plan.direct, key=self.plan.field_ids.index),
             source_bytes=self.upload_bytes,
-            formats=[str(name)[:16] for name in plan.body["formats"]],
+            formats=self.formats,
         )
 
     def _receive(self, *kinds: str) -> Message:
-        try:
-            message = self.stream.receive()
-        except (ChannelClosed, IntegrityError) as cause:
-            raise _ParserGone from cause
+        message = self._next()
+        while message.kind == "working":
+            self._report(fraction_of(message.body) * 0.3, "reading")
+            message = self._next()
         if message.kind == "refused":
             text, advice = (str(message.body.get(n) or "")[:500] for n in ("message", "advice"))
-            raise SourceRefused(_printable(text), advice=_printable(advice) or None)
-        if message.kind == "working":
-            self._report(float(message.body["fraction"]) * 0.3, "reading")
-            return self._receive(*kinds)
+            raise SourceRefused(escaped(text), advice=escaped(advice) or None)
         if message.kind not in kinds:
             raise _ParserGone
         return message
+
+    def _next(self) -> Message:
+        try:
+            return self.stream.receive()
+        except (ChannelClosed, IntegrityError) as cause:
+            raise _ParserGone from cause
 
     def _accept_plan(self, message: Message) -> None:
         try:
@@ -160,13 +167,13 @@ class _Sealer:
         self.schema = pa.schema([pa.field(f.name, f.type) for f in schema])
         if normal_schema(self.schema) != self.schema:
             raise SourceRefused("the file's schema is not a plain one")
-        if any(len(name) > 1024 for name in schema.names):  # noqa: PLR2004 - COLUMN_NAME_CHARS_MAX
-            raise SourceRefused("a column's name is longer than 1024 characters")
-        whole = {int(n) for n in message.body["whole"]}
+        rows, whole, self.formats = _stated(message, len(self.job.files))
+        if not whole <= set(range(len(self.schema))):
+            raise _ParserGone
         _check_required(self.job.required, self.schema, whole)
         if self.job.required:  # what the dataset says about missing values stays true
             whole = {n for n, column in enumerate(self.job.required) if not column.nullable}
-        self.rows_expected = max(1, min(int(message.body["rows"]), 1 << 50))
+        self.rows_expected = max(1, min(rows, 1 << 50))
         self.dealer = dealer(
             shares=self.job.splits,
             key=self.job.split_key,
@@ -206,9 +213,10 @@ class _Sealer:
         assert self.dealer
         batch = self._validated(message)
         if not len(batch):
-            return
+            raise _ParserGone  # ours sends none: it could go on for ever
         self.rows += len(batch)
-        self.arrow_bytes += batch.nbytes
+        # A value counts as a byte at least: bits and empty texts are rows to write, too.
+        self.arrow_bytes += max(batch.nbytes, batch.num_rows * batch.num_columns)
         self.row_bytes = max(1, self.arrow_bytes // self.rows)
         if self.arrow_bytes > EXPANSION_FREE_BYTES + EXPANSION_MAX * self.upload_bytes:
             raise SourceRefused(
@@ -224,8 +232,11 @@ class _Sealer:
         try:
             batch = pa.ipc.read_record_batch(pa.py_buffer(message.payload), self.schema)
             batch.validate(full=True)
-        except (pa.ArrowException, ValueError, OSError) as cause:
-            raise SourceRefused("the file's rows are not sound Arrow data") from cause
+        except (pa.ArrowException, ValueError, OSError, MemoryError) as cause:
+            raise SourceRefused(
+                "the file's rows are not sound Arrow data",
+                advice="open it with the program that wrote it and write it again",
+            ) from cause
         for column, kept in zip(batch.columns, self.plan.schema, strict=True):
             if column.null_count and not kept.nullable:
                 raise SourceRefused(
@@ -278,13 +289,21 @@ class _Sealer:
         self.channel.send("shard", keys, **body)
 
     def _report(self, fraction: float, text: str) -> None:
-        if fraction - self.reported >= _PROGRESS_STEP:
-            self.reported = fraction
+        now = time.monotonic()
+        due = now - self.reported_at >= _PROGRESS_SECONDS
+        if fraction > self.reported and (due or fraction - self.reported >= _PROGRESS_STEP):
+            self.reported, self.reported_at = fraction, now
             self.channel.send("progress", fraction=fraction, text=text)
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
+def _stated(message: Message, files: int) -> tuple[int, set[int], list[str]]:
+    """Rows, columns without missing values and formats, as the parser says."""
+    rows, whole, formats = (message.body.get(name) for name in ("rows", "whole", "formats"))
+    if not (isinstance(rows, int) and isinstance(whole, list) and isinstance(formats, list)):
+        raise _ParserGone
+    if len(formats) != files or not all(isinstance(n, int) for n in whole):
+        raise _ParserGone
+    return rows, set(whole), [escaped(str(name)[:16]) for name in formats]
 
 
 def _check_required(required: tuple[Column, ...], schema: Any, whole: set[int]) -> None:

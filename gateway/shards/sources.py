@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.errors import SourceRefused
+from gateway.shards.footer import DECRYPT, check_footer, uneven
 from gateway.shards.types import is_fixed_width, normal_schema, retyped, without_list_views
 
 BATCH_BYTES = 4 << 20
@@ -77,7 +78,7 @@ def kind_of(file: Any) -> str:
 
 def _refuse_known(head: bytes) -> None:
     if head.startswith(_SEALED):
-        raise SourceRefused("the Parquet file is encrypted", advice="register it decrypted")
+        raise SourceRefused("the Parquet file is encrypted", advice=DECRYPT)
     for table, advice in ((_PACKED, "unpack it first"), (_FOREIGN, "convert it to Parquet first")):
         for magic, name in table.items():
             if head.startswith(magic):
@@ -120,6 +121,7 @@ class ParquetSource:
         """Read the footer."""
         # Buffered and not pre-buffered: a column chunk is read page by page.
         self._file = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+        check_footer(file, self._file)
         self.schema = normal_schema(self._file.schema_arrow)
 
     def rows(self) -> int:
@@ -136,10 +138,14 @@ class ParquetSource:
     def batches(self) -> Iterator[Any]:
         """Row group by row group, in batches sized by a sample of their rows."""
         for group in range(self._file.num_row_groups):
+            left = self._file.metadata.row_group(group).num_rows
             for batch in self._file.iter_batches(
                 self._batch_rows(group), row_groups=[group], use_threads=False
             ):
+                left -= len(batch)
                 yield from bounded(logical(batch, self.schema))
+            if left:
+                raise uneven(group)
 
     def _batch_rows(self, group: int) -> int:
         about = self._file.metadata.row_group(group)

@@ -8,11 +8,16 @@ Parquet form is wider or other than their Arrow form (domain/layout.py).
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 
+from gateway.domain import lookalikes
+from gateway.domain.dataset import COLUMN_NAME_CHARS_MAX
+from gateway.domain.facts import TYPE_CHARS_MAX
 from gateway.domain.layout import layout_of
 from gateway.errors import SourceRefused
 
@@ -21,6 +26,10 @@ DEPTH_MAX = 16
 _DIGITS_128, _DIGITS_MAX = 38, 76
 _AXES_MAX = 32  # as numpy
 _AXIS_NAME_CHARS_MAX = 64
+LEAVES_MAX = 8192  # a key each; a struct of 10,000 members takes 150 MB to read
+SCHEMA_BYTES_MAX = 512 << 10  # one journal event names all columns; it holds 1 MiB
+_ZONE = re.compile(r"(?!.*\.\.)[A-Za-z0-9_+:./-]{1,64}\Z")
+_RENAME = "rename one of them: case, spaces and invisible characters do not tell columns apart"
 _SAME: tuple[Callable[[Any], bool], ...] = (
     pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_date,
     pa.types.is_time, pa.types.is_timestamp, pa.types.is_duration, pa.types.is_string,
@@ -34,6 +43,27 @@ _LISTS = (
     pa.types.is_list_view,
     pa.types.is_large_list_view,
 )
+
+
+def _checked_names(names: list[str]) -> None:
+    """Every column can be told from every other by what is seen of its name."""
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SourceRefused(f"the column `{twice[:80]}` occurs twice", advice="rename one of them")
+    if any(len(name) > COLUMN_NAME_CHARS_MAX for name in names):
+        raise SourceRefused(
+            f"a column's name is longer than {COLUMN_NAME_CHARS_MAX} characters",
+            advice="rename the column",
+        )
+    unseen = next((n for n, name in enumerate(names) if not lookalikes.shown(name)), None)
+    if unseen is not None:
+        raise SourceRefused(
+            f"column {unseen + 1} has no name that can be seen", advice="rename the column"
+        )
+    alike = lookalikes.first_pair(names)
+    if alike:
+        one, other = (name[:80] for name in alike)
+        raise SourceRefused(f"the columns `{one}` and `{other}` look alike", advice=_RENAME)
 
 
 def normal_type(kind: Any, *, depth: int = 0) -> Any:
@@ -51,6 +81,7 @@ def normal_type(kind: Any, *, depth: int = 0) -> Any:
         return normal_type(kind.storage_type, depth=depth + 1)
     if pa.types.is_dictionary(kind) or (pa.types.is_run_end_encoded(kind) and not depth):
         return normal_type(kind.value_type, depth=depth + 1)
+    _checked_zone(kind)
     for tests, plain in ((_SAME, kind), (_STRINGS, pa.string()), (_BINARIES, pa.binary())):
         if any(test(kind) for test in tests) and _has_width(kind):
             return plain
@@ -112,10 +143,40 @@ def normal_schema(schema: Any) -> Any:
         raise SourceRefused(
             f"the file has {len(names)} columns", advice=f"register 1 to {COLUMNS_MAX} columns"
         )
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise SourceRefused(f"the column `{twice[:80]}` occurs twice", advice="rename one of them")
-    return pa.schema([pa.field(f.name, normal_type(f.type), nullable=f.nullable) for f in schema])
+    _checked_names(names)
+    plain = pa.schema([pa.field(f.name, normal_type(f.type), nullable=f.nullable) for f in schema])
+    if sum(_leaves(f.type) for f in plain) > LEAVES_MAX:
+        raise SourceRefused(
+            f"the columns have more than {LEAVES_MAX} parts", advice="register fewer nested columns"
+        )
+    if any(len(type_text(f.type)) > TYPE_CHARS_MAX for f in plain):
+        raise SourceRefused(
+            f"the type of a column is longer than {TYPE_CHARS_MAX} characters",
+            advice="register nested columns with fewer or shorter member names",
+        )
+    if sum(_text_bytes(f.name) + _text_bytes(type_text(f.type)) for f in plain) > SCHEMA_BYTES_MAX:
+        raise SourceRefused(
+            f"names and types of the columns are longer than {SCHEMA_BYTES_MAX >> 10} KiB",
+            advice="give the columns shorter names",
+        )
+    return plain
+
+
+def _leaves(kind: Any) -> int:
+    return sum(_leaves(kind.field(n).type) for n in range(kind.num_fields)) or 1
+
+
+def _text_bytes(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode())  # as the journal writes it
+
+
+def _checked_zone(kind: Any) -> None:
+    # Whoever reads the column may look a zone up in a directory by its name.
+    if pa.types.is_timestamp(kind) and kind.tz is not None and not _ZONE.match(kind.tz):
+        raise SourceRefused(
+            "a column's time zone is no name of a zone",
+            advice="use UTC or a name of the tz database",
+        )
 
 
 def without_list_views(array: Any) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import subprocess
 import time
 from dataclasses import dataclass
 
+from gateway.domain.lookalikes import escaped
 from gateway.errors import GatewayError
 from gateway.process.channel import ChannelClosed, Message
 from gateway.process.confine import resident_bytes
@@ -33,9 +35,20 @@ class Watched:
     resident_max: int
 
 
-def next_message(speaker: Child, watched: tuple[Watched, ...]) -> Message:
-    """The next frame from `speaker`; raises ChildStopped, IntegrityError on nonsense."""
+def next_message(
+    speaker: Child, watched: tuple[Watched, ...], *, deadline: float = math.inf
+) -> Message:
+    """The next frame from `speaker`; raises ChildStopped, IntegrityError on nonsense.
+
+    Args:
+        speaker: whom to listen to.
+        watched: who is ended when one of them grows, or is silent or late.
+        deadline: of time.monotonic, for whoever says something now and then without an end.
+    """
     quiet_since = time.monotonic()
+    if quiet_since > deadline:
+        _end(watched)
+        raise ChildStopped("silence")
     while not select.select([speaker.channel.socket], [], [], _POLL_SECONDS)[0]:
         _check_memory(watched)
         if time.monotonic() - quiet_since > SILENCE_SECONDS_MAX:
@@ -69,8 +82,7 @@ def _end(watched: tuple[Watched, ...]) -> None:
 
 def text_of(message: Message, name: str) -> str:
     """A printable, short text from a message of a child, which may be hostile."""
-    text = str(message.body.get(name) or "")[:500]
-    return "".join(c if c.isprintable() else " " for c in text)
+    return escaped(str(message.body.get(name) or "")[:500])
 
 
 def error_of(message: Message, kinds: tuple[type[GatewayError], ...]) -> GatewayError:
