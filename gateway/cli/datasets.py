@@ -97,11 +97,19 @@ def register(
         options |= {"card": _card(card, derived_from), "resume": resume, "progress": progress}
         datasets = f.client(server, key_file).datasets
         made = datasets.register(dataset, *(sources or ()), wait=wait, **options)
-    only = _SHOWN if wait else None
-    print_record("dataset.register", made.to_dict(), as_json=as_json, only=only)
-    if wait and not as_json and made.version > 1:
-        _print_changes(made.changes)
-        if made.changes["added"] or made.changes["retyped"]:
+    _print_registered(made.to_dict(), as_json=as_json, wait=wait)
+
+
+def _print_registered(made: dict[str, Any], *, as_json: bool, wait: bool) -> None:
+    """The new version and what changed, or the Operation that makes it."""
+    if as_json or not wait:
+        print_record("dataset.register", made, as_json=as_json)
+        return
+    print_record("", _readable(made), as_json=False, only=_SHOWN)
+    changes = made["changes"]
+    if made["version"] > 1:
+        _print_changes(changes)
+        if changes["added"] or changes["retyped"]:
             note("added and retyped columns are new: restricted until `gateway dataset classify`")
 
 
@@ -145,16 +153,24 @@ def _print_dataset(schema: str, found: dict[str, Any], *, as_json: bool) -> None
     if as_json:
         print_json(schema, found)
         return
-    splits = ", ".join(
-        s["name"] if s["rows"] is None else f"{s['name']} ({s['rows']})" for s in found["splits"]
-    )
-    print_record("", {**found, "splits": splits}, as_json=False, only=_SHOWN)
+    print_record("", _readable(found), as_json=False, only=_SHOWN)
     card = {safe(key): value for key, value in found["card"].items() if value not in ("", None)}
     if card:
         print()
         print_record("", card, as_json=False)
     print()
     print_table("", found["columns"], ("name", "type", "nullable", "tags"), as_json=False)
+    renewed = [safe(column["name"]) for column in found["columns"] if column["renewed"]]
+    if renewed:
+        note(f"rules that name {', '.join(renewed)} meant other data and wait for your `classify`")
+
+
+def _readable(found: dict[str, Any]) -> dict[str, Any]:
+    """With the rows of each split, where they may be told."""
+    splits = [
+        s["name"] if s["rows"] is None else f"{s['name']} ({s['rows']})" for s in found["splits"]
+    ]
+    return {**found, "splits": splits}
 
 
 @app.command("diff", epilog="Example: gateway dataset diff clinic/icu@1 clinic/icu@2")

@@ -22,13 +22,13 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def check_card(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the card as plain JSON values.
+    """Return the card as plain JSON values, without what the template leaves empty.
 
     Raises:
         InvalidInput: a key or a value is not one that a card can hold.
         TooLarge: over CARD_BYTES_MAX as JSON.
     """
-    card = dict(value)
+    card = {key: item for key, item in value.items() if item not in ("", None)}
     for key, item in card.items():
         _check_key(key)
         _check_value(key, item, CARD_DEPTH_MAX)

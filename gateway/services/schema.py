@@ -95,14 +95,13 @@ def as_appended(previous: Previous, wanted: W.RegistrationRequest) -> W.Registra
     So the rows of one person stay in the split that they were in before.
 
     Raises:
-        NotFound: there is nothing to append to.
-        Conflict: other splits are asked for than the dataset has.
+        Conflict: there is nothing to append to, or other splits are asked for than it has.
     """
     given = dealing_of(wanted)
     if not wanted.append:
         return wanted
     if previous.version == 0:
-        raise NotFound(
+        raise Conflict(
             f"there is no version of `{wanted.dataset}` to append to",
             advice="register the first one without --append",
         )

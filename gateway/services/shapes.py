@@ -101,6 +101,7 @@ def dataset_detail(dataset: Dataset, resource: Resource, told: Outlook | None) -
                 type=c.type,
                 nullable=c.nullable,
                 tags=c.effective_tags,
+                renewed=c.renewed,
             )
             for c in (resource.columns if told is None else told.columns)
         ),

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import gateway.wire as W
 from gateway import failpoints
@@ -36,7 +37,7 @@ async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> 
         raise InvalidInput("the version number is the gateway's to give", advice="write `a/b`")
     if not wanted.files or len(wanted.files) > FILES_MAX:
         raise InvalidInput(f"a registration has 1 to {FILES_MAX} files")
-    check_card(wanted.card)
+    wanted = replace(wanted, card=check_card(wanted.card))
     await authorize(house, caller, "register", ref.tenant)
     as_appended(previous_of(house, ref), wanted)
     _expire(house)

@@ -19,6 +19,7 @@ class ColumnView:
     type: str
     nullable: bool
     tags: tuple[str, ...]  # effective: an unclassified column shows `restricted`
+    renewed: bool = False  # its name meant another column before: rules that name it do not count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

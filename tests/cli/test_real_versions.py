@@ -77,6 +77,8 @@ def test_two_versions_are_compared(client: GatewayClient, typed: Typed, home: Pa
     said = typed(*changed, "--splits", "a=1")
     assert "+ column y\n~ column x: int64 -> string\n" in said.stdout
     assert "classify" in said.stderr
+    assert "rules that name x" in typed("dataset", "show", "home/d").stderr
+    assert not typed("dataset", "show", "home/d@1").stderr
     found = client.datasets.diff("home/d@2", "home/d")
     assert found.tags["x"] == {"before": ["public"], "after": ["restricted"]}
     assert found.splits["b"]["after"] is None

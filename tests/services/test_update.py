@@ -86,7 +86,8 @@ def test_a_card_is_sealed_searched_and_replaced_as_a_whole(shared: House) -> Non
     found = run(describe.datasets(shared, TRAINER, text="sepsis AT"))
     assert [one.dataset.name for one in found] == ["icu"]
     assert run(describe.datasets(shared, STRANGER, text="sepsis")) == []
-    change(shared, DatasetChanges(card={"licence": "CC0-1.0"}))
+    change(shared, DatasetChanges(card={"licence": "CC0-1.0", "title": "", "source": None}))
+    assert shared.catalog.dataset("clinic", "icu").card == {"licence": "CC0-1.0"}
     assert run(describe.datasets(shared, TRAINER, text="sepsis")) == []
 
 

@@ -16,7 +16,6 @@ from gateway.errors import (
     Conflict,
     GatewayError,
     InvalidInput,
-    NotFound,
     SourceRefused,
 )
 from gateway.services import describe, register, request_access, sweep
@@ -141,7 +140,7 @@ def test_a_person_stays_in_the_split_that_it_was_in(clinic: House) -> None:
 def test_an_append_with_other_splits_or_to_nothing_is_refused_before_the_upload(
     clinic: House,
 ) -> None:
-    with pytest.raises(NotFound, match="no version of `clinic/icu` to append to"):
+    with pytest.raises(Conflict, match="no version of `clinic/icu` to append to"):
         made(clinic, visits(0, 5), append=True)
     made(clinic, visits(0, 300), **PEOPLE)
     for options in ({"splits": {"a": 0.5, "b": 0.5}}, {"split_column": "visit"}):
