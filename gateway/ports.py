@@ -7,8 +7,10 @@ Clock, randomness and the decision function are plain callables, not ports.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 
 class Kms(Protocol):
@@ -73,4 +75,25 @@ class ObjectStore(Protocol):
 
     def local_path(self, key: str) -> str | None:
         """A path that a data worker can map; None when the object is not on this host."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One file of a source, or one result of a query, before its upload."""
+
+    name: str  # for messages
+    open: Callable[[], AbstractContextManager[Any]]  # gives `read(n) -> bytes` or an Arrow reader
+    bytes: int | None = None  # None: not known before its end
+    partition: Mapping[str, str] = field(default_factory=dict)  # columns that its place says
+
+
+class Source(Protocol):
+    """Where an owner's data comes from. It runs on the owner's machine, never in the server.
+
+    `connect(parts, query=…)` gets the URI, split, and the query of `--query` (None: none).
+    """
+
+    def files(self) -> Sequence[SourceFile]:
+        """What there is to upload, in order. Raises InvalidInput when there is nothing."""
         ...

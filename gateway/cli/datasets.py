@@ -45,7 +45,10 @@ _SHOWN = ("dataset", "version", "rows", "bytes", "shards", "profile", "splits", 
 )
 def register(
     dataset: Annotated[str | None, typer.Argument()] = None,
-    sources: Annotated[list[Path] | None, typer.Argument(metavar="SOURCE...")] = None,
+    sources: Annotated[list[str] | None, typer.Argument(metavar="SOURCE...")] = None,
+    query: Annotated[
+        str | None, typer.Option("--query", help="SQL whose rows are registered, of a database")
+    ] = None,
     append: Annotated[bool, typer.Option("--append", help="keep the old rows")] = False,
     card: Annotated[Path | None, typer.Option("--card", help=".yaml, .toml or .json")] = None,
     card_template: Annotated[
@@ -78,7 +81,7 @@ def register(
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
 ) -> None:
-    """Upload Parquet, CSV or Arrow files and seal them into the next version."""
+    """Upload files, a bucket's objects or a query's rows and seal them into the next version."""
     if card_template:
         print(CARD_TEMPLATE, end="")
         return
@@ -92,6 +95,8 @@ def register(
         "split_column": split_column,
         "append": append,
         "allow_schema_change": allow_schema_change,
+        "query": query,
+        "opened": lambda made: note(f"if this is interrupted, add `--resume {made}`"),
     }
     with progress_bar(is_shown=not as_json) as progress:
         options |= {"card": _card(card, derived_from), "resume": resume, "progress": progress}

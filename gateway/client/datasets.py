@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import gateway.wire as W
 from gateway.client.differences import differences, shard_counts
 from gateway.client.preview import Preview
 from gateway.client.records import Dataset, Record, Table
-from gateway.client.transport import segment
+from gateway.client.sources import files_of
+from gateway.client.upload import Upload, restart_told
 from gateway.domain.dataset import DatasetRef
-from gateway.errors import (
-    AccessDenied,
-    ConfigError,
-    IntegrityError,
-    InvalidInput,
-    NotFound,
-    Unavailable,
-)
+from gateway.errors import AccessDenied, ConfigError, InvalidInput
+from gateway.ports import SourceFile
 from gateway.wire import codec
 
 if TYPE_CHECKING:
@@ -31,8 +23,10 @@ if TYPE_CHECKING:
 
 
 class RegisterOptions(TypedDict, total=False):
-    """How files become a version; see `RegistrationRequest`."""
+    """How sources become a version; see `RegistrationRequest`."""
 
+    query: str | None  # SQL whose rows are registered, of a database
+    opened: Callable[[str], None]  # gets the id to resume with, if there are several parts
     profile: str
     splits: Mapping[str, float]
     split_by: str | None
@@ -171,150 +165,46 @@ class Datasets:
 
         Args:
             dataset: `tenant/name`.
-            sources: paths of Parquet, CSV or Arrow IPC files, or Arrow tables and streams.
+            sources: paths, directories or patterns of Parquet, CSV, JSON lines and Arrow IPC
+                files, `-`, Arrow tables and streams, `s3://`, `postgresql://`, `sqlite:///`.
             card: what the data is about; a mapping, or a `.json`, `.toml` or `.yaml` file.
             wait: False returns the running Operation instead of the Dataset.
             resume: id of an interrupted registration of the same files.
             progress: called with what is being done and how much of it (0..1).
-            options: of the version, see `RegisterOptions`.
+            options: see `RegisterOptions`.
 
         Raises:
             SourceRefused: a file is not what it claims to be; nothing was registered.
             Unavailable: the gateway restarted meanwhile; registering again is safe.
         """
-        with ExitStack() as stack:
-            files = [stack.enter_context(_opened(source)) for source in sources]
-            request = _request(dataset, files, card, options)
-            registration = self._begin(request, resume)
-            with _restart_told(dataset):
-                try:
-                    self._upload(registration, files, progress)
-                except KeyboardInterrupt as stop:
-                    stop.add_note(f"resume with the registration `{registration.id}`")
-                    raise
-                path = f"/v1/registrations/{segment(registration.id)}/commit"
-                operation = self._gateway.post(path)
+        files = files_of(sources, options.pop("query", None))
+        opened = options.pop("opened", None)
+        upload = Upload(self._gateway, _request(dataset, files, card, options), files, resume)
+        if opened is not None and upload.is_long:
+            opened(upload.id)
+        operation = upload.send(progress)
         if not wait:
             return Record(operation, self._gateway)
-        with _restart_told(dataset):
+        with restart_told(dataset):
             done = self._gateway.finished(operation, progress)
         result = done.result or {}
         changes = {name: result.get(name, []) for name in ("added", "removed", "retyped")}
         made = self.show(result.get("dataset", dataset)).to_dict()
         return Dataset({**made, "changes": changes}, self._gateway)
 
-    def _begin(self, request: W.RegistrationRequest, resume: str | None) -> W.Registration:
-        if resume is None:
-            reply = self._gateway.post("/v1/registrations", request)
-        else:
-            reply = self._gateway.get(f"/v1/registrations/{segment(resume)}")
-        registration = codec.decode_reply(W.Registration, reply)
-        if registration.dataset != request.dataset:
-            raise InvalidInput(f"the registration `{registration.id}` is of another dataset")
-        return registration
-
-    def _upload(
-        self, registration: W.Registration, files: Sequence[_Source], progress: Progress | None
-    ) -> None:
-        """Send every part that has not arrived yet with the same bytes."""
-        arrived = {(part.file, part.n): part.sha256 for part in registration.parts_received}
-        total = sum(file.bytes for file in files) or 1
-        sent = 0
-        for index, file in enumerate(files):
-            for n, part in enumerate(_parts(file, registration.part_bytes_max)):
-                digest = hashlib.sha256(part).hexdigest()
-                if arrived.get((index, n)) != digest:
-                    self._send(registration.id, (index, n), part, digest)
-                sent += len(part)
-                if progress is not None:
-                    progress(f"upload {file.name}", sent / total)
-
-    def _send(self, registration: str, at: tuple[int, int], part: bytes, digest: str) -> None:
-        reply = self._gateway.transport.request(
-            "PUT",
-            f"/v1/registrations/{segment(registration)}/parts/{at[1]}",
-            query={"file": at[0]},
-            body=part,
-            headers={"Content-Type": "application/octet-stream"},
-        )
-        if codec.decode_reply(W.PartReceipt, reply.json()).sha256 != digest:
-            raise IntegrityError("a part arrived with other bytes than it was sent")
-
-
-@contextmanager
-def _restart_told(dataset: str) -> Iterator[None]:
-    """Open registrations and Operations end with the control process: say that, not `not found`.
-
-    Raises:
-        Unavailable: what was there a moment ago is gone.
-    """
-    try:
-        yield
-    except NotFound as cause:
-        raise Unavailable(
-            f"the gateway restarted while `{dataset}` was registered",
-            advice=f"register it again, unless `gateway dataset show {dataset}` has the version",
-        ) from cause
-
-
-class _Source:
-    """An open file to upload."""
-
-    def __init__(self, name: str, file: BinaryIO) -> None:
-        self.name = name
-        self.file = file
-        self.bytes = file.seek(0, 2)
-        file.seek(0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-
-def _opened(source: Any) -> _Source:
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        try:
-            return _Source(path.name, path.open("rb"))
-        except OSError as cause:
-            raise InvalidInput(f"`{path}` cannot be read: {cause.strerror or 'no file'}") from cause
-    if hasattr(source, "__arrow_c_stream__"):
-        return _arrow(source)
-    raise InvalidInput(
-        f"a {type(source).__name__} is not a source", advice="give a path or an Arrow table"
-    )
-
-
-def _arrow(source: Any) -> _Source:
-    """Write an Arrow stream into an unnamed temporary file as IPC."""
-    import pyarrow as pa
-
-    file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the _Source
-    reader = pa.RecordBatchReader.from_stream(source)
-    with pa.ipc.new_stream(file, reader.schema) as writer:
-        for batch in reader:
-            writer.write_batch(batch)
-    return _Source("table.arrow", file)
-
-
-def _parts(file: _Source, part_bytes: int) -> Iterator[bytes]:
-    while part := file.file.read(part_bytes):
-        yield part
-
 
 def _request(
     dataset: str,
-    files: Sequence[_Source],
+    files: Sequence[SourceFile],
     card: str | Path | Mapping[str, Any] | None,
     options: Mapping[str, Any],
 ) -> W.RegistrationRequest:
-    if not files:
-        raise InvalidInput("there is nothing to register", advice="name at least one file")
     wanted = {
         "dataset": dataset,
-        "files": [{"name": file.name, "bytes": file.bytes} for file in files],
+        "files": [
+            {"name": file.name, "bytes": file.bytes, "partition": dict(file.partition)}
+            for file in files
+        ],
         "card": read_card(card),
         **{name: value for name, value in options.items() if value is not None},
     }
