@@ -96,25 +96,32 @@ class ShardFile:
         self._schema = plan.physical_schema()
         self._leaves = plan.leaves()
         properties, self._keys = pme.writing(plan.dataset_id, shard_id, self._leaves)
-        train = plan.profile == "train"
         self._writer = pq.ParquetWriter(
             str(path),
             self._schema,
-            compression="none" if train else "zstd",
-            compression_level=None if train else 1,
-            use_dictionary=not train,
-            write_statistics=not train,
-            data_page_size=_NEVER if train else 1 << 20,
-            max_rows_per_page=geometry.block_rows if train else 20_000,
-            write_batch_size=min(geometry.block_rows, 65_536) if train else 1024,
-            data_page_version="1.0",
-            write_page_checksum=False,
-            write_page_index=False,
-            store_schema=True,
             encryption_properties=properties,
+            **self.settings(plan.profile, geometry),
         )
         self._pending: list[Any] = []
         self._pending_rows = 0
+
+    @staticmethod
+    def settings(profile: str, geometry: Geometry) -> dict[str, Any]:
+        """What pyarrow's writer is told, besides the keys."""
+        train = profile == "train"
+        return {
+            "compression": "none" if train else "zstd",
+            "compression_level": None if train else 1,
+            "use_dictionary": not train,
+            "write_statistics": not train,
+            "data_page_size": _NEVER if train else 1 << 20,
+            "max_rows_per_page": geometry.block_rows if train else 131_072,
+            "write_batch_size": min(geometry.block_rows, 65_536) if train else 1024,
+            "data_page_version": "1.0",
+            "write_page_checksum": False,
+            "write_page_index": False,
+            "store_schema": True,
+        }
 
     def room(self) -> int:
         """Rows that still fit."""
