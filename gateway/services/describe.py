@@ -104,10 +104,9 @@ async def manifest(house: House, caller: Caller, ref: DatasetRef) -> dict[str, A
     resource = await authorize(house, caller, action, ref.tenant, ref)
     if resource.dataset is None:
         raise unseen(ref)
-    load_manifest(house, resource.dataset)
-    found: dict[str, Any] = json.loads(
-        house.store.read(house.catalog.manifest_key(resource.dataset))
-    )
+    await house.aside(load_manifest, house, resource.dataset)
+    data = await house.aside(house.store.read, house.catalog.manifest_key(resource.dataset))
+    found: dict[str, Any] = json.loads(data)
     return found
 
 

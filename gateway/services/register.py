@@ -12,6 +12,7 @@ swept (sweep.py).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -82,7 +83,7 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
     if person is not None and person not in {column.name for column in sealed.columns}:
         raise SourceRefused(f"there is no column `{person[:80]}` of persons")
     changes = next_columns(previous, sealed.columns, allow_change=upload.wanted.allow_schema_change)
-    earlier, deks = _earlier(house, upload, sealed)
+    earlier, deks = await house.aside(_earlier, house, upload, sealed)
     manifest = sealed.manifest(
         str(upload.ref),
         card=upload.wanted.card,
@@ -235,7 +236,8 @@ def _put_objects(house: House, manifest: Manifest, sealed: SealedVersion, put: l
 async def _take_back(house: House, putting: asyncio.Task[str], put: list[str]) -> None:
     await asyncio.wait((putting,))  # a cancelled registration's thread still puts
     for key in put:
-        await asyncio.to_thread(house.store.delete, key)
+        with contextlib.suppress(Unavailable):  # what stays is nobody's: `doctor --repair` finds it
+            await asyncio.to_thread(house.store.delete, key)
         failpoints.reach("register.take-back")
 
 

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unavailable
 from gateway.services.house import House
 from gateway.services.storage import load_manifest
 
@@ -42,9 +42,14 @@ def remove_leftovers(house: House) -> list[str]:
     Before anything else it is what says that there may be some, so it goes after them.
     """
     removed = []
-    if any(house.places.staging.iterdir()):
-        removed += remove_orphans(house)
-    for directory in (house.places.parts, house.places.staging, house.places.views):
+    places = [house.places.parts, house.places.views]
+    try:
+        if any(house.places.staging.iterdir()):
+            removed += remove_orphans(house)
+        places.append(house.places.staging)
+    except Unavailable:  # the next start looks again
+        _log.exception("the store does not answer: what may be left there stays")
+    for directory in places:
         for path in directory.iterdir():
             if directory == house.places.parts and path.name in house.uploads:
                 continue  # an upload that goes on
@@ -68,6 +73,8 @@ def orphans(house: House) -> list[str]:
             known.add(house.catalog.manifest_key(version.ref))
             try:
                 manifest = load_manifest(house, version.ref)
+            except Unavailable:
+                raise
             except GatewayError:
                 # Unreadable is not unreferenced: nothing is removed on a damaged store.
                 _log.exception("a manifest cannot be read", extra={"version": str(version.ref)})
