@@ -35,7 +35,6 @@ from gateway.process.directory import FORMAT, FORMAT_FILE, DirectoryLock
 from gateway.process.status_page import StatusWriter
 from gateway.services import doctor, plugs, publish, stream, sweep, uploads
 from gateway.services.doctor import Check
-from gateway.services.fetch import Fetches
 from gateway.services.house import NODE, PLATFORM, House, Places, Signers
 from gateway.services.refusals import Rate
 from gateway.services.sources import Views
@@ -140,25 +139,26 @@ def diagnose(settings: Settings, *, repair: bool = False) -> list[dict[str, Any]
     Raises:
         ConfigError: `repair` while a server uses the directory.
     """
+    if not repair:
+        return [dataclasses.asdict(check) for check in doctor.diagnose(settings)]
+    with DirectoryLock(settings.state_dir):
+        removed = asyncio.run(_repair(settings))
     found = doctor.diagnose(settings)
-    if repair:
-        with DirectoryLock(settings.state_dir):
-            removed = asyncio.run(_repair(settings))
-        detail = f"removed {len(removed)} objects that no version refers to"
-        found.append(Check(name="repair", ok=True, detail=detail))
+    detail = f"removed {removed}" if removed.count else "there was nothing to remove"
+    found.append(Check(name="repair", ok=True, detail=detail))
     return [dataclasses.asdict(check) for check in found]
 
 
-async def _repair(settings: Settings) -> list[str]:
+async def _repair(settings: Settings) -> sweep.Leftovers:
     page = status_page.create()
-    house = build(settings, page=page, url="http://localhost", on_failure=_fail)
-    removed = sweep.remove_orphans(house)
+    house = _open(settings, page=page, url="http://localhost", on_failure=_fail)
+    removed = _boot(house, thorough=True)
     await close(house)
     return removed
 
 
 def build(settings: Settings, *, page: int, url: str, on_failure: Callable[[str], None]) -> House:
-    """Open the home: keys, then the catalogue from snapshot and journal, then the rules.
+    """Open the home and take up its work.
 
     Args:
         settings: where everything is.
@@ -166,6 +166,13 @@ def build(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         url: where the API will answer; issuer and audience of every token.
         on_failure: called once when the journal cannot be written any more.
     """
+    house = _open(settings, page=page, url=url, on_failure=on_failure)
+    _boot(house)
+    return house
+
+
+def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str], None]) -> House:
+    """Open the home: keys, then the catalogue from snapshot and journal, then the rules."""
     state, config = settings.state_dir, settings.config_dir
     kms = plugs.kms_of(settings)
     vault = KeyVault(state / "vault", kms)
@@ -204,21 +211,20 @@ def build(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         replay=ReplayMemory(time.monotonic),
         strangers=Rate(),
         views=Views(),
-        fetches=Fetches(),
     )
     house.workers = Workers(house, stream.judge_lease)
-    _boot(house)
     return house
 
 
-def _boot(house: House) -> None:
+def _boot(house: House, *, thorough: bool = False) -> sweep.Leftovers:
     """Say that we live, drop what a dead predecessor left open, take the rules in force."""
     sweep.close_leases(house)
     uploads.recover(house)
-    sweep.remove_leftovers(house)
+    removed = sweep.remove_leftovers(house, thorough=thorough)
     publish.take_in_force(house)
     house.status.set_policy_epoch(house.catalog.policy_epoch)
     house.journal.on_durable(house.status.set_durable)
+    return removed
 
 
 async def close(house: House) -> None:

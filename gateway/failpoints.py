@@ -31,6 +31,10 @@ STEPS: Final[Mapping[str, str]] = {
     "register.staging-gone": "(7) the sealed shards' second names are removed",
     "register.parts-gone": "(7) the parts are removed",
     "register.take-back": "a refused registration has removed one of its objects",
+    "start.object-gone": "an object of nobody is removed at a start, more are to go",
+    "start.sheet-gone": "a KeySheet of nobody is removed",
+    "start.keks-gone": "keys that wrap keys of nobody are removed",
+    "start.file-gone": "a part, staging directory or view of nobody is removed",
     # Just before the system is asked: an OSError raised here is the disk's own.
     "disk.private-file": "a key, sheet, snapshot or bundle is to be written",
     "disk.object": "bytes of an object are to be written",

@@ -68,6 +68,11 @@ class Asked:
         return given[1:-1]
 
     @property
+    def idempotency_key(self) -> str | None:
+        """What makes a retry the same request; checked before the act was called."""
+        return self.http.headers.get("idempotency-key")
+
+    @property
     def ref(self) -> str:
         """`tenant/name[@version]` of the path; raises InvalidInput."""
         tenant = parse_name(self.path["tenant"], what="tenant")

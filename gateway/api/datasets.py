@@ -81,11 +81,10 @@ ACTS = (
     Act(
         method="PATCH",
         path=ONE + "/columns",
-        summary="Classify columns: set the tags of the named ones (If-Match: optional)",
-        call=lambda g, a: g.classify(a.caller, a.ref, a.value(W.ColumnTags).tags, a.if_match),
+        summary="Classify columns: set the tags of the named ones",
+        call=lambda g, a: g.classify(a.caller, a.ref, a.value(W.ColumnTags).tags),
         body=W.ColumnTags,
         reply=W.DatasetDetail,
-        headers=_etag,
     ),
     Act(
         method="GET",
@@ -113,7 +112,9 @@ ACTS = (
         method="POST",
         path="/v1/registrations",
         summary="Begin to register a dataset or its next version",
-        call=lambda g, a: g.begin_registration(a.caller, a.value(W.RegistrationRequest)),
+        call=lambda g, a: g.begin_registration(
+            a.caller, a.value(W.RegistrationRequest), a.idempotency_key
+        ),
         body=W.RegistrationRequest,
         reply=W.Registration,
         status=201,

@@ -116,6 +116,11 @@ class Catalog:
                 return version
         raise NotFound(f"no dataset `{ref}`")
 
+    def registered_by(self, registration: str) -> DatasetVersion | None:
+        """The version that a registration made; None when it made none (yet)."""
+        versions = (v for d in self._state.datasets.values() for v in d.versions)
+        return next((v for v in versions if v.registration == registration), None)
+
     def manifest_key(self, ref: DatasetRef) -> str:
         """Key of the version's Manifest in the object store; NotFound."""
         return self.version(ref).manifest_key

@@ -124,6 +124,8 @@ def _version(event: Event, known: Dataset | None) -> DatasetVersion:
         manifest_key=f["manifest_key"],
         card_digest=f.get("card_digest"),
         dealing=_dealing(f.get("dealing")),
+        registration=f.get("registration"),
+        request_digest=f.get("request_digest"),
     )
 
 

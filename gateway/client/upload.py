@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import gateway.wire as W
@@ -22,8 +22,10 @@ from gateway.wire import codec
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient, Progress
+    from gateway.client.records import Record
 
 _MEGABYTE = 1_000_000
+COMMITS_MAX = 5  # of one registration, when the gateway restarts meanwhile
 
 
 class Upload:
@@ -47,6 +49,7 @@ class Upload:
         self._gateway, self._files, self._dataset = gateway, files, request.dataset
         self._part_bytes = found.part_bytes_max
         self._arrived = {(part.file, part.n): part.sha256 for part in found.parts_received}
+        self._is_open = found.state == "open"
         self.id = found.id
 
     @property
@@ -61,13 +64,24 @@ class Upload:
         total = None if None in sizes else max(1, sum(size or 0 for size in sizes))
         sent = 0
         with restart_told(self._dataset):
-            for index, file in enumerate(self._files):
+            for index, file in enumerate(self._files if self._is_open else ()):
                 for part in self._send_file(index, file):
                     sent += part
                     if progress is not None:
                         done = f"{sent // _MEGABYTE:,} MB" if total is None else ""
                         progress(f"upload {file.name} {done}".rstrip(), sent / (total or sent or 1))
-            return self._gateway.post(f"/v1/registrations/{segment(self.id)}/commit")
+            return self._commit()
+
+    def made(self, operation: Any, progress: Progress | None) -> Record:
+        """Wait for the version; when a restart ended the Operation, commit again or find it."""
+        for _ in range(COMMITS_MAX - 1):
+            with suppress(NotFound):
+                return self._gateway.finished(operation, progress)
+            operation = self._commit()
+        return self._gateway.finished(operation, progress)
+
+    def _commit(self) -> Any:
+        return self._gateway.post(f"/v1/registrations/{segment(self.id)}/commit")
 
     def _send_file(self, index: int, file: SourceFile) -> Iterator[int]:
         n = 0

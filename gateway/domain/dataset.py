@@ -164,6 +164,8 @@ class DatasetVersion:
     manifest_key: str = ""  # of the Manifest in the object store
     card_digest: str | None = None  # SHA-256 hex of the provenance card, which stands sealed
     dealing: Dealing | None = None  # None: nobody recorded it
+    registration: str | None = None  # the one that made it: its retry finds the version
+    request_digest: str | None = None  # keyed, of what that registration asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

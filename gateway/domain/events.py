@@ -129,6 +129,8 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "sheet_generation": f.COUNT,
         "card_digest": f.SHA256 | None,
         "dealing": _DEALING | None,
+        "registration": f.WORD | None,
+        "request_digest": f.SHA256 | None,
     },
     EventKind.ColumnsClassified: {**_DATASET, "tags": f.map_of(f.FIELD_KEY, f.list_of(f.TAG))},
     # Card, owners and contact are sealed; no decision rests on them.

@@ -1,7 +1,7 @@
 """What could be wrong with this installation, each check with the line that mends it.
 
-Read-only and without a running server, except for `repair`, which takes the directory lock
-and removes objects that no recorded version refers to.
+Read-only and without a running server. What `leftovers` finds, the next start removes when it
+was a killed registration's, and `doctor --repair` in any case (sweep.py).
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from gateway.catalog.catalog import Catalog
 from gateway.config import Settings
 from gateway.crypto.notes import verifier_key
 from gateway.crypto.signing import load_or_create
-from gateway.crypto.vault import SYSTEM_TENANT
-from gateway.errors import GatewayError
+from gateway.crypto.vault import SYSTEM_TENANT, KeyVault
+from gateway.errors import ConfigError, GatewayError
 from gateway.journal.checkpoint import origin_of
+from gateway.journal.reader import Reader
 from gateway.process import confine
-from gateway.process.directory import check_format, read_server_file
-from gateway.services import plugs
-from gateway.services.house import NODE
+from gateway.process.directory import DirectoryLock, check_format, read_server_file
+from gateway.services import plugs, sweep
+from gateway.services.house import NODE, Places
+from gateway.services.upload_records import open_in
 
 FREE_BYTES_MIN = 1 << 30
+LEFTOVERS = "leftovers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +161,37 @@ def _confinement(_settings: Settings) -> Check:
     )
 
 
+def _leftovers(settings: Settings) -> Check:
+    check_format(settings.state_dir)
+    try:
+        with DirectoryLock(settings.state_dir):
+            found = sweep.find(_stock(settings), open_in(settings.state_dir / "parts"))
+    except ConfigError:
+        return Check(name=LEFTOVERS, ok=True, detail="not looked for while a server runs")
+    detail = f"{found} that no version or open registration refers to"
+    return Check(
+        name=LEFTOVERS,
+        ok=not found.count,
+        detail=detail if found.count else "nothing lies around",
+        fix="gateway doctor --repair",
+    )
+
+
+def _stock(settings: Settings) -> sweep.Stock:
+    """The catalogue as the journal says, read without writing a word into it."""
+    keys, catalog = settings.config_dir / "keys", Catalog()
+    log_key = load_or_create(keys / "log.json", "log").public_key
+    for event, _ in Reader(settings.state_dir / "journal", log_key).tail(0):
+        catalog.apply(event)
+    return sweep.Stock(
+        catalog=catalog,
+        store=plugs.store_of(settings),
+        vault=KeyVault(settings.state_dir / "vault", plugs.kms_of(settings)),
+        places=Places.under(settings.state_dir),
+        manifest_key=load_or_create(keys / "manifest.json", "manifest").public_key,
+    )
+
+
 def _server(settings: Settings) -> Check:
     try:
         facts = read_server_file(settings.runtime_dir)
@@ -173,6 +208,7 @@ _CHECKS: dict[str, Callable[[Settings], Check]] = {
     "custody": _same_device,
     "log key": _log_key,
     "disk": _disk,
+    LEFTOVERS: _leftovers,
     "confinement of children": _confinement,
     "server": _server,
 }

@@ -122,16 +122,12 @@ class Gateway(Copies):
         return await describe.manifest(self.house, caller, DatasetRef.parse(ref))
 
     async def classify(
-        self,
-        caller: Caller,
-        ref: str,
-        tags: Mapping[str, Sequence[str]],
-        if_match: str | None = None,
+        self, caller: Caller, ref: str, tags: Mapping[str, Sequence[str]]
     ) -> W.DatasetDetail:
         """Set the tags of columns."""
         wanted = {name: list(values) for name, values in tags.items()}
         return shapes.dataset_detail(
-            *await describe.classify(self.house, caller, DatasetRef.parse(ref), wanted, if_match)
+            *await describe.classify(self.house, caller, DatasetRef.parse(ref), wanted)
         )
 
     async def update_dataset(
@@ -143,10 +139,10 @@ class Gateway(Copies):
         )
 
     async def begin_registration(
-        self, caller: Caller, wanted: W.RegistrationRequest
+        self, caller: Caller, wanted: W.RegistrationRequest, key: str | None
     ) -> W.Registration:
-        """Open an upload."""
-        return await uploads.begin(self.house, caller, wanted)
+        """Open an upload, or find the one that this Idempotency-Key opened."""
+        return await uploads.begin(self.house, caller, wanted, key)
 
     async def put_part(
         self,

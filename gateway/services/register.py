@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -22,16 +23,18 @@ from typing import Any
 from gateway import failpoints
 from gateway.crypto.envelope import derive
 from gateway.crypto.key_sheet import Dek
+from gateway.crypto.rewrap import remove_sheets
 from gateway.domain.access import digest_of
-from gateway.domain.dataset import DatasetRef, Dealing
+from gateway.domain.dataset import DatasetRef, DatasetVersion, Dealing
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.manifest import Manifest, Shard
 from gateway.errors import (
     Conflict,
+    GatewayError,
     SourceRefused,
     Unavailable,
 )
-from gateway.services import upload_records, uploads
+from gateway.services import uploads
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller
@@ -41,18 +44,47 @@ from gateway.services.upload_records import Upload
 from gateway.shards import ingest
 from gateway.shards.ingest import SealedVersion, SealJob, UploadedFile
 
+_log = logging.getLogger("gateway.register")
+
 
 async def commit(house: House, caller: Caller, upload_id: str) -> Operation:
-    """(3) to (7) as an Operation.
+    """(3) to (7) as an Operation; the one under way, or done already, when asked again.
 
     Raises:
         InvalidInput: a part is missing.
     """
+    known = uploads.known_upload(house, caller, upload_id)
+    if isinstance(known, DatasetVersion):
+        return house.operations.done(_operation(house, caller), _result(known))
+    if known.operation is not None:
+        return house.operations.get(known.operation, caller.subject.tenant)
     upload = uploads.open_upload(house, caller, upload_id)
     for file in range(len(upload.wanted.files)):
         uploads.parts_of(upload, file)
-    upload.state = "committing"
-    operation = Operation(
+    operation = _operation(house, caller)
+    upload.state, upload.operation = "committing", operation.id
+
+    async def act(report: Report) -> dict[str, Any]:
+        staging = house.places.staging / upload.id
+        is_over = True
+        try:
+            return await _register(house, upload, staging, report)
+        except Unavailable:  # nothing is wrong with what was sent: commit it again later
+            is_over = False
+            raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            failpoints.reach("register.staging-gone")
+            upload.state, upload.operation = "open", None
+            if is_over:
+                uploads.forget(house, upload)
+            failpoints.reach("register.parts-gone")
+
+    return house.operations.start(operation, act)
+
+
+def _operation(house: House, caller: Caller) -> Operation:
+    return Operation(
         id=house.id("op_"),
         kind="register",
         tenant=caller.subject.tenant,
@@ -60,17 +92,17 @@ async def commit(house: House, caller: Caller, upload_id: str) -> Operation:
         detail="waiting",
     )
 
-    async def act(report: Report) -> dict[str, Any]:
-        staging = house.places.staging / upload.id
-        try:
-            return await _register(house, upload, staging, report)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-            failpoints.reach("register.staging-gone")
-            uploads.forget(house, upload)
-            failpoints.reach("register.parts-gone")
 
-    return house.operations.start(operation, act)
+def _result(version: DatasetVersion) -> dict[str, Any]:
+    """What is known of a registration that was over before this process began."""
+    return {
+        "dataset": str(version.ref),
+        "version": version.ref.version,
+        "rows": version.rows,
+        "shards": version.shards,
+        "bytes": version.bytes,
+        "profile": version.profile,
+    }
 
 
 async def _register(house: House, upload: Upload, staging: Path, report: Report) -> dict[str, Any]:
@@ -83,7 +115,7 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
     if person is not None and person not in {column.name for column in sealed.columns}:
         raise SourceRefused(f"there is no column `{person[:80]}` of persons")
     changes = next_columns(previous, sealed.columns, allow_change=upload.wanted.allow_schema_change)
-    earlier, deks = await house.aside(_earlier, house, upload, sealed)
+    earlier, deks = _earlier(house, upload, sealed)
     manifest = sealed.manifest(
         str(upload.ref),
         card=upload.wanted.card,
@@ -128,11 +160,10 @@ async def _publish(
     putting = asyncio.create_task(asyncio.to_thread(_put_objects, house, manifest, sealed, put))
     try:
         manifest_key = await asyncio.shield(putting)
-        await asyncio.to_thread(upload_records.keep_attempt, upload, manifest.digest)
         index = _record(house, upload, manifest, (manifest_key, generation))
         failpoints.reach("register.recorded")
     except BaseException:
-        await asyncio.shield(_take_back(house, putting, put))
+        await asyncio.shield(_take_back(house, upload, manifest, putting, put))
         raise
     # From here the version may exist whatever happens to us: nothing is taken back any more.
     await house.journal.durable(index)
@@ -233,12 +264,20 @@ def _put_objects(house: House, manifest: Manifest, sealed: SealedVersion, put: l
     return key
 
 
-async def _take_back(house: House, putting: asyncio.Task[str], put: list[str]) -> None:
+async def _take_back(
+    house: House, upload: Upload, manifest: Manifest, putting: asyncio.Task[str], put: list[str]
+) -> None:
+    """Remove what was put, sheet and all; what cannot be, the next start finds and removes."""
     await asyncio.wait((putting,))  # a cancelled registration's thread still puts
-    for key in put:
-        with contextlib.suppress(Unavailable):  # what stays is nobody's: `doctor --repair` finds it
+    try:
+        for key in put:
             await asyncio.to_thread(house.store.delete, key)
-        failpoints.reach("register.take-back")
+            failpoints.reach("register.take-back")
+        await asyncio.to_thread(remove_sheets, house.vault, manifest.dataset_id, [manifest.version])
+    except GatewayError:
+        _log.exception("a refused registration's objects cannot be removed now")
+        with contextlib.suppress(OSError):  # a name in staging is what a start goes by
+            (house.places.staging / f"{upload.id}.left").mkdir(mode=0o700, exist_ok=True)
 
 
 def _require_next(house: House, ref: DatasetRef, manifest: Manifest) -> None:
@@ -280,6 +319,8 @@ def _record(house: House, upload: Upload, manifest: Manifest, stored: tuple[str,
                 "manifest_digest": manifest.digest,
                 "manifest_key": manifest_key,
                 "sheet_generation": generation,
+                "registration": upload.id,
+                "request_digest": upload.request_digest,
                 "card_digest": digest_of(upload.wanted.card) if upload.wanted.card else None,
                 "dealing": _dealing_fact(dealing_of(upload.wanted)),
             },

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from gateway.crypto.envelope import commitment
 from gateway.crypto.signing import Signer, open_document, sign_document
 from gateway.domain.dataset import DatasetRef, DatasetVersion
-from gateway.domain.manifest import Leaf, Manifest, Shard
-from gateway.errors import IntegrityError, Unavailable
+from gateway.domain.manifest import Leaf, Manifest
+from gateway.errors import GatewayError, IntegrityError
+from gateway.ports import ObjectStore
 from gateway.services.house import House
 
 
@@ -24,12 +25,17 @@ def seal_manifest(signer: Signer, manifest: Manifest) -> bytes:
 def load_manifest(house: House, ref: DatasetRef) -> Manifest:
     """Read a version's Manifest; IntegrityError unless it is the recorded and signed one."""
     version = version_of(house, ref)
-    data = house.store.read(house.catalog.manifest_key(version.ref))
+    return read_manifest(house.store, house.signers.manifest.public_key, version)
+
+
+def read_manifest(store: ObjectStore, public_key: bytes, version: DatasetVersion) -> Manifest:
+    """As `load_manifest`, where there is no House."""
+    data = store.read(version.manifest_key)
     try:
-        document = open_document(json.loads(data), house.signers.manifest.public_key, "manifest")
+        document = open_document(json.loads(data), public_key, "manifest")
         canonical = base64.b64decode(document["manifest"], validate=True)
     except (ValueError, KeyError, TypeError, binascii.Error) as cause:
-        raise IntegrityError(f"the manifest of `{ref}` cannot be read") from cause
+        raise IntegrityError(f"the manifest of `{version.ref}` cannot be read") from cause
     return Manifest.from_bytes(canonical, digest=version.manifest_digest)
 
 
@@ -59,9 +65,9 @@ def open_keys(house: House, version: DatasetVersion, leaves: Iterable[Leaf]) -> 
     return keys
 
 
-def local_path(house: House, shard: Shard) -> str:
-    """Where a worker on this host can map a shard; of a remote store, after `fetch.under_way`."""
-    path = house.store.local_path(shard.object_key)
+def local_path(house: House, key: str) -> str:
+    """Where a worker on this host can map an object."""
+    path = house.store.local_path(key)
     if path is None:
-        raise Unavailable("a shard is not on this host any more", advice="open the stream again")
+        raise GatewayError("streaming from a remote store is not possible in this version")
     return path

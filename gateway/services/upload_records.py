@@ -26,7 +26,7 @@ from gateway.shards.parts import part_place
 from gateway.wire import codec
 
 _log = logging.getLogger("gateway.uploads")
-_RECORD, _RECEIPT, _ATTEMPT = "registration", ".receipt", "attempt"
+_RECORD, _RECEIPT = "registration", ".receipt"
 _BYTES_MAX = 8 << 20
 
 
@@ -41,7 +41,9 @@ class Upload:
     key: bytes = field(repr=False)
     directory: Path
     opened_at: float
+    request_digest: str = ""  # keyed, of `wanted` as it came
     state: str = "open"
+    operation: str | None = None  # that makes the version, while `committing`
     parts: dict[tuple[int, int], W.PartReceipt] = field(default_factory=dict)
 
     def part_path(self, place: tuple[int, int]) -> Path:
@@ -54,6 +56,7 @@ def keep(vault: KeyVault, upload: Upload) -> None:
     value = {
         "subject": asdict(upload.caller.subject),
         "wanted": codec.encode(upload.wanted),
+        "request_digest": upload.request_digest,
         "key": upload.key.hex(),
         "opened_at": upload.opened_at,
     }
@@ -76,15 +79,9 @@ def drop_receipt(upload: Upload, place: tuple[int, int]) -> None:
         remove_durably(_receipt_path(upload, place))
 
 
-def keep_attempt(upload: Upload, manifest_digest: str) -> None:
-    """Say which version is about to be recorded, so that a restart does not make it twice."""
-    replace_private(upload.directory / _ATTEMPT, manifest_digest.encode())
-
-
-def attempt_of(upload: Upload) -> str | None:
-    """The digest that `keep_attempt` wrote."""
-    path = upload.directory / _ATTEMPT
-    return read_private(path).decode("ascii", "replace") if path.exists() else None
+def open_in(parts: Path) -> frozenset[str]:
+    """Ids of the registrations that look open, found without a key."""
+    return frozenset(path.parent.name for path in parts.glob(f"*/{_RECORD}"))
 
 
 def recover(vault: KeyVault, parts: Path) -> list[Upload]:
@@ -114,6 +111,7 @@ def _recovered(vault: KeyVault, directory: Path) -> Upload:
         key=bytes.fromhex(value["key"]),
         directory=directory,
         opened_at=value["opened_at"],
+        request_digest=value["request_digest"],
     )
     for path in directory.glob(f"*{_RECEIPT}"):
         file, _, number = path.name.removesuffix(_RECEIPT).partition(".")

@@ -7,6 +7,7 @@ commit, abort or expiry, and its parts go with it. register.py makes the version
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import shutil
 from collections.abc import AsyncIterator
@@ -14,8 +15,10 @@ from dataclasses import replace
 
 import gateway.wire as W
 from gateway import failpoints
+from gateway.crypto.envelope import derive
 from gateway.domain.card import check_card
-from gateway.domain.dataset import DatasetRef
+from gateway.domain.dataset import DatasetRef, DatasetVersion
+from gateway.domain.ids import new_id
 from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unavailable
 from gateway.services import upload_records
 from gateway.services.house import House
@@ -23,6 +26,7 @@ from gateway.services.request_access import Caller, authorize
 from gateway.services.schema import as_appended, previous_of
 from gateway.services.upload_records import Upload
 from gateway.shards.parts import PartWriter, part_place
+from gateway.wire import codec
 from gateway.wire.times import iso
 
 OPEN_MAX_PER_TENANT = 16
@@ -30,8 +34,14 @@ FILES_MAX = 4096
 SECONDS_OPEN_MAX = 24 * 3600
 
 
-async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> W.Registration:
-    """(1) Open an upload for a new dataset or the next version of one."""
+async def begin(
+    house: House, caller: Caller, wanted: W.RegistrationRequest, key: str | None = None
+) -> W.Registration:
+    """(1) Open an upload for a new dataset or the next version of one.
+
+    Under an Idempotency-Key `key` the registration has one id for ever: sent again, also after
+    a restart, it finds the open upload, or the version that was made of it.
+    """
     ref = DatasetRef.parse(wanted.dataset)
     if ref.version is not None:
         raise InvalidInput("the version number is the gateway's to give", advice="write `a/b`")
@@ -39,6 +49,10 @@ async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> 
         raise InvalidInput(f"a registration has 1 to {FILES_MAX} files")
     wanted = replace(wanted, card=check_card(wanted.card))
     await authorize(house, caller, "register", ref.tenant)
+    upload_id, request_digest = _identity(house, caller, wanted, key)
+    known = _known(house, caller, upload_id)
+    if known is not None:
+        return _again(house, known, request_digest)
     as_appended(previous_of(house, ref), wanted)
     _expire(house)
     mine = [u for u in house.uploads.values() if u.caller.subject.tenant == caller.subject.tenant]
@@ -48,29 +62,73 @@ async def begin(house: House, caller: Caller, wanted: W.RegistrationRequest) -> 
             advice="commit or abort one",
             limit="open registrations per tenant",
         )
-    upload_id = house.id("reg_")
-    directory = house.places.parts / upload_id
-    directory.mkdir(mode=0o700)
     upload = Upload(
         id=upload_id,
         caller=caller,
         ref=ref,
         wanted=wanted,
         key=secrets.token_bytes(32),
-        directory=directory,
+        directory=house.places.parts / upload_id,
         opened_at=house.now(),
+        request_digest=request_digest,
     )
-    await asyncio.to_thread(upload_records.keep, house.vault, upload)
+    await asyncio.to_thread(_keep, house, upload)
+    return _view(house, upload)
+
+
+def _identity(
+    house: House, caller: Caller, wanted: W.RegistrationRequest, key: str | None
+) -> tuple[str, str]:
+    """The registration's id and a digest of what it asks for; neither tells without our key."""
+    secret, subject = house.vault.secret("registrations"), caller.subject
+    body = json.dumps(codec.encode(wanted), sort_keys=True)
+    digest = derive(secret, "request", body).hex()
+    if key is None:
+        return house.id("reg_"), digest
+    return new_id("reg_", derive(secret, "id", subject.tenant, subject.id, key)[:16]), digest
+
+
+def _known(house: House, caller: Caller, upload_id: str) -> Upload | DatasetVersion | None:
+    """The caller's registration: open, or a version by now."""
+    upload = house.uploads.get(upload_id)
+    if upload is not None:
+        return upload if upload.caller.subject.id == caller.subject.id else None
+    version = house.catalog.registered_by(upload_id)
+    return version if version and version.registered_by == caller.subject.id else None
+
+
+def _again(house: House, known: Upload | DatasetVersion, request_digest: str) -> W.Registration:
+    if known.request_digest != request_digest:
+        raise InvalidInput(
+            "this Idempotency-Key was used with another body",
+            advice="use a new key for a new request",
+        )
+    return _view(house, known)
+
+
+def _keep(house: House, upload: Upload) -> None:
+    try:
+        upload.directory.mkdir(mode=0o700, exist_ok=True)
+        upload_records.keep(house.vault, upload)
+    except BaseException as error:
+        shutil.rmtree(upload.directory, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _full(error) from error
+        raise
     house.uploads[upload.id] = upload
     failpoints.reach("register.begun")
-    return _view(house, upload)
+
+
+def _full(cause: OSError) -> Unavailable:
+    return Unavailable(
+        f"the part cannot be stored: {cause.strerror}", advice="free disk space, send it again"
+    )
 
 
 def recover(house: House) -> None:
     """After a restart: go on with the registrations that did not become a version."""
-    digests = {v.manifest_digest for d in house.catalog.datasets() for v in d.versions}
     for upload in upload_records.recover(house.vault, house.places.parts):
-        if upload_records.attempt_of(upload) in digests:
+        if house.catalog.registered_by(upload.id) is not None:
             forget(house, upload)
         else:
             house.uploads[upload.id] = upload
@@ -102,7 +160,18 @@ def parts_of(upload: Upload, file: int) -> list[int]:
     return numbers
 
 
-def _view(house: House, upload: Upload) -> W.Registration:
+def _view(house: House, known: Upload | DatasetVersion) -> W.Registration:
+    if isinstance(known, DatasetVersion):
+        return W.Registration(
+            id=known.registration or "",
+            dataset=str(known.ref.unversioned),
+            part_bytes_max=house.settings.part_bytes_max,
+            parts_received=(),
+            state="committed",
+            expires_at=known.registered_at,
+            version=known.ref.version,
+        )
+    upload = known
     return W.Registration(
         id=upload.id,
         dataset=str(upload.ref),
@@ -126,22 +195,25 @@ def forget(house: House, upload: Upload) -> None:
     shutil.rmtree(upload.directory, ignore_errors=True)
 
 
-def _upload(house: House, caller: Caller, upload_id: str) -> Upload:
-    upload = house.uploads.get(upload_id)
-    if upload is None or upload.caller.subject.id != caller.subject.id:
+def known_upload(house: House, caller: Caller, upload_id: str) -> Upload | DatasetVersion:
+    """The caller's registration, or the version that it has become; NotFound."""
+    known = _known(house, caller, upload_id)
+    if known is None:
         raise NotFound(
             f"no registration `{upload_id[:80]}`",
-            advice="begin again: a registration ends with its commit, its abort, or after a day",
+            advice="begin again: a registration ends with its abort, or after a day",
         )
-    return upload
+    return known
 
 
 def open_upload(house: House, caller: Caller, upload_id: str) -> Upload:
     """The caller's upload, still open; NotFound or Conflict otherwise."""
-    upload = _upload(house, caller, upload_id)
-    if upload.state != "open":
-        raise Conflict(f"the registration is {upload.state}")
-    return upload
+    known = known_upload(house, caller, upload_id)
+    if isinstance(known, DatasetVersion):
+        raise Conflict(f"the registration has become `{known.ref}`")
+    if known.state != "open":
+        raise Conflict(f"the registration is {known.state}")
+    return known
 
 
 async def put_part(
@@ -164,24 +236,24 @@ async def put_part(
     file, number = place
     if not 0 <= file < len(upload.wanted.files):
         raise InvalidInput(f"the registration has no file {file}")
-    writer = PartWriter(
-        upload.part_path(place),
-        upload.key,
-        place=part_place(file, number),
-        bytes_max=house.settings.part_bytes_max,
-    )
+    writer = None
     try:
+        writer = PartWriter(
+            upload.part_path(place),
+            upload.key,
+            place=part_place(file, number),
+            bytes_max=house.settings.part_bytes_max,
+        )
         async for chunk in stream:
             await asyncio.to_thread(writer.write, chunk)
         await asyncio.to_thread(upload_records.drop_receipt, upload, place)
         facts = await asyncio.to_thread(writer.finish)
         failpoints.reach("register.part")
     except OSError as cause:
-        raise Unavailable(
-            "the part cannot be stored", advice="free disk space, send it again"
-        ) from cause
+        raise _full(cause) from cause
     finally:
-        writer.abort()
+        if writer is not None:
+            writer.abort()
     receipt = W.PartReceipt(file=file, n=number, bytes=facts.bytes, sha256=facts.sha256)
     await asyncio.to_thread(upload_records.keep_receipt, upload, receipt)
     return receipt
@@ -189,7 +261,7 @@ async def put_part(
 
 async def state(house: House, caller: Caller, upload_id: str) -> W.Registration:
     """Which parts have arrived."""
-    return _view(house, _upload(house, caller, upload_id))
+    return _view(house, known_upload(house, caller, upload_id))
 
 
 async def abort(house: House, caller: Caller, upload_id: str) -> None:

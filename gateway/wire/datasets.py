@@ -148,5 +148,6 @@ class Registration:
     dataset: str
     part_bytes_max: int  # each part of a file has this size, the last one what is left
     parts_received: tuple[PartReceipt, ...]
-    state: str  # open | committing | committed | aborted
+    state: str  # open | committing | committed
     expires_at: str
+    version: int | None = None  # that it has become, when committed

@@ -107,7 +107,6 @@ def test_a_version_that_was_recorded_is_not_made_twice(house: House, settings: S
         key=bytes(32), directory=directory, opened_at=house.now(),
     )  # fmt: skip
     upload_records.keep(house.vault, left)
-    upload_records.keep_attempt(left, house.catalog.datasets()[0].newest.manifest_digest)
     again = restarted(house, settings)
     assert not again.uploads
     assert not directory.exists()

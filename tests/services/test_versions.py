@@ -211,7 +211,7 @@ def test_of_two_registrations_that_race_one_wins_and_nothing_is_half(clinic: Hou
     assert (len(won), len(lost)) == (1, 2)
     assert all("registered" in str(e.advice) or "register yours" in str(e.advice) for e in lost)
     assert [v.ref.version for v in icu(clinic).versions] == [1, 2]
-    assert sweep.orphans(clinic) == []
+    assert sweep.find(sweep.Stock.of(clinic)).count == 0
     first = rows_of(clinic, "clinic/icu@2")["visit"].to_pylist()[0]
     assert first in (100, 200, 300)
     assert [v.ref.version for v in icu(clinic).versions] == [1, 2]
@@ -226,7 +226,7 @@ def test_two_first_registrations_of_one_name_make_one_dataset(clinic: House) -> 
     results = run(race())
     assert sorted(isinstance(r, GatewayError) for r in results) == [False, True]
     assert len(rows_of(clinic, "clinic/icu@1")) == 60
-    assert sweep.orphans(clinic) == []
+    assert sweep.find(sweep.Stock.of(clinic)).count == 0
 
 
 def stays(**columns: Any) -> Any:
