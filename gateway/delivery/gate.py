@@ -85,8 +85,12 @@ class Gate:
         number = segment.number
         ahead = AHEAD_SEGMENTS if number - 1 in lease.receipts else 1
         while number not in lease.receipts:
-            joined = number in lease.intents
-            asked = lease.intents[number] if joined else self._ask(lease, number, ahead)
+            # One that is done is not joined: awaiting it would not yield, so that it would
+            # never be forgotten, and its failure would be met here again and again.
+            asked = lease.intents.get(number)
+            joined = asked is not None and not asked.done()
+            if asked is None or not joined:
+                asked = self._ask(lease, number, ahead)
             try:
                 await asyncio.shield(asked)
             except LimitExceeded:
