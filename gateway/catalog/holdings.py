@@ -15,6 +15,7 @@ from gateway.catalog.records import Bundle, Identity, KeyRecord, Tenant
 from gateway.catalog.state import State
 from gateway.domain.dataset import Column, Dataset, DatasetRef, DatasetVersion, Dealing, Split
 from gateway.domain.events import Event
+from gateway.domain.proposals import Hint
 from gateway.errors import Conflict, InvalidInput, NotFound
 
 
@@ -99,6 +100,7 @@ def version_registered(state: State, event: Event) -> None:
         versions=(*(known.versions if known else ()), version),
         suspended=known.suspended if known else False,
         card=card,
+        hints={**(known.hints if known else {}), **_hints(details.get("hints", ()))},
         owners=known.owners if known else (),
         contact=known.contact if known else "",
     )
@@ -140,6 +142,11 @@ def _columns(
         Column(**fact, renewed=bool(ids.get(fact["name"], set()) - {fact["field_id"]}))
         for fact in facts
     )
+
+
+def _hints(details: Sequence[Any]) -> dict[int, Hint]:
+    hints = [Hint.parse(value) for value in details]
+    return {hint.field_id: hint for hint in hints}
 
 
 def _dealing(fact: Mapping[str, Any] | None) -> Dealing | None:

@@ -13,7 +13,6 @@ import typer
 from gateway.cli import copies
 from gateway.cli import flags as f
 from gateway.cli.output import note, print_json, print_record, print_table, progress_bar, safe
-from gateway.client.proposals import propose
 from gateway.errors import InvalidInput
 
 app = typer.Typer(name="dataset", help="Register and describe datasets.", no_args_is_help=True)
@@ -33,6 +32,7 @@ retention = ""
 known_biases = ""
 """
 _STATE = ("dataset", "suspended")
+_PROPOSED = ("column", "type", "tag", "reason", "percent")
 _LIST = ("dataset", "version", "rows", "columns", "tags", "suspended", "registered_at")
 _SHOWN = ("dataset", "version", "rows", "bytes", "shards", "profile", "splits", "suspended",
           "owners", "contact", "versions", "registered_at", "registered_by",
@@ -111,11 +111,29 @@ def _print_registered(made: dict[str, Any], *, as_json: bool, wait: bool) -> Non
         print_record("dataset.register", made, as_json=as_json)
         return
     print_record("", _readable(made), as_json=False, only=_SHOWN)
+    _print_columns(made["columns"])
     changes = made["changes"]
     if made["version"] > 1:
         _print_changes(changes)
         if changes["added"] or changes["retyped"]:
             note("added and retyped columns are new: restricted until `gateway dataset classify`")
+
+
+def _proposals(columns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the columns that have a proposal, a line each."""
+    found = [(column, column.get("proposed")) for column in columns]
+    return [{"column": c["name"], "type": c["type"], **has} for c, has in found if has]
+
+
+def _print_columns(columns: list[dict[str, Any]]) -> None:
+    """Every column with its tags or, where it has none, what its values or its name suggest."""
+    lines = {line["column"]: line for line in _proposals(columns)}
+    rows = [{**c, "proposed": lines.get(c["name"], {}).get("tag"),
+             "reason": lines.get(c["name"], {}).get("reason")} for c in columns]  # fmt: skip
+    print()
+    print_table("", rows, ("name", "type", "tags", "proposed", "reason"), as_json=False)
+    if lines:
+        note("`gateway dataset classify DATASET --accept-proposed` takes what is proposed")
 
 
 def _print_changes(changes: dict[str, list[str]]) -> None:
@@ -263,27 +281,25 @@ def classify(
     dataset: str,
     columns: Annotated[list[str] | None, typer.Argument(metavar="COLUMN=TAG...")] = None,
     accept_proposed: Annotated[
-        bool, typer.Option("--accept-proposed", help="also take what the names suggest")
+        bool, typer.Option("--accept-proposed", help="also take what values and names suggest")
     ] = False,
     server: f.Server = None,
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
 ) -> None:
-    """Tag columns (several tags: COLUMN=a,b). Without COLUMN=TAG: show what names suggest."""
+    """Tag columns (several tags: COLUMN=a,b). Without COLUMN=TAG: show what is proposed."""
     datasets = f.client(server, key_file).datasets
     given = {name: tags.split(",") for name, tags in f.pairs(columns, "COLUMN=TAG").items()}
     if not given or accept_proposed:
         present = datasets.show(dataset).to_dict()["columns"]
-        bare = [c["name"] for c in present if c["tags"] == ["restricted"]]
-        proposed = propose(name for name in bare if name not in given)
+        proposed = [line for line in _proposals(present) if line["column"] not in given]
         if not accept_proposed:
-            rows = [{"column": name, "proposed": tag} for name, tag in proposed.items()]
-            print_table("dataset.proposals", rows, ("column", "proposed"), as_json=as_json)
+            print_table("dataset.proposals", proposed, _PROPOSED, as_json=as_json)
             note("nothing was changed; --accept-proposed takes these")
             return
-        given |= {name: [tag] for name, tag in proposed.items()}
+        given |= {line["column"]: [line["tag"]] for line in proposed}
     if not given:
-        raise InvalidInput("the names suggest nothing", advice="write COLUMN=TAG")
+        raise InvalidInput("nothing is proposed", advice="write COLUMN=TAG")
     found = datasets.classify(dataset, given).to_dict()
     if as_json:
         print_record("dataset.classify", found, as_json=True)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from gateway.domain.proposals import Hint
 from gateway.errors import InvalidInput
 
 # \Z and not $: `$` would accept a trailing newline.
@@ -179,6 +180,7 @@ class Dataset:
     versions: tuple[DatasetVersion, ...] = ()  # ascending, never empty once visible
     suspended: bool = False
     card: dict[str, object] = field(default_factory=dict)
+    hints: dict[int, Hint] = field(default_factory=dict)  # field_id -> what its values look like
     owners: tuple[str, ...] = ()  # `tenant/name` or `tenant/role:NAME`: whom to ask
     contact: str = ""
 

@@ -17,6 +17,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gateway.domain.access import digest_of
 from gateway.domain.dataset import DatasetRef, DatasetVersion, Dealing
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.manifest import Manifest, Shard
+from gateway.domain.proposals import Hint, proposal_for
 from gateway.errors import (
     Conflict,
     GatewayError,
@@ -132,6 +134,7 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
         "bytes": manifest.sealed_bytes,
         "profile": manifest.profile,
         "formats": list(sealed.formats),
+        "proposals": _proposals(sealed),
         "added": list(changes.added),
         "removed": list(changes.removed),
         "retyped": list(changes.retyped),
@@ -160,7 +163,8 @@ async def _publish(
     putting = asyncio.create_task(asyncio.to_thread(_put_objects, house, manifest, sealed, put))
     try:
         manifest_key = await asyncio.shield(putting)
-        index = _record(house, upload, manifest, (manifest_key, generation))
+        stored = (manifest_key, generation)
+        index = _record(house, upload, manifest, stored, hints=sealed.hints)
         failpoints.reach("register.recorded")
     except BaseException:
         await asyncio.shield(_take_back(house, upload, manifest, putting, put))
@@ -292,7 +296,14 @@ def _require_next(house: House, ref: DatasetRef, manifest: Manifest) -> None:
         )
 
 
-def _record(house: House, upload: Upload, manifest: Manifest, stored: tuple[str, int]) -> int:
+def _record(
+    house: House,
+    upload: Upload,
+    manifest: Manifest,
+    stored: tuple[str, int],
+    *,
+    hints: tuple[Hint, ...],
+) -> int:
     """(6) Compare-and-set on the version number, then the one event; its index."""
     ref, subject = upload.ref, upload.caller.subject
     manifest_key, generation = stored
@@ -324,9 +335,26 @@ def _record(house: House, upload: Upload, manifest: Manifest, stored: tuple[str,
                 "card_digest": digest_of(upload.wanted.card) if upload.wanted.card else None,
                 "dealing": _dealing_fact(dealing_of(upload.wanted)),
             },
-            details={"card": dict(upload.wanted.card)} if upload.wanted.card else {},
+            details=_details(upload, hints),
         )
     )
+
+
+def _details(upload: Upload, hints: tuple[Hint, ...]) -> dict[str, Any]:
+    """What is sealed: free text, and what tells about values (threats 8)."""
+    details: dict[str, Any] = {}
+    if upload.wanted.card:
+        details["card"] = dict(upload.wanted.card)
+    if hints:
+        details["hints"] = [hint.to_list() for hint in hints]
+    return details
+
+
+def _proposals(sealed: SealedVersion) -> list[dict[str, Any]]:
+    """For whoever registers: column, tag, reason and coarse share; never a value."""
+    hints = {hint.field_id: hint for hint in sealed.hints}
+    found = ((c.name, proposal_for(c.name, c.field_id, hints)) for c in sealed.columns)
+    return [{"column": name, **asdict(proposed)} for name, proposed in found if proposed]
 
 
 def _dealing_fact(dealing: Dealing) -> dict[str, Any]:

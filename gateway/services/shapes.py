@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import gateway.wire as W
 from gateway.domain.access import Decision, Plan, Resource
-from gateway.domain.dataset import Dataset, DatasetVersion
+from gateway.domain.dataset import Column, Dataset, DatasetVersion
 from gateway.domain.lease import Grant
+from gateway.domain.proposals import proposal_for
 from gateway.domain.rowfilter import text_of
 from gateway.policy.outlook import Outlook
 from gateway.policy.suite import SuiteResult
@@ -102,6 +104,7 @@ def dataset_detail(dataset: Dataset, resource: Resource, told: Outlook | None) -
                 nullable=c.nullable,
                 tags=c.effective_tags,
                 renewed=c.renewed,
+                proposed=_proposed(c, dataset) if told is None else None,
             )
             for c in (resource.columns if told is None else told.columns)
         ),
@@ -119,6 +122,12 @@ def dataset_detail(dataset: Dataset, resource: Resource, told: Outlook | None) -
         owners=dataset.owners,
         contact=dataset.contact,
     )
+
+
+def _proposed(column: Column, dataset: Dataset) -> W.ProposedTag | None:
+    """For columns that nobody has classified yet."""
+    found = proposal_for(column.name, column.field_id, dataset.hints)
+    return W.ProposedTag(**asdict(found)) if found and not column.tags else None
 
 
 def version_view(dataset: Dataset, resource: Resource, told: Outlook | None) -> W.VersionView:

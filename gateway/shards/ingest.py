@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from gateway.crypto.key_sheet import Dek
 from gateway.domain.dataset import Column
+from gateway.domain.proposals import Hint
 from gateway.errors import GatewayError, IntegrityError, SourceRefused, Unavailable
 from gateway.process.channel import Channel, Message
 from gateway.process.spawn import Child, Confinement, Launch, spawn
@@ -204,8 +205,9 @@ class _Watch:
                 deks=self.deks,
                 source_bytes=body["source_bytes"],
                 formats=tuple(body["formats"]),
+                hints=tuple(Hint.parse(value) for value in body["hints"]),
             )
-        except (KeyError, TypeError) as cause:
+        except (KeyError, TypeError, ValueError) as cause:
             raise IntegrityError("the sealer's answer makes no sense") from cause
 
 

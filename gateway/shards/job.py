@@ -10,6 +10,7 @@ from typing import Any, Self
 from gateway.crypto.key_sheet import Dek
 from gateway.domain.dataset import Column, Split
 from gateway.domain.manifest import Leaf, Manifest, Shard, dek_id
+from gateway.domain.proposals import Hint
 from gateway.shards.geometry import SHARD_BYTES
 
 KEY_BYTES = 32
@@ -88,6 +89,7 @@ class SealedVersion:
     deks: Mapping[str, Dek] = field(repr=False)  # DEK id -> key
     source_bytes: int
     formats: tuple[str, ...]  # of each file: `parquet`, `csv`, `jsonl`, `arrow`
+    hints: tuple[Hint, ...] = ()  # what a sample of the values looks like
 
     @property
     def rows(self) -> int:

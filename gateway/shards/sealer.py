@@ -28,6 +28,7 @@ from gateway.domain.lookalikes import escaped
 from gateway.errors import GatewayError, IntegrityError, SourceRefused
 from gateway.process.channel import Channel, ChannelClosed, Message
 from gateway.shards import geometry
+from gateway.shards.hints import Sample
 from gateway.shards.job import (
     EXPANSION_FREE_BYTES,
     EXPANSION_MAX,
@@ -114,6 +115,7 @@ class _Sealer:
     arrow_bytes: int = 0
     row_bytes: int = 0
     formats: list[str] = field(default_factory=list)
+    sample: Sample | None = None
     reported: float = -1.0
     reported_at: float = 0.0  # time.monotonic
     open_files: dict[str, ShardFile] = field(default_factory=dict)
@@ -128,6 +130,7 @@ class _Sealer:
         for split in list(self.open_files):
             self._finish(split)
         assert self.plan
+        assert self.sample
         self.channel.send(
             "sealed",
             profile=self.plan.profile,
@@ -139,6 +142,7 @@ class _Sealer:
             direct=sorted(self.plan.direct, key=self.plan.field_ids.index),
             source_bytes=self.upload_bytes,
             formats=self.formats,
+            hints=[hint.to_list() for hint in self.sample.hints(self.plan.field_ids)],
         )
 
     def _receive(self, *kinds: str) -> Message:
@@ -181,6 +185,7 @@ class _Sealer:
             column=self._existing(self.job.split_column),
         )
         self.plan = self._file_plan(whole)
+        self.sample = Sample(self.schema, self.rows_expected)
 
     def _existing(self, name: str | None) -> str | None:
         if name is not None and name not in self.schema.names:
@@ -211,6 +216,7 @@ class _Sealer:
     def _take(self, message: Message) -> None:
         assert self.plan
         assert self.dealer
+        assert self.sample
         batch = self._validated(message)
         if not len(batch):
             raise _ParserGone  # ours sends none: it could go on for ever
@@ -223,6 +229,7 @@ class _Sealer:
                 "the file expands to more than 200 times its size",
                 advice="register the data less compressed",
             )
+        self.sample.take(batch)
         for split, rows in self.dealer.deal(batch):
             self._add(split, rows)
         self._report(0.3 + 0.7 * min(1.0, self.rows / self.rows_expected), "sealing")

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _NAMES = {
     "access": """AccessAsk Candidate DecisionView Explanation GrantView LimitsView PlanColumn
         PlanView ReasonView Revocation RevocationRequest RunFinish RunView""",
-    "datasets": """ColumnTags ColumnView DatasetChanges DatasetDetail DatasetSummary PartReceipt
-        Registration RegistrationRequest SourceFile SplitView VersionView etag_of""",
+    "datasets": """ColumnTags ColumnView DatasetChanges DatasetDetail DatasetSummary
+        PartReceipt ProposedTag Registration RegistrationRequest SourceFile SplitView
+        VersionView etag_of""",
     "evaluation": """EvaluationAction EvaluationContext EvaluationRequest EvaluationResource
         EvaluationResponse EvaluationSubject""",
     "exports": """EXPORT_PART_BYTES Export ExportRequest ExportedColumn ExportedShard

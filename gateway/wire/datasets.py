@@ -11,6 +11,15 @@ from gateway.wire import codec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedTag:
+    """What an unclassified column could be tagged with; shown to its owner only."""
+
+    tag: str
+    reason: str  # which detector (docs/reference/pii-hints.md), or `name`
+    percent: int | None  # of the sampled values, rounded up to tens; null for a name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnView:
     """One column of a version with its present tags."""
 
@@ -20,6 +29,7 @@ class ColumnView:
     nullable: bool
     tags: tuple[str, ...]  # effective: an unclassified column shows `restricted`
     renewed: bool = False  # its name meant another column before: rules that name it do not count
+    proposed: ProposedTag | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

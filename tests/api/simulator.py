@@ -45,7 +45,14 @@ ICU = W.DatasetDetail(
     dataset_id="0" * 32,
     version=1,
     columns=(
-        W.ColumnView(field_id=1, name="age", type="int64", nullable=False, tags=("restricted",)),
+        W.ColumnView(
+            field_id=1,
+            name="age",
+            type="int64",
+            nullable=False,
+            tags=("restricted",),
+            proposed=W.ProposedTag(tag="pii.indirect", reason="name", percent=None),
+        ),
         W.ColumnView(field_id=2, name="hr", type="double", nullable=True, tags=("restricted",)),
     ),
     splits=(W.SplitView(name="train", rows=80), W.SplitView(name="test", rows=20)),

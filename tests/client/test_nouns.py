@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 
 from gateway.client.datasets import read_card
-from gateway.client.proposals import propose
 from gateway.client.records import Decision, Record, Table
 from gateway.errors import AccessDenied, InvalidInput, PreconditionFailed
 from tests.api.secured import SecuredSimulator
@@ -179,13 +178,3 @@ def test_a_card_is_read_from_the_usual_formats(tmp_path: Path) -> None:
     for bad in ("c.json", "c.txt", "none.json"):
         with pytest.raises(InvalidInput):
             read_card(tmp_path / bad)
-
-
-def test_names_suggest_tags_and_nothing_else() -> None:
-    found = propose(["E_Mail", "age", "diagnosis_code", "hr", "patient", "x", "capacity"])
-    assert found == {
-        "E_Mail": "pii.email",
-        "age": "pii.indirect",
-        "diagnosis_code": "health.special",
-        "patient": "pii.identifier",
-    }
