@@ -35,6 +35,7 @@ from gateway.process.directory import FORMAT, FORMAT_FILE, DirectoryLock
 from gateway.process.status_page import StatusWriter
 from gateway.services import doctor, plugs, publish, stream, sweep, uploads
 from gateway.services.doctor import Check
+from gateway.services.fetch import Fetches
 from gateway.services.house import NODE, PLATFORM, House, Places, Signers
 from gateway.services.refusals import Rate
 from gateway.services.sources import Views
@@ -211,6 +212,7 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         replay=ReplayMemory(time.monotonic),
         strangers=Rate(),
         views=Views(),
+        fetches=Fetches(),
     )
     house.workers = Workers(house, stream.judge_lease)
     return house

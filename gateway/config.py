@@ -51,6 +51,7 @@ class Settings:
     data_workers: int = 0  # 0 = max(1, cores - 1)
     kms: str = "file:"  # URI of the KMS plug; `file:` = config_dir/roots
     store: str = "local:"  # URI of the object store plug; `local:` = state_dir/objects
+    cache_bytes_max: int = 64 << 30  # local copies of sealed objects of a remote store
     debug: bool = False
     log_level: str = "info"
     body_bytes_max: int = 1 << 20  # JSON bodies

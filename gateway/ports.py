@@ -66,7 +66,7 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys that start with `prefix`, in order."""
+        """Keys that start with `prefix`, in order; those that a killed writer half put, too."""
         ...
 
     def delete(self, key: str) -> None:
@@ -75,6 +75,11 @@ class ObjectStore(Protocol):
 
     def local_path(self, key: str) -> str | None:
         """A path that a data worker can map; None when the object is not on this host."""
+        ...
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `local_path` gives a path; if not, the gateway keeps copies to map."""
         ...
 
 

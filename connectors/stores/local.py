@@ -43,6 +43,8 @@ def connect(parts: SplitResult, *, state_dir: Path) -> LocalStore:
 class LocalStore:
     """A `gateway.ports.ObjectStore`. Any number of threads and processes may share it."""
 
+    is_local = True
+
     def __init__(self, directory: Path) -> None:
         """Open or make the directory; remove what killed writers left behind."""
         self._directory = directory

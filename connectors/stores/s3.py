@@ -88,6 +88,8 @@ def _client(region: str | None, endpoint: str | None) -> Any:
 class S3Store:
     """A `gateway.ports.ObjectStore`. Any number of threads and processes may share the prefix."""
 
+    is_local = False
+
     def __init__(self, client: Any, bucket: str, prefix: str) -> None:
         """Use a boto3 client; nothing is asked yet."""
         self._client = client
@@ -121,16 +123,17 @@ class S3Store:
             Unavailable: the store does not answer, or broke off READS_MAX times.
         """
         check_range(start, length)
-        size = self.size(key)
-        wanted = max(size - start, 0) if length is None else length
-        if start + wanted > size:
-            raise IntegrityError(f"object `{key}` has {size} bytes, fewer than asked for")
+        if not length:
+            size = self.size(key)
+            length = max(size - start, 0) if length is None else 0
+            if start + length > size:
+                raise _too_short(key)
         data = b""
         with self._answers(key):
             for _ in range(READS_MAX):
-                if len(data) < wanted:
-                    data += self._piece(key, start + len(data), wanted - len(data))
-        if len(data) != wanted:
+                if len(data) < length:
+                    data += self._piece(key, start + len(data), length - len(data))
+        if len(data) != length:
             raise Unavailable(f"object `{key}` broke off while it was read")
         return data
 
@@ -210,16 +213,23 @@ class S3Store:
     # Reading
 
     def _piece(self, key: str, start: int, length: int) -> bytes:
-        """What comes of the range: all of it, or less when the connection breaks."""
+        """What comes of the range: all of it, or less when the connection breaks.
+
+        Raises:
+            IntegrityError: the object ends before the range does.
+        """
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
         end = start + length - 1
         reply = self._client.get_object(**self._place(key), Range=f"bytes={start}-{end}")
+        if reply["ContentLength"] != length:
+            reply["Body"].close()
+            raise _too_short(key)
         data = bytearray()
         with contextlib.suppress(HTTPClientError, IncompleteReadError, OSError):
             for chunk in reply["Body"].iter_chunks(1 << 20):
                 data += chunk
-        return bytes(data[:length])
+        return bytes(data)
 
     def _whole(self, prefix: str) -> Iterator[str]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -256,6 +266,8 @@ class S3Store:
                 raise NotFound(f"there is no object `{key}`") from cause
             if code in _TAKEN:
                 raise Conflict(f"object `{key}` exists already") from cause
+            if code == "InvalidRange":
+                raise _too_short(key) from cause
             raise Unavailable(
                 f"the object store refused ({code[:40]})",
                 advice="check the bucket, the region and the credentials of the server",
@@ -265,6 +277,10 @@ class S3Store:
                 f"the object store does not answer ({type(cause).__name__})",
                 advice="try again when it does; `gateway doctor` shows it",
             ) from cause
+
+
+def _too_short(key: str) -> IntegrityError:
+    return IntegrityError(f"object `{key}` has fewer bytes than asked for")
 
 
 def _code(error: Any) -> str:

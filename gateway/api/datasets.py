@@ -81,10 +81,11 @@ ACTS = (
     Act(
         method="PATCH",
         path=ONE + "/columns",
-        summary="Classify columns: set the tags of the named ones",
-        call=lambda g, a: g.classify(a.caller, a.ref, a.value(W.ColumnTags).tags),
+        summary="Classify columns: set the tags of the named ones (If-Match: optional)",
+        call=lambda g, a: g.classify(a.caller, a.ref, a.value(W.ColumnTags).tags, a.if_match),
         body=W.ColumnTags,
         reply=W.DatasetDetail,
+        headers=_etag,
     ),
     Act(
         method="GET",

@@ -20,6 +20,7 @@ from gateway.wire import codec
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient, Progress
+    from gateway.client.replies import Response
 
 
 class RegisterOptions(TypedDict, total=False):
@@ -48,11 +49,20 @@ class Datasets:
         return self._gateway.all_of("/v1/datasets", Dataset, tag=tag, text=text)
 
     def show(self, dataset: str) -> Dataset:
-        """A dataset at the version named, or at its newest."""
-        return Dataset(self._gateway.get(_path(dataset)), self._gateway)
+        """A dataset at the version named, or at its newest, then with its `etag`."""
+        return self._dataset(self._gateway.transport.request("GET", _path(dataset)))
 
-    def classify(self, dataset: str, tags: Mapping[str, str | Sequence[str]]) -> Dataset:
-        """Set the tags of the named columns (one tag or several each)."""
+    def classify(
+        self,
+        dataset: str,
+        tags: Mapping[str, str | Sequence[str]],
+        *,
+        if_match: str | None = None,
+    ) -> Dataset:
+        """Set the tags of the named columns (one tag or several each).
+
+        With the ETag that the dataset must still have, no name can mean another column by now.
+        """
         wanted = {
             column: (given,) if isinstance(given, str) else tuple(given)
             for column, given in tags.items()
@@ -61,8 +71,9 @@ class Datasets:
             "PATCH",
             _path(str(DatasetRef.parse(dataset).unversioned)) + "/columns",
             json=W.ColumnTags(tags=wanted),
+            headers=_if_match(if_match),
         )
-        return Dataset(reply.json(), self._gateway)
+        return self._dataset(reply)
 
     def diff(self, before: str, after: str) -> Record:
         """What differs between two versions that we may both see; shards only for their owner."""
@@ -147,9 +158,13 @@ class Datasets:
             "PATCH",
             _path(str(DatasetRef.parse(dataset).unversioned)),
             json=changes,
-            headers={"If-Match": f'"{if_match}"'} if if_match is not None else {},
+            headers=_if_match(if_match),
         )
-        return Dataset(reply.json(), self._gateway)
+        return self._dataset(reply)
+
+    def _dataset(self, reply: Response) -> Dataset:
+        etag = reply.headers.get("etag", "").strip('"') or None
+        return Dataset({**reply.json(), "etag": etag}, self._gateway)
 
     def register(
         self,
@@ -247,6 +262,10 @@ def _yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as cause:
         raise InvalidInput("the card is not YAML") from cause
+
+
+def _if_match(etag: str | None) -> dict[str, str]:
+    return {} if etag is None else {"If-Match": f'"{etag}"'}
 
 
 def _path(dataset: str) -> str:

@@ -82,9 +82,11 @@ class Dataset(Record):
         resumed: Dataset = self._gateway.datasets.resume(self.dataset, reason=reason)
         return resumed
 
-    def classify(self, tags: Mapping[str, str | Sequence[str]]) -> Dataset:
-        """Set the tags of the named columns."""
-        classified: Dataset = self._gateway.datasets.classify(self.dataset, tags)
+    def classify(
+        self, tags: Mapping[str, str | Sequence[str]], *, if_match: str | None = None
+    ) -> Dataset:
+        """Set the tags of the named columns; `if_match=dataset.etag`: as they were read."""
+        classified: Dataset = self._gateway.datasets.classify(self.dataset, tags, if_match=if_match)
         return classified
 
 

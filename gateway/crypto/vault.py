@@ -15,6 +15,7 @@ made anew in silence: rings are made by `add_tenant` alone. Rotation and erasure
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -171,6 +172,8 @@ class KeyVault:
 
     def detail_key(self, tenant: str, month: str) -> bytes:
         """The key that seals details of a tenant in a month (`2026-11`, UTC); made if missing."""
+        with contextlib.suppress(NotFound):
+            return self.known_detail_key(tenant, month)
         with self.lock:
             try:
                 return self.known_detail_key(tenant, month)
@@ -190,6 +193,9 @@ class KeyVault:
         return derive(self._kept_key(SYSTEM_TENANT, _MASTER), "secret", _word(name, "secret"))
 
     def _kept_key(self, tenant: str, name: str) -> bytes:
+        kept = self._kept.get((tenant, name))
+        if kept is not None:  # without the lock: whoever holds it may wait for the KMS
+            return kept
         with self.lock:
             key = self._kept.get((tenant, name))
             if key is None:

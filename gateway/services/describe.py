@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import gateway.wire as W
 from gateway.domain.access import Resource
 from gateway.domain.card import texts_of
 from gateway.domain.dataset import Dataset, DatasetRef, parse_tag
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import InvalidInput, NotFound
+from gateway.errors import InvalidInput, NotFound, PreconditionFailed
 from gateway.policy.outlook import Outlook
+from gateway.services import shapes
 from gateway.services.house import House
 from gateway.services.request_access import (
     Caller,
@@ -84,9 +87,13 @@ async def dataset(house: House, caller: Caller, ref: DatasetRef) -> Seen:
 
 
 async def versions(house: House, caller: Caller, ref: DatasetRef) -> list[Seen]:
-    """Its versions, ascending, each as far as it may be told."""
-    newest = await dataset(house, caller, ref)
-    return [seen(house, caller, version.ref) for version in newest.dataset.versions]
+    """Its versions, ascending, each as far as it may be told; some may have no rule for him."""
+    newest = await dataset(house, caller, ref.unversioned)
+    found = []
+    for version in newest.dataset.versions:
+        with contextlib.suppress(NotFound):
+            found.append(seen(house, caller, version.ref))
+    return found
 
 
 async def manifest(house: House, caller: Caller, ref: DatasetRef) -> dict[str, Any]:
@@ -97,22 +104,37 @@ async def manifest(house: House, caller: Caller, ref: DatasetRef) -> dict[str, A
     resource = await authorize(house, caller, action, ref.tenant, ref)
     if resource.dataset is None:
         raise unseen(ref)
-    load_manifest(house, resource.dataset)
-    found: dict[str, Any] = json.loads(
-        house.store.read(house.catalog.manifest_key(resource.dataset))
-    )
+    await house.aside(load_manifest, house, resource.dataset)
+    data = await house.aside(house.store.read, house.catalog.manifest_key(resource.dataset))
+    found: dict[str, Any] = json.loads(data)
     return found
 
 
+def require_match(house: House, caller: Caller, ref: DatasetRef, if_match: str | None) -> None:
+    """Raise PreconditionFailed unless the dataset is as the caller read it (None, `*`: any)."""
+    if if_match in (None, "*"):
+        return
+    if if_match != W.etag_of(shapes.dataset_detail(*seen(house, caller, ref.unversioned))):
+        raise PreconditionFailed(
+            f"`{ref.unversioned}` is not as you read it", advice="read it again, then change it"
+        )
+
+
 async def classify(
-    house: House, caller: Caller, ref: DatasetRef, tags: Mapping[str, list[str]]
+    house: House,
+    caller: Caller,
+    ref: DatasetRef,
+    tags: Mapping[str, list[str]],
+    if_match: str | None = None,
 ) -> Seen:
     """Set the tags of columns (the whole set per named column); raises the PolicyEpoch.
 
     Raises:
         InvalidInput: a column is not in the newest version, or a tag is malformed.
+        PreconditionFailed: the names may mean other columns than the caller saw.
     """
     resource = await authorize(house, caller, "classify", ref.tenant, ref.unversioned)
+    require_match(house, caller, ref, if_match)
     by_name = {column.name: column.field_id for column in resource.columns}
     unknown = [name for name in tags if name not in by_name]
     if unknown or not tags:

@@ -122,12 +122,16 @@ class Gateway(Copies):
         return await describe.manifest(self.house, caller, DatasetRef.parse(ref))
 
     async def classify(
-        self, caller: Caller, ref: str, tags: Mapping[str, Sequence[str]]
+        self,
+        caller: Caller,
+        ref: str,
+        tags: Mapping[str, Sequence[str]],
+        if_match: str | None = None,
     ) -> W.DatasetDetail:
         """Set the tags of columns."""
         wanted = {name: list(values) for name, values in tags.items()}
         return shapes.dataset_detail(
-            *await describe.classify(self.house, caller, DatasetRef.parse(ref), wanted)
+            *await describe.classify(self.house, caller, DatasetRef.parse(ref), wanted, if_match)
         )
 
     async def update_dataset(

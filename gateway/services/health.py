@@ -11,7 +11,7 @@ async def ready(house: House) -> W.Readiness:
     """Journal writable, KMS answering, at least one data worker; lineage is shown only."""
     checks = {
         "journal": _journal(house),
-        "kms": _kms(house),
+        "kms": await house.aside(_kms, house),
         "workers": W.CheckResult(
             ok=house.workers.count > 0, detail=f"{house.workers.count} data workers"
         ),

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from gateway.catalog.catalog import Catalog
@@ -35,11 +36,14 @@ from gateway.process.status_page import StatusWriter
 from gateway.services.operations import Operations
 
 if TYPE_CHECKING:
+    from gateway.services.fetch import Fetches
     from gateway.services.refusals import Rate
     from gateway.services.sources import Views
     from gateway.services.upload_records import Upload
     from gateway.services.workers import Workers
 
+OUTSIDE_THREADS = 8
+_T = TypeVar("_T")
 NODE = "node-1"  # the name of this gateway's journal; more nodes come later
 PLATFORM = "platform"  # the tenant that operates the machine; it owns no data
 
@@ -93,12 +97,16 @@ class House:
     replay: ReplayMemory
     strangers: Rate
     views: Views
+    fetches: Fetches
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expiry
     uploads: dict[str, Upload] = field(default_factory=dict)  # open registrations
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     # ^ by dataset: registrations of one dataset publish one after the other
     operations: Operations = field(default_factory=Operations)
     workers: Workers = field(init=False)
+    outside: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(OUTSIDE_THREADS, thread_name_prefix="outside")
+    )
     lineage: LineageLink = field(default_factory=LineageLink)
 
     def token_keys(self) -> dict[str, bytes]:
@@ -140,6 +148,14 @@ class House:
         index = self.record(draft)
         await self.journal.durable(index)
         return index
+
+    async def aside(self, act: Callable[..., _T], *given: Any) -> _T:
+        """Do in a thread what may wait for the key service or the object store.
+
+        The event loop goes on meanwhile, and so do the threads of everybody else: these are
+        few and their own, so that a service that hangs holds up only those who need it.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self.outside, act, *given)
 
     async def settled(self) -> None:
         """Wait until everything the catalogue shows is durable (before replying with it)."""

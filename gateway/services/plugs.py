@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from gateway import config, discovery
 from gateway.config import Settings
 from gateway.ports import Kms, ObjectStore
+from gateway.services.cached_store import CachedStore
 
 
 def kms_of(settings: Settings) -> Kms:
@@ -21,6 +24,10 @@ def kms_of(settings: Settings) -> Kms:
 
 
 def store_of(settings: Settings) -> ObjectStore:
-    """The object store; ConfigError or ConnectorError like `kms_of`."""
+    """The object store, with local copies in front of a remote one; raises like `kms_of`."""
     store: ObjectStore = discovery.connect("stores", settings.store, state_dir=settings.state_dir)
-    return store
+    if store.is_local:
+        return store
+    return CachedStore(
+        store, settings.state_dir / "cache", settings.cache_bytes_max, now=time.monotonic
+    )

@@ -21,7 +21,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, OrderSpec
 from gateway.domain.manifest import Manifest
 from gateway.errors import InvalidInput, LimitExceeded, Unavailable
-from gateway.services import down_scope, request_access, shapes, sources, stream
+from gateway.services import down_scope, fetch, request_access, shapes, sources, stream
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.services.storage import load_manifest
@@ -48,7 +48,7 @@ async def preview(house: House, caller: Caller, ask: Ask, rows: int) -> W.Previe
     within = Limits(max_rows=rows, expires_at=int(house.now()) + GRANT_SECONDS)
     wanted = dataclasses.replace(ask, action="preview", limits=ask.limits.least(within))
     decision, grant = await request_access.request_grant(house, caller, wanted)  # (1)
-    manifest = load_manifest(house, grant.plan.dataset)
+    manifest = await house.aside(load_manifest, house, grant.plan.dataset)
     view = await _build(house, _head(manifest, grant.plan, rows), grant)  # (2)
     try:
         down_scope.own_grant(house, caller.subject, grant.id)
@@ -93,7 +93,8 @@ async def _build(house: House, manifest: Manifest, grant: Grant) -> ViewFile:
         raise Unavailable("too many previews at once", advice="try again in a moment")
     _building += 1
     try:
-        job = sources.view_job(house, manifest, grant, house.id("op_"))
+        await fetch.here(house, manifest.shards_of(grant.plan.split))
+        job = await house.aside(sources.view_job, house, manifest, grant, house.id("op_"))
         job = dataclasses.replace(job, rows_max=grant.plan.limits.max_rows)
         return await asyncio.to_thread(views.build_view, job, lambda _done, _what: None)
     finally:

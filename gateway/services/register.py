@@ -117,7 +117,7 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
     if person is not None and person not in {column.name for column in sealed.columns}:
         raise SourceRefused(f"there is no column `{person[:80]}` of persons")
     changes = next_columns(previous, sealed.columns, allow_change=upload.wanted.allow_schema_change)
-    earlier, deks = _earlier(house, upload, sealed)
+    earlier, deks = await house.aside(_earlier, house, upload, sealed)
     manifest = sealed.manifest(
         str(upload.ref),
         card=upload.wanted.card,

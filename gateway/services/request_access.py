@@ -33,10 +33,11 @@ from gateway.domain.purpose import parse_purpose
 from gateway.errors import (
     AccessDenied,
     InvalidInput,
+    KeyUnavailable,
     NotFound,
     Unavailable,
 )
-from gateway.services import combining, down_scope, refusals
+from gateway.services import combining, down_scope, key_check, refusals
 from gateway.services.house import House
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
@@ -238,6 +239,7 @@ async def request_grant(
     Raises:
         AccessDenied: with the reasons the caller may read, after the denial is durable.
         NotFound: the caller may not see the dataset.
+        KeyUnavailable: no stream could be opened now; recorded as a denial.
     """
     parent = (
         down_scope.own_grant(house, caller.subject, ask.parent) if ask.parent is not None else None
@@ -245,6 +247,10 @@ async def request_grant(
     request, resource = await request_of(
         house, caller, down_scope.cut(ask, parent) if parent else ask
     )
+    trouble = None
+    if request.dataset is not None and _decide_grant(house, request, resource)[0].is_allowed:
+        trouble = await key_check.trouble(house, request.tenant)
+        resource = resource_of(house, request.dataset)  # as it is by now, and so are the rules
     decision, unit = _decide_grant(house, request, resource)
     if parent is not None and decision.is_allowed:
         decision = down_scope.narrowed(decision, parent)
@@ -256,6 +262,9 @@ async def request_grant(
     shared = _same_grant(house, request, decision, ask.parent)
     if shared is not None:
         return dataclasses.replace(decision, id=shared.decision, plan=shared.plan), shared
+    if trouble is not None:
+        await record(house, request, key_check.closed(decision, trouble))
+        raise KeyUnavailable(key_check.TEXT, decision=decision.id) from trouble
     grant_id = house.id("grant_")
     draft = _draft(house, request, decision, grant_id, is_question=False)
     facts = {**draft.facts, "parent": ask.parent} if ask.parent is not None else draft.facts

@@ -22,6 +22,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.domain.manifest import BlockTable, Manifest, Shard
 from gateway.errors import GatewayError, IntegrityError
+from gateway.services import fetch
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.storage import local_path, open_keys, version_of
@@ -58,7 +59,7 @@ def direct_source(house: House, manifest: Manifest, plan: Plan) -> tuple[DirectS
     )
     found = tuple(
         DirectShard(
-            path=local_path(house, shard.object_key),
+            path=local_path(house, shard),
             file_bytes=shard.bytes,
             table=table.to_bytes(),
             table_sha256=shard.table_sha256,
@@ -158,6 +159,11 @@ def view_source(
         )
     if key in known.failed:
         raise known.failed.pop(key)
+    shards = manifest.shards_of(plan.split)
+    if key not in known.building and (
+        fetching := fetch.under_way(house, shards, grant.subject_tenant)
+    ):
+        return fetching
     if key not in known.building:
         operation = Operation(
             id=house.id("op_"),
@@ -184,7 +190,7 @@ def view_job(house: House, manifest: Manifest, grant: Grant, operation_id: str) 
         manifest=manifest,
         plan=plan,
         plan_digest=digest_of(plan.cells()),
-        paths={s.id: local_path(house, s.object_key) for s in manifest.shards_of(plan.split)},
+        paths={s.id: local_path(house, s) for s in manifest.shards_of(plan.split)},
         deks=keys,
         mask_key=derive(
             house.vault.secret("masks"), "mask", manifest.dataset_id, grant.subject_tenant
@@ -209,7 +215,7 @@ async def _build(
 ) -> dict[str, Any]:
     key, operation_id = names
     try:
-        job = view_job(house, manifest, grant, operation_id)
+        job = await house.aside(view_job, house, manifest, grant, operation_id)
         view = await asyncio.to_thread(views.build_view, job, report)
         await house.recorded(
             EventDraft(

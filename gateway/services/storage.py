@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from gateway.crypto.envelope import commitment
 from gateway.crypto.signing import Signer, open_document, sign_document
 from gateway.domain.dataset import DatasetRef, DatasetVersion
-from gateway.domain.manifest import Leaf, Manifest
-from gateway.errors import GatewayError, IntegrityError
+from gateway.domain.manifest import Leaf, Manifest, Shard
+from gateway.errors import IntegrityError, Unavailable
 from gateway.ports import ObjectStore
 from gateway.services.house import House
 
@@ -65,9 +65,9 @@ def open_keys(house: House, version: DatasetVersion, leaves: Iterable[Leaf]) -> 
     return keys
 
 
-def local_path(house: House, key: str) -> str:
-    """Where a worker on this host can map an object."""
-    path = house.store.local_path(key)
+def local_path(house: House, shard: Shard) -> str:
+    """Where a worker on this host can map a shard; of a remote store, after `fetch.under_way`."""
+    path = house.store.local_path(shard.object_key)
     if path is None:
-        raise GatewayError("streaming from a remote store is not possible in this version")
+        raise Unavailable("a shard is not on this host any more", advice="open the stream again")
     return path

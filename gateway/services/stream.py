@@ -26,14 +26,16 @@ from gateway.domain.position import StreamPosition
 from gateway.errors import (
     AccessDenied,
     DatasetSuspended,
+    IntegrityError,
     InvalidInput,
+    KeyUnavailable,
     LeaseExpired,
     LeaseRevoked,
     LimitExceeded,
     NotFound,
     PlanChanged,
 )
-from gateway.services import down_scope, request_access, shapes, update
+from gateway.services import down_scope, fetch, key_check, refusals, request_access, shapes, update
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 from gateway.services.sources import Geometry, direct_source, is_direct, view_source
@@ -59,23 +61,18 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
     """
     grant = _grant_of(house, caller)
     _require_fits(grant, wanted)
-    await judge_again(house, grant)
-    manifest = load_manifest(house, grant.plan.dataset)
-    source: DirectSource | ViewSource
-    if may_be_direct(manifest, grant.plan):
-        source, geometry = direct_source(house, manifest, grant.plan)
-    else:
-        ready = view_source(house, manifest, grant)
-        if isinstance(ready, str):
-            return LeaseView(lease="", state="building", expires_at=0, operation=ready)
-        source, geometry = ready
+    epoch = await judge_again(house, grant)
+    ready = await _source_of(house, caller, grant)
+    if isinstance(ready, str):
+        return LeaseView(lease="", state="building", expires_at=0, operation=ready)
+    source, geometry = ready
     order = _order(wanted.order)
     spec = LeaseSpec(
         lease=house.id("lease_"),
         key=secrets.token_bytes(32),
         boot=house.boot,
         plan_digest=digest_of(grant.plan.cells()),
-        policy_epoch=house.catalog.policy_epoch,
+        policy_epoch=epoch,
         expires_at=min(int(house.now()) + house.settings.lease_seconds_max, grant.expires_at),
         order=order,
         order_key=_order_key(house, grant, order),
@@ -95,6 +92,28 @@ def may_be_direct(manifest: Manifest, plan: Plan) -> bool:
         and is_direct(manifest, plan)
         and bool(manifest.shards_of(plan.split))
     )
+
+
+async def _source_of(
+    house: House, caller: Caller, grant: Grant
+) -> tuple[DirectSource | ViewSource, Geometry] | str:
+    """(3) and (4); the id of an Operation while shards or a view are made ready.
+
+    Keys and remote objects may take their time, during which rules may change: the lease
+    carries the PolicyEpoch it was judged under, so that its worker has it judged again then.
+    """
+    manifest = await house.aside(load_manifest, house, grant.plan.dataset)
+    if not may_be_direct(manifest, grant.plan):
+        return view_source(house, manifest, grant)
+    try:
+        shards = manifest.shards_of(grant.plan.split)
+        fetching = fetch.under_way(house, shards, grant.subject_tenant)
+    except IntegrityError as error:
+        await refusals.record(house, caller.subject, "/v1/leases", error.code)
+        raise
+    if fetching is not None:
+        return fetching
+    return await house.aside(direct_source, house, manifest, grant.plan)
 
 
 def _require_fits(grant: Grant, wanted: LeaseRequest) -> None:
@@ -132,14 +151,18 @@ async def require_released(house: House, grant: Grant) -> None:
         raise
 
 
-async def judge_again(house: House, grant: Grant) -> None:
-    """(2) The rules still allow exactly this Plan; a denial is recorded like any other."""
+async def judge_again(house: House, grant: Grant) -> int:
+    """(2) The rules still allow exactly this Plan; a denial is recorded like any other.
+
+    Returns: the PolicyEpoch of the answer.
+    """
     request, decision = _decide_again(house, grant)
     if not decision.is_allowed:
         await request_access.record(house, request, decision)
         update.require_active(house, grant)
         decision.require()
     _require_same(grant, decision.plan)
+    return decision.policy_epoch
 
 
 def judge_lease(house: House, lease: Lease) -> int:
@@ -301,6 +324,9 @@ async def show(house: House, caller: Caller, lease_id: str) -> LeaseView:
 
 async def renew(house: House, caller: Caller, lease_id: str) -> LeaseView:
     """Judge again and prolong; the worker learns it before the caller."""
+    owner = house.catalog.grant(_owned(house, caller, lease_id).grant).owner_tenant
+    if await key_check.trouble(house, owner) is not None:
+        raise KeyUnavailable(key_check.TEXT)
     lease = _owned(house, caller, lease_id)
     if lease.closed is not None:
         raise LeaseExpired(f"the lease is closed: {lease.closed}")

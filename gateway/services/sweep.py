@@ -19,7 +19,7 @@ from gateway.crypto.keyring import KekId
 from gateway.crypto.strays import SheetFile, drop_keks, sheets_in
 from gateway.crypto.vault import KeyVault
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unavailable
 from gateway.ports import ObjectStore
 from gateway.services.house import House, Places
 from gateway.services.storage import read_manifest
@@ -125,6 +125,8 @@ def _orphans(stock: Stock) -> tuple[str, ...] | None:
             known.add(version.manifest_key)
             try:
                 manifest = read_manifest(stock.store, stock.manifest_key, version)
+            except Unavailable:
+                raise
             except GatewayError:
                 # Unreadable is not unreferenced: nothing is removed on a damaged store.
                 _log.exception("a manifest cannot be read", extra={"version": str(version.ref)})
@@ -166,11 +168,15 @@ def remove_leftovers(house: House, *, thorough: bool) -> Leftovers:
     was cut short: its staging directory is there as long as it may have written to them.
     """
     stock, uploads = Stock.of(house), frozenset(house.uploads)
-    if thorough or any(house.places.staging.iterdir()):
-        found = find(stock, uploads)
-    else:
-        found = Leftovers(files=tuple(_files(house.places, uploads)))
-    remove(stock, found)
+    found = Leftovers(files=tuple(_files(house.places, uploads)))
+    try:
+        if thorough or any(house.places.staging.iterdir()):
+            found = find(stock, uploads)
+        remove(stock, found)
+    except Unavailable:  # nothing of it goes, staging least of all: the next start looks again
+        if thorough:
+            raise
+        _log.exception("the store does not answer: what may be left there stays")
     return found
 
 

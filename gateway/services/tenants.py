@@ -25,9 +25,9 @@ async def add_tenant(house: House, caller: Caller, wanted: W.TenantRequest) -> N
     """
     tenant = parse_name(wanted.tenant, what="tenant")
     await authorize(house, caller, "operate", PLATFORM)
-    if any(known.name == tenant for known in house.catalog.tenants()):
-        raise Conflict(f"tenant `{tenant}` exists already", advice="choose another name")
-    house.vault.add_tenant(tenant)
+    _require_new(house, tenant)
+    await house.aside(house.vault.add_tenant, tenant)
+    _require_new(house, tenant)  # somebody else may have been faster
     house.record(
         EventDraft(
             kind=EventKind.TenantAdded,
@@ -43,6 +43,11 @@ async def add_tenant(house: House, caller: Caller, wanted: W.TenantRequest) -> N
             identity="owner", type="person", roles=("owner",), public_key=wanted.owner_public_key
         )
         await add_identity(house, caller, tenant, first)
+
+
+def _require_new(house: House, tenant: str) -> None:
+    if any(known.name == tenant for known in house.catalog.tenants()):
+        raise Conflict(f"tenant `{tenant}` exists already", advice="choose another name")
 
 
 async def views(house: House, caller: Caller) -> list[W.TenantView]:

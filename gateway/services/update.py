@@ -18,8 +18,8 @@ from gateway.domain.card import check_card
 from gateway.domain.dataset import Dataset, DatasetRef, parse_name
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
-from gateway.errors import DatasetSuspended, InvalidInput, PreconditionFailed
-from gateway.services import describe, shapes
+from gateway.errors import DatasetSuspended, InvalidInput
+from gateway.services import describe
 from gateway.services.describe import Seen
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
@@ -40,11 +40,7 @@ async def update(
     """
     await authorize(house, caller, "update", ref.tenant, ref.unversioned)
     dataset = house.catalog.dataset(ref.tenant, ref.name)
-    shown = shapes.dataset_detail(*describe.seen(house, caller, ref.unversioned))
-    if if_match not in (None, "*", W.etag_of(shown)):
-        raise PreconditionFailed(
-            f"`{ref.unversioned}` is not as you read it", advice="read it again, then change it"
-        )
+    describe.require_match(house, caller, ref, if_match)
     reason = _line(wanted.reason or "", REASON_CHARS_MAX, "reason")
     _update_metadata(house, caller, dataset, wanted)
     if wanted.suspended is not None and wanted.suspended != dataset.suspended:

@@ -259,9 +259,11 @@ class Simulator:
         return {"digest": self._seen(caller, ref).manifest_digest}
 
     async def classify(
-        self, caller: Any, ref: str, tags: Mapping[str, Sequence[str]]
+        self, caller: Any, ref: str, tags: Mapping[str, Sequence[str]], if_match: str | None
     ) -> W.DatasetDetail:
         found = self._seen(caller, ref)
+        if if_match not in (None, "*", W.etag_of(found)):
+            raise PreconditionFailed("the dataset is another one now")
         if caller.subject.tenant != found.dataset.partition("/")[0]:
             raise AccessDenied("only the owner classifies columns", decision="dec_x")
         names = {c.name for c in found.columns}

@@ -98,11 +98,16 @@ def test_an_owner_classifies_and_revokes(login: Login) -> None:
 
 def test_an_owner_updates_suspends_and_resumes(login: Login, tmp_path: Path) -> None:
     (tmp_path / "icu.toml").write_text('title = "ICU"\nbeds = 12\n')
-    icu = login("clinic/owner").datasets.show("clinic/icu")
+    owner = login("clinic/owner")
+    icu = owner.datasets.show("clinic/icu")
     assert icu.update(card=tmp_path / "icu.toml", contact="x").card == {"title": "ICU", "beds": 12}
     assert icu.update(owners=["clinic/owner"]).contact == "x"
     with pytest.raises(PreconditionFailed):
-        icu.update(contact="y", if_match="an older one")
+        icu.update(contact="y", if_match=icu.etag)
+    now = owner.datasets.show("clinic/icu").etag
+    assert icu.update(contact="y", if_match=now).contact == "y"
+    with pytest.raises(PreconditionFailed):
+        icu.classify({"age": "public"}, if_match=now)
     assert icu.suspend(reason="an audit").suspended is True
     assert icu.resume().suspended is False
 

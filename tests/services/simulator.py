@@ -43,7 +43,7 @@ async def add_rules(house: House, tenant: str, text: str) -> None:
 
 
 def add_version(
-    house: House, tenant: str, name: str, columns: Sequence[str], **changes: object
+    house: House, tenant: str, name: str, names: Sequence[str], **changes: object
 ) -> None:
     """A version that exists in the catalogue only: enough to be judged."""
     facts = {
@@ -53,7 +53,7 @@ def add_version(
         "profile": "train",
         "columns": [
             {"field_id": i, "name": column, "type": "int64", "nullable": False}
-            for i, column in enumerate(columns, 1)
+            for i, column in enumerate(names, 1)
         ],
         "splits": [{"name": "all", "rows": 10}],
         "rows": 10,

@@ -87,6 +87,22 @@ def test_owners_and_auditors_of_the_tenant_are_told_all(twins: House, who: Any) 
     assert all(word in shown for word in ("canary_before", "canary_split", "9999", "f" * 64))
 
 
+def test_a_version_that_no_rule_reaches_is_left_out_of_the_list(twins: House) -> None:
+    rule = RULE.format(name="plain").replace("dataset:clinic/plain", "tag:pii")
+    rule = rule.replace("columns: [age, hr]", "tags: [pii]")
+    run(add_rules(twins, "clinic", f"format: gateway-policy/v0\nrules:{rule}"))
+    second = [{"field_id": 7, "name": "age", "type": "string", "nullable": True}]
+    dataset = twins.catalog.dataset("clinic", "plain")
+    add_version(
+        twins, "clinic", "plain", [],
+        columns=second, version=2, dataset_id=dataset.dataset_id,
+    )  # fmt: skip
+    run(describe.classify(twins, OWNER, DatasetRef("clinic", "plain"), {"age": ["pii"]}))
+    gateway = Gateway(twins)
+    assert [v.version for v in run(gateway.versions(TRAINER, "clinic/plain"))] == [2]
+    assert [v.version for v in run(gateway.versions(OWNER, "clinic/plain"))] == [1, 2]
+
+
 def test_a_search_by_tag_does_not_feel_for_hidden_columns(twins: House) -> None:
     gateway = Gateway(twins)
     assert [d.dataset for d in run(gateway.datasets(OWNER, "canary.tag", None))] == [

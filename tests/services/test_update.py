@@ -120,6 +120,15 @@ def test_who_read_an_older_state_does_not_overwrite_a_newer_one(shared: House) -
     assert shared.catalog.dataset("clinic", "icu").contact == "b"
 
 
+def test_tags_meant_for_columns_as_they_were_read_do_not_reach_others(shared: House) -> None:
+    before = etag(shared)
+    change(shared, DatasetChanges(contact="a"))
+    with pytest.raises(PreconditionFailed):
+        run(describe.classify(shared, OWNER, ICU, {"age": ["public"]}, before))
+    assert shared.catalog.dataset("clinic", "icu").tags == {}
+    run(describe.classify(shared, OWNER, ICU, {"age": ["public"]}, etag(shared)))
+
+
 def test_a_suspended_dataset_denies_grants_tokens_and_leases_and_says_so(shared: House) -> None:
     _, grant = run(request_access.request_grant(shared, TRAINER, ASK))
     change(shared, SUSPEND)
