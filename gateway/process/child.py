@@ -11,10 +11,13 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 from gateway.process import confine
 from gateway.process.channel import Channel, ChannelClosed
 from gateway.process.spawn import Confinement
+
+GRACE_SECONDS = 30.0  # for control, workers and lineage: to hand back, confirm, save
 
 
 class WithoutPandas(importlib.abc.MetaPathFinder):
@@ -40,8 +43,8 @@ def main() -> int:
     confine.hide_memory()
     confine.apply(Confinement(**limits))
     channel = Channel(socket.socket(fileno=spec["descriptors"].pop("channel")))
-    if limits["sandboxed"]:
-        _end_with(channel.socket)
+    grace = 0.0 if limits["sandboxed"] else spec["options"].get("grace_seconds", GRACE_SECONDS)
+    _end_with(channel.socket, grace)
     sys.meta_path.insert(0, WithoutPandas())
     module = importlib.import_module(spec["module"])
     try:
@@ -51,13 +54,17 @@ def main() -> int:
     return 0
 
 
-def _end_with(sock: socket.socket) -> None:
-    """End at once when the other end of `sock` closes, whatever hangs or computes here."""
+def _end_with(sock: socket.socket, grace: float) -> None:
+    """End when the other end of `sock` closes, whatever hangs or computes here.
+
+    `grace` is what an orderly end may take, in seconds: a process that hangs has none.
+    """
 
     def watch() -> None:
         poll = select.poll()
         poll.register(sock, 0)  # only its end is of interest: POLLHUP needs no asking
         poll.poll()
+        time.sleep(grace)
         os._exit(0)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

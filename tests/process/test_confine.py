@@ -99,9 +99,14 @@ def test_resident_memory_of_a_dead_process_is_nothing() -> None:
     assert confine.resident_bytes(2**22 + 12345) == 0
 
 
-def test_a_child_that_hangs_ends_with_its_parent() -> None:
-    readable = Confinement(read_paths=(str(Path(__file__).parent.parent),))
-    child = spawn(Launch(module="tests.process.sleeper", confinement=readable))
+@pytest.mark.parametrize("sandboxed", [True, False])
+def test_a_child_that_hangs_ends_with_its_parent(*, sandboxed: bool) -> None:
+    readable = Confinement(
+        read_paths=(str(Path(__file__).parent.parent),), sandboxed=sandboxed, network=not sandboxed
+    )
+    options = {"grace_seconds": 0.1}  # of those that may end in order
+    launch = Launch(module="tests.process.sleeper", confinement=readable, options=options)
+    child = spawn(launch)
     assert child.channel.receive().kind == "here"
     child.channel.close()  # as when the parent is killed
     assert child.process.wait(timeout=5) == 0
