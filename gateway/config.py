@@ -135,6 +135,11 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def server_environment() -> dict[str, str]:
+    """What control gets of the server's environment: plugs find their credentials in it."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+
 def home_environment() -> dict[str, str]:
     """The few variables a started demo or server needs to find the same directories."""
     wanted = ("HOME", "PATH", "LANG", "TERM", "NO_COLOR")

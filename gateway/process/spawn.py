@@ -64,6 +64,7 @@ class Launch:
     confinement: Confinement = field(default_factory=Confinement)
     options: dict[str, Any] = field(default_factory=dict)
     descriptors: dict[str, int] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)  # nothing, but for control
 
 
 def spawn(launch: Launch, *, stderr: int | None = None) -> Child:
@@ -90,7 +91,7 @@ def start(
     }
     return subprocess.Popen(
         [sys.executable, "-P", "-s", "-m", "gateway.process.child", json.dumps(spec)],
-        env={"PYTHONPATH": ROOT},
+        env={**launch.environment, "PYTHONPATH": ROOT},
         pass_fds=tuple(fds.values()),
         stdin=subprocess.DEVNULL,
         stderr=stderr,

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.config import Settings
+from gateway.config import Settings, server_environment
 from gateway.errors import ConfigError, Unavailable
 from gateway.process import status_page
 from gateway.process.channel import Channel, ChannelClosed
@@ -93,6 +93,7 @@ class _Tree:
                 "lock": self.lock,
                 **{role: pair[0].fileno() for role, pair in links.items()},
             },
+            environment=server_environment(),
         )
         self._keep("control", start(launch, channel=theirs))
         theirs.close()

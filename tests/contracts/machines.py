@@ -107,6 +107,7 @@ class Door:
         self._open: set[socket.socket] = set()
         self._port = 0
         self.cuts_after: int | None = None  # the next answer breaks off after so many bytes
+        self.is_silent = False  # takes connections and passes nothing on
         self.unlock()
 
     @property
@@ -141,6 +142,8 @@ class Door:
     def _pump(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:  # noqa: FBT001
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                while self.is_silent:
+                    time.sleep(0.02)
                 if is_answer and self.cuts_after is not None:
                     self.cuts_after -= len(data)
                     if self.cuts_after < 0:

@@ -112,10 +112,10 @@ def test_the_number_of_a_destroyed_generation_is_not_used_again(kms: Kms) -> Non
     assert kms.create_root("clinic") == 2
 
 
-@pytest.mark.parametrize("tenant", ["", ".", "../x", "a/b", "A", "a\n", "x" * 80])
-def test_a_tenant_that_is_no_name_is_refused(kms: Kms, tenant: str) -> None:
-    with pytest.raises(InvalidInput):
-        kms.create_root(tenant)
+def test_a_tenant_that_is_no_name_is_refused(kms: Kms) -> None:
+    for tenant in ("", ".", "../x", "a/b", "A", "a\n", "x" * 80):
+        with pytest.raises(InvalidInput):
+            kms.create_root(tenant)
 
 
 def test_only_keys_of_32_bytes_are_wrapped(kms: Kms) -> None:

@@ -61,14 +61,15 @@ class Home:
     root: Path
     port: int
     workers: int = 1
+    variables: dict[str, str] = field(default_factory=dict)  # of every command, besides
     sessions: list[int] = field(default_factory=list)  # leaders of all servers so far
     parent: subprocess.Popen[bytes] | None = None
     _starting: threading.RLock = field(default_factory=threading.RLock)
 
     @classmethod
-    def make(cls, root: Path, *, workers: int = 1) -> Home:
+    def make(cls, root: Path, *, workers: int = 1, variables: dict[str, str] | None = None) -> Home:
         """`gateway init` in an empty directory."""
-        home = cls(root, _free_port(), workers)
+        home = cls(root, _free_port(), workers, variables or {})
         home.run("init")
         return home
 
@@ -91,6 +92,7 @@ class Home:
             "XDG_STATE_HOME": str(self.root / "state"),
             "XDG_CONFIG_HOME": str(self.root / "config"),
             "XDG_RUNTIME_DIR": str(self.root / "run"),
+            **self.variables,
         }
 
     def run(self, *words: str, expect: int = 0) -> str:
