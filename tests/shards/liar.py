@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -206,3 +209,29 @@ def one_row_now_and_then(stream: Channel, _files: Channel) -> None:
     while True:
         time.sleep(0.05)
         stream.send("batch", memoryview(_batch(1).serialize()).cast("B"))
+
+
+def _reach_out(stream: Channel, _files: Channel) -> None:
+    """Try what a file could make a parser do, and tell what worked."""
+    import pyarrow.parquet as pq
+
+    tries: dict[str, Callable[[], Any]] = {
+        "a file": lambda: Path("/etc/passwd").read_bytes(),
+        "a file by Arrow": lambda: pa.OSFile("/etc/passwd").read(),
+        "file:// by Parquet": lambda: pq.read_table("file:///etc/passwd"),
+        "a file to write": lambda: Path("/tmp/reached").write_bytes(b"x"),  # noqa: S108
+        "the network": lambda: socket.create_connection(("127.0.0.1", 9), timeout=2),
+        "a program": lambda: subprocess.run(["/bin/true"], check=True),
+        "the memory of its parent": lambda: Path(f"/proc/{os.getppid()}/mem").open("rb").close(),
+    }
+    worked = []
+    for name, attempt in tries.items():
+        try:
+            attempt()
+        except ConnectionRefusedError:
+            worked.append(name)  # there was a network that could refuse
+        except Exception:  # noqa: BLE001, S112 - that it fails is the point
+            continue
+        else:
+            worked.append(name)
+    stream.send("refused", message="reached: " + (", ".join(worked) or "nothing"), advice="-")

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import csv, parquet
 
+from gateway.demo.datasets import flights, health_insurance, verses
 from gateway.domain import identifiers as ids
 from gateway.domain.proposals import TAG_OF_REASON, Hint, proposal_for
 from gateway.shards import hints
@@ -174,3 +176,17 @@ def test_a_registration_answers_with_hints_and_no_value(warm: Zygote, tmp_path: 
     version = seal(tmp_path, parquet_bytes(table))
     assert [hint.to_list() for hint in version.hints] == [[1, "e-mail", 100], [3, "iban", 100]]
     assert {hint.tag for hint in version.hints} <= set(TAG_OF_REASON.values())
+
+
+@pytest.mark.parametrize("make", [flights, health_insurance, verses])
+def test_the_real_sets_of_the_demo_hold_nothing_personal_of_these_kinds(
+    make: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("statsmodels", reason="needs the demo extra")
+    path = make(tmp_path).path
+    table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+    table = table.combine_chunks()
+    sample = Sample(table.schema, table.num_rows)
+    for batch in table.to_batches():
+        sample.take(batch)
+    assert sample.hints(tuple(range(table.num_columns))) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SourceRefused
+from gateway.process import confine
 from gateway.process.spawn import Child, Launch
 from gateway.shards import ingest, watch
 from gateway.shards.ingest import seal_upload
@@ -78,3 +79,18 @@ def test_the_same_program_passes_when_it_is_honest(
 ) -> None:
     monkeypatch.setattr(ingest, "spawn", LyingParser(warm, "_honest").spawn)
     assert seal(tmp_path, b"a,t\n1,x\n").rows == 3
+
+
+@pytest.mark.skipif(bool(confine.missing()), reason="this system cannot confine children fully")
+def test_a_parser_reaches_no_file_no_network_no_program_and_no_other_process(
+    warm: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "spawn", LyingParser(warm, "_reach_out").spawn)
+    with pytest.raises(SourceRefused, match=r"reached: nothing$"):
+        seal(tmp_path, b"a,t\n1,x\n")
+
+
+def test_a_path_or_url_in_a_file_is_a_value_and_nothing_more(warm: Zygote, tmp_path: Path) -> None:
+    del warm
+    urls = b"a\nfile:///etc/passwd\ns3://bucket/key\nhttp://169.254.169.254/\n/etc/passwd\n"
+    assert seal(tmp_path, urls).rows == 4
