@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from gateway.catalog import holdings, streams
+from gateway.catalog import ancestry, holdings, streams
 from gateway.catalog.records import DecisionRecord, Identity, KeyRecord, Run, Tenant
 from gateway.catalog.state import State, planned_key
 from gateway.domain.combining import Planned
 from gateway.domain.dataset import Dataset, DatasetRef, DatasetVersion
+from gateway.domain.derivation import Ancestor
 from gateway.domain.events import RAISES_POLICY_EPOCH, Event, EventKind
 from gateway.domain.lease import Grant, Lease
 from gateway.errors import IntegrityError, NotFound
@@ -120,6 +121,10 @@ class Catalog:
         """The version that a registration made; None when it made none (yet)."""
         versions = (v for d in self._state.datasets.values() for v in d.versions)
         return next((v for v in versions if v.registration == registration), None)
+
+    def ancestors(self, ref: DatasetRef) -> tuple[Ancestor, ...]:
+        """The versions whose rules and tags this version inherits, by name."""
+        return ancestry.ancestors(self._state, self.version(ref))
 
     def manifest_key(self, ref: DatasetRef) -> str:
         """Key of the version's Manifest in the object store; NotFound."""
@@ -261,6 +266,7 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.VersionRegistered: holdings.version_registered,
     EventKind.ColumnsClassified: holdings.columns_classified,
     EventKind.DatasetUpdated: holdings.dataset_updated,
+    EventKind.DerivationReleased: holdings.derivation_released,
     EventKind.DatasetSuspended: holdings.dataset_suspended,
     EventKind.DatasetResumed: holdings.dataset_resumed,
     EventKind.PolicyPublished: holdings.policy_published,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gateway.catalog import ancestry
 from gateway.catalog.records import Bundle, Identity, KeyRecord, Tenant
 from gateway.catalog.state import State
 from gateway.domain.dataset import Column, Dataset, DatasetRef, DatasetVersion, Dealing, Split
@@ -89,6 +90,7 @@ def version_registered(state: State, event: Event) -> None:
     if known is None and any(d.dataset_id == f["dataset_id"] for d in state.datasets.values()):
         raise Conflict("this dataset id is in use")
     version = _version(event, known)
+    ancestry.check(state, version, f.get("origins") or ())
     details = event.details or {}
     card = details.get("card") or (known.card if known else {})
     tenant, _, name = f["dataset"].partition("/")
@@ -103,6 +105,7 @@ def version_registered(state: State, event: Event) -> None:
         hints={**(known.hints if known else {}), **_hints(details.get("hints", ()))},
         owners=known.owners if known else (),
         contact=known.contact if known else "",
+        released=known.released if known else {},
     )
 
 
@@ -128,7 +131,14 @@ def _version(event: Event, known: Dataset | None) -> DatasetVersion:
         dealing=_dealing(f.get("dealing")),
         registration=f.get("registration"),
         request_digest=f.get("request_digest"),
+        origins=_origins(f.get("origins") or (), known),
     )
+
+
+def _origins(facts: Sequence[Mapping[str, Any]], known: Dataset | None) -> tuple[DatasetRef, ...]:
+    """Those of earlier versions too: nobody sheds them by one more version."""
+    given = [replace(DatasetRef.parse(o["dataset"]), version=o["version"]) for o in facts]
+    return tuple(dict.fromkeys((*(known.newest.origins if known else ()), *given)))
 
 
 def _columns(
@@ -180,6 +190,16 @@ def dataset_updated(state: State, event: Event) -> None:
         owners=tuple(details.get("owners", ())),
         contact=str(details.get("contact", "")),
     )
+
+
+def derivation_released(state: State, event: Event) -> None:
+    """What was made from this dataset inherits nothing of it any more, up to one version."""
+    f = event.facts
+    dataset = state.dataset(f["dataset"], f["dataset_id"])
+    state.dataset(f["derived"], f["derived_id"])
+    upto = max(f["version"], dataset.released.get(f["derived_id"], 0))
+    released = {**dataset.released, f["derived_id"]: upto}
+    state.datasets[f["dataset"]] = replace(dataset, released=released)
 
 
 def dataset_suspended(state: State, event: Event) -> None:

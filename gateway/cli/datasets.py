@@ -68,7 +68,7 @@ def register(
         str | None, typer.Option("--split-column", help="already names each row's split")
     ] = None,
     derived_from: Annotated[
-        list[str] | None, typer.Option("--derived-from", help="recorded in the card; repeatable")
+        list[str] | None, typer.Option("--derived-from", help="DATASET@V or run:NAME; repeatable")
     ] = None,
     allow_schema_change: Annotated[
         bool, typer.Option("--allow-schema-change", help="columns may differ from the last version")
@@ -95,13 +95,13 @@ def register(
         "split_column": split_column,
         "append": append,
         "allow_schema_change": allow_schema_change,
+        "derived_from": derived_from,
         "query": query,
         "opened": lambda made: note(f"if this is interrupted, add `--resume {made}`"),
     }
     with progress_bar(is_shown=not as_json) as progress:
-        options |= {"card": _card(card, derived_from), "resume": resume, "progress": progress}
-        datasets = f.client(server, key_file).datasets
-        made = datasets.register(dataset, *(sources or ()), wait=wait, **options)
+        options |= {"card": card, "resume": resume, "progress": progress, "wait": wait}
+        made = f.client(server, key_file).datasets.register(dataset, *(sources or ()), **options)
     _print_registered(made.to_dict(), as_json=as_json, wait=wait)
 
 
@@ -141,13 +141,6 @@ def _print_changes(changes: dict[str, list[str]]) -> None:
     for name, mark in (("added", "+"), ("removed", "-"), ("retyped", "~"), ("replaced", "~")):
         for column in changes.get(name, []):
             print(f"{mark} column {safe(column)}")
-
-
-def _card(card: Path | None, derived_from: list[str] | None) -> dict[str, Any]:
-    from gateway.client.datasets import read_card
-
-    facts = read_card(card)
-    return {**facts, "derived_from": list(derived_from)} if derived_from else facts
 
 
 @app.command("list", epilog="Example: gateway dataset list --tag pii.email")
@@ -237,13 +230,18 @@ def update(
     contact: Annotated[
         str | None, typer.Option("--contact", help="whom to write to; empty removes it")
     ] = None,
+    release: Annotated[
+        str | None, typer.Option("--release", help="made from it: inherits its rules no longer")
+    ] = None,
     server: f.Server = None,
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
 ) -> None:
-    """Change the card, the owners or the contact; versions stay as they are."""
+    """Change card, owners or contact, or release a derived dataset; versions stay as they are."""
     datasets = f.client(server, key_file).datasets
-    found = datasets.update(dataset, card=card, owners=owner or None, contact=contact)
+    found = datasets.update(
+        dataset, card=card, owners=owner or None, contact=contact, release=release
+    )
     _print_dataset("dataset.update", found.to_dict(), as_json=as_json)
 
 

@@ -35,6 +35,7 @@ class RegisterOptions(TypedDict, total=False):
     person_column: str | None
     append: bool
     allow_schema_change: bool
+    derived_from: Sequence[str] | None  # `tenant/name[@version]` or `run:NAME`
 
 
 class Datasets:
@@ -99,6 +100,7 @@ class Datasets:
         card: str | Path | Mapping[str, Any] | None = None,
         owners: Sequence[str] | None = None,
         contact: str | None = None,
+        release: str | None = None,
         if_match: str | None = None,
     ) -> Dataset:
         """Change what belongs to the dataset and to no version; what is None stays.
@@ -108,12 +110,14 @@ class Datasets:
             card: replaces the whole card; a mapping, or a `.json`, `.toml` or `.yaml` file.
             owners: whom to ask: identities of the tenant, or `tenant/role:NAME`.
             contact: one line.
+            release: a dataset made from this one, which inherits its rules and tags no longer.
             if_match: the ETag the dataset must still have; PreconditionFailed otherwise.
         """
         changes = W.DatasetChanges(
             card=read_card(card) if card is not None else None,
             owners=tuple(owners) if owners is not None else None,
             contact=contact,
+            release=release,
         )
         return self._change(dataset, changes, if_match)
 

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from gateway.domain.dataset import Column, DatasetRef
+from gateway.domain.derivation import Ancestor
 from gateway.errors import AccessDenied
 
 Scalar = str | int | float | bool
@@ -110,6 +111,7 @@ class Resource:
     splits: tuple[str, ...] = ()
     suspended: bool = False
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
+    ancestors: tuple[Ancestor, ...] = ()  # whose deny and restrict rules judge it too
 
 
 class Effect(Enum):

@@ -167,6 +167,7 @@ class DatasetVersion:
     dealing: Dealing | None = None  # None: nobody recorded it
     registration: str | None = None  # the one that made it: its retry finds the version
     request_digest: str | None = None  # keyed, of what that registration asked for
+    origins: tuple[DatasetRef, ...] = ()  # versions that this or an earlier one was made from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +184,7 @@ class Dataset:
     hints: dict[int, Hint] = field(default_factory=dict)  # field_id -> what its values look like
     owners: tuple[str, ...] = ()  # `tenant/name` or `tenant/role:NAME`: whom to ask
     contact: str = ""
+    released: dict[str, int] = field(default_factory=dict)  # what was made from it: up to where
 
     @property
     def newest(self) -> DatasetVersion:

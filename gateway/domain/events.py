@@ -35,6 +35,7 @@ class EventKind(StrEnum):
     VersionRegistered = "VersionRegistered"
     ColumnsClassified = "ColumnsClassified"
     DatasetUpdated = "DatasetUpdated"
+    DerivationReleased = "DerivationReleased"
     DatasetSuspended = "DatasetSuspended"
     DatasetResumed = "DatasetResumed"
     PolicyPublished = "PolicyPublished"
@@ -60,6 +61,7 @@ RAISES_POLICY_EPOCH = frozenset(
     {
         EventKind.PolicyPublished,
         EventKind.ColumnsClassified,
+        EventKind.DerivationReleased,
         EventKind.DatasetSuspended,
         EventKind.DatasetResumed,
         EventKind.GrantRevoked,
@@ -98,6 +100,7 @@ _ORDER = f.record_of(
     rank=f.COUNT,
     world=f.COUNT,
 )
+_ORIGIN = f.record_of(dataset=f.DATASET, dataset_id=f.WORD, version=f.COUNT)
 _LIMIT = f.Fact("a limit", {"max_rows", "max_bytes", "max_epochs", "expires_at"}.__contains__)
 
 FACTS: Mapping[EventKind, f.Schema] = {
@@ -128,6 +131,8 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "manifest_key": f.WORD,
         "sheet_generation": f.COUNT,
         "card_digest": f.SHA256 | None,
+        "origins": f.list_of(_ORIGIN, at_most=64) | None,  # what it was made from
+        "origin_runs": f.list_of(f.WORD, at_most=64) | None,  # by which runs' reading
         "dealing": _DEALING | None,
         "registration": f.WORD | None,
         "request_digest": f.SHA256 | None,
@@ -139,6 +144,12 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "card_digest": f.SHA256 | None,
         "changed": f.list_of(f.CODE),
         "owners": f.COUNT,
+    },
+    EventKind.DerivationReleased: {
+        **_DATASET,
+        "derived": f.DATASET,
+        "derived_id": f.WORD,
+        "version": f.COUNT,  # of the derived dataset: up to this one
     },
     EventKind.DatasetSuspended: _DATASET,
     EventKind.DatasetResumed: _DATASET,

@@ -92,6 +92,16 @@ def _version(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["version_column"].extend(
         (f["dataset_id"], f["version"], c["field_id"], c["name"], c["type"]) for c in f["columns"]
     )
+    _derived(batch, head, f)
+
+
+def _derived(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    made = (*head, _dataset(head, f), f["dataset_id"], f["version"])
+    for origin in f.get("origins") or ():
+        tenant = origin["dataset"].partition("/")[0]
+        batch["derivation"].append((*made, tenant, origin["dataset"], origin["version"], None))
+    for run in f.get("origin_runs") or ():
+        batch["derivation"].append((*made, None, None, None, run))
 
 
 def _classified(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT = 2  # raise it and every projection is rebuilt from the journal
+FORMAT = 3  # raise it and every projection is rebuilt from the journal
 
 _EVENT = {
     "idx": "BIGINT",
@@ -39,6 +39,14 @@ TABLES: dict[str, dict[str, str]] = {
         "field_id": "BIGINT",
         "name": "VARCHAR",
         "type": "VARCHAR",
+    },
+    "derivation": {
+        **_EVENT,
+        **_DATASET,
+        "origin_tenant": "VARCHAR",  # of one version it was made from, or
+        "origin": "VARCHAR",
+        "origin_version": "INTEGER",
+        "run": "VARCHAR",  # of one run whose reading it was made from
     },
     "classification": {
         **_EVENT,

@@ -1,6 +1,7 @@
 """The lineage graph of one thing: where it came from, what came of it.
 
     dataset → version → grant → run → model
+              version, run → version (made from them)
 
 Edges follow what was recorded, on the asker's side only: a dataset's owner sees the runs and
 models that received its rows, and not what else those runs read.
@@ -24,11 +25,12 @@ _REF_CHARS_MAX = 600
 _TENANT = "[a-z0-9_-]*"
 
 _MODEL = "model || coalesce('@sha256:' || artifact, '')"
-_VIEWS = ("version", "grant", "lease", "run")
+_VIEWS = ("version", "grant", "lease", "run", "derivation")
 _EDGE = f"""edge AS MATERIALIZED (
   SELECT DISTINCT 'dataset:' || dataset AS source,
          'version:' || dataset || '@' || version AS target, 'version' AS kind
-  FROM (SELECT dataset, version FROM seen_version UNION SELECT dataset, version FROM seen_grant)
+  FROM (SELECT dataset, version FROM seen_version UNION SELECT dataset, version FROM seen_grant
+        UNION SELECT dataset, version FROM seen_derivation)
   WHERE version IS NOT NULL
   UNION ALL
   SELECT 'version:' || dataset || '@' || version, 'grant:' || "grant", 'granted' FROM seen_grant
@@ -38,7 +40,12 @@ _EDGE = f"""edge AS MATERIALIZED (
   UNION ALL
   SELECT DISTINCT 'run:' || actor_tenant || '/' || run,
          'model:' || actor_tenant || '/' || {_MODEL}, 'made'
-  FROM seen_run WHERE model IS NOT NULL)"""  # noqa: S608 - this file's constants
+  FROM seen_run WHERE model IS NOT NULL
+  UNION ALL
+  SELECT DISTINCT coalesce('version:' || origin || '@' || origin_version,
+                           'run:' || actor_tenant || '/' || run),
+         'version:' || dataset || '@' || version, 'derived'
+  FROM seen_derivation)"""  # noqa: S608 - this file's constants
 _NODE = "node AS (SELECT source AS id FROM edge UNION SELECT target FROM edge)"
 
 

@@ -145,6 +145,13 @@ SELECT v.time, v.idx AS index, v.dataset, v.version, v.profile, v.rows, v.bytes,
 FROM version v WHERE {_side("v")}
 """  # noqa: S608
 
+# What a version was made from: seen by both sides of it and by the owner of the origin.
+_DERIVATION = f"""
+SELECT d.time, d.idx AS index, d.dataset, d.version, d.origin, d.origin_version, d.run,
+       d.actor AS actor_tenant
+FROM derivation d WHERE {_side("d")} OR d.origin_tenant = $tenant
+"""  # noqa: S608
+
 # What an auditor's own SQL may name, and what it gets in the sandbox: exactly these.
 AUDITOR_VIEWS: dict[str, str] = {
     "read": _READ,
@@ -162,6 +169,7 @@ VIEWS: dict[str, str] = {
     "token": _TOKEN,
     "run": _RUN,
     "version": _VERSION,
+    "derivation": _DERIVATION,
 }
 
 

@@ -140,7 +140,7 @@ class Judge:
             request, resource, decision_id="", now=now, policy_epoch=0, catalog_index=0
         )
         try:
-            reach = (_scopes(resource), request.subject.principals)
+            reach = (_judging_scopes(resource), request.subject.principals)
             trial, _ = self._trial(request, resource, reach, now)
         except Exception:  # noqa: BLE001 - a request that cannot be judged has no candidates
             facts = RequestFacts(self._schema, request, resource, now)
@@ -180,7 +180,7 @@ class Judge:
         refused = _wrong_subject(request.subject) or _wrong_request(request, resource)
         if refused:
             return _denied(refused.code, refused.text)
-        reach = (_scopes(resource), request.subject.principals)
+        reach = (_judging_scopes(resource), request.subject.principals)
         trial, rows = self._trial(request, resource, reach, now)
         question = (trial, reach[1], reach[0], request.action)
         allowed = bool(rows) and self._loop.allows(question, rows)
@@ -225,10 +225,13 @@ class Judge:
         rows: list[Row] = []
         scopes, principals = reach
         keys = [(action, who) for action in (request.action, "*") for who in principals]
+        own = frozenset(_scopes(resource)) if resource.ancestors else frozenset(scopes)
         for entries in filter(None, map(self._index.get, scopes)):
             for found in filter(None, map(entries.get, keys)):
                 for entry in found:
                     rule = entry.rule
+                    if rule.kind == "allow" and rule.key not in own:
+                        continue  # nobody permits what is made from his data, by accident
                     if rule.id not in rules:
                         rules[rule.id] = rule
                         if rule.kind != "restrict":
@@ -267,6 +270,18 @@ def _scopes(resource: Resource) -> tuple[str, ...]:
         for tag in sorted(above):
             found += (f"tag:{resource.tenant}/{tag}", f"tag:*/{tag}")
     return (*found, f"tenant:{resource.tenant}", "global")
+
+
+def _judging_scopes(resource: Resource) -> tuple[str, ...]:
+    """Also of what the resource was made from: deny and restrict rules there judge it too."""
+    found = dict.fromkeys(_scopes(resource))
+    for ancestor in resource.ancestors:
+        tenant = ancestor.dataset.tenant
+        found[f"dataset:{ancestor.dataset.unversioned}"] = None
+        for word in sorted({word for tag in ancestor.tags for word in _and_above(tag)}):
+            found |= dict.fromkeys((f"tag:{tenant}/{word}", f"tag:*/{word}"))
+        found[f"tenant:{tenant}"] = None
+    return tuple(found)
 
 
 @lru_cache(maxsize=4096)

@@ -38,6 +38,14 @@ class RequestFacts:
             self._known[name] = self._schema.value(name, self._raw(name))
         return self._known[name]
 
+    def of_ancestors(self) -> tuple[RequestFacts, ...]:
+        """The same request, of each version that the resource was made from."""
+        made = (
+            Resource(tenant=a.dataset.tenant, dataset=a.dataset, columns=a.columns)
+            for a in self._resource.ancestors
+        )
+        return tuple(RequestFacts(self._schema, self._request, r, self._now) for r in made)
+
     def values(self, names: Iterable[str]) -> dict[str, Any]:
         """The known ones of these, plain."""
         return {name: value for name in names if (value := self.value(name)) is not None}
@@ -150,4 +158,13 @@ class Trial:
         fits = self.purpose_fits(rule)
         if fits is not True or rule.when is None:
             return fits
-        return rule.when.judge(self.facts)
+        found = rule.when.judge(self.facts)
+        if found is False and rule.kind != "allow":
+            return self._judge_of_ancestors(rule)
+        return found
+
+    def _judge_of_ancestors(self, rule: Rule) -> Truth:
+        """A condition that speaks of what the resource was made from holds for it too."""
+        assert rule.when is not None
+        found = [rule.when.judge(facts) for facts in self.facts.of_ancestors()]
+        return True if True in found else None if None in found else False

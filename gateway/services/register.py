@@ -36,7 +36,7 @@ from gateway.errors import (
     SourceRefused,
     Unavailable,
 )
-from gateway.services import uploads
+from gateway.services import derivation, uploads
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller
@@ -308,8 +308,10 @@ def _record(
     ref, subject = upload.ref, upload.caller.subject
     manifest_key, generation = stored
     _require_next(house, ref, manifest)
+    origins, concerns = derivation.facts(house, upload.wanted.derived_from)
     return house.record(
         EventDraft(
+            concerns=concerns,
             kind=EventKind.VersionRegistered,
             owner_tenant=ref.tenant,
             actor_tenant=subject.tenant,
@@ -334,6 +336,7 @@ def _record(
                 "request_digest": upload.request_digest,
                 "card_digest": digest_of(upload.wanted.card) if upload.wanted.card else None,
                 "dealing": _dealing_fact(dealing_of(upload.wanted)),
+                **origins,
             },
             details=_details(upload, hints),
         )

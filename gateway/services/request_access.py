@@ -27,6 +27,7 @@ from gateway.domain.access import (
     Subject,
 )
 from gateway.domain.dataset import DatasetRef
+from gateway.domain.derivation import inherit
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.domain.purpose import parse_purpose
@@ -93,10 +94,12 @@ def resource_of(house: House, ref: DatasetRef) -> Resource:
     wanted = ref.version if ref.version is not None else dataset.newest.ref.version
     for version in dataset.versions:
         if version.ref.version == wanted:
+            ancestors = house.catalog.ancestors(version.ref)
             return Resource(
                 tenant=ref.tenant,
                 dataset=version.ref,
-                columns=dataset.columns_of(version),
+                columns=inherit(dataset.columns_of(version), ancestors),
+                ancestors=ancestors,
                 splits=tuple(split.name for split in version.splits),
                 suspended=dataset.suspended,
             )

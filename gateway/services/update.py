@@ -19,7 +19,7 @@ from gateway.domain.dataset import Dataset, DatasetRef, parse_name
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import DatasetSuspended, InvalidInput
-from gateway.services import describe
+from gateway.services import derivation, describe
 from gateway.services.describe import Seen
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
@@ -43,6 +43,8 @@ async def update(
     describe.require_match(house, caller, ref, if_match)
     reason = _line(wanted.reason or "", REASON_CHARS_MAX, "reason")
     _update_metadata(house, caller, dataset, wanted)
+    if wanted.release is not None:
+        derivation.release(house, caller, dataset, wanted.release)
     if wanted.suspended is not None and wanted.suspended != dataset.suspended:
         kind = EventKind.DatasetSuspended if wanted.suspended else EventKind.DatasetResumed
         _record(house, caller, dataset, kind, {"reason": reason})

@@ -20,7 +20,7 @@ from gateway.domain.card import check_card
 from gateway.domain.dataset import DatasetRef, DatasetVersion
 from gateway.domain.ids import new_id
 from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unavailable
-from gateway.services import upload_records
+from gateway.services import derivation, upload_records
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
 from gateway.services.schema import as_appended, previous_of
@@ -49,10 +49,14 @@ async def begin(
         raise InvalidInput(f"a registration has 1 to {FILES_MAX} files")
     wanted = replace(wanted, card=check_card(wanted.card))
     await authorize(house, caller, "register", ref.tenant)
+    origins = await derivation.pinned(house, caller, wanted.derived_from)
     upload_id, request_digest = _identity(house, caller, wanted, key)
     known = _known(house, caller, upload_id)
     if known is not None:
         return _again(house, known, request_digest)
+    if origins:
+        card = {**wanted.card, "derived_from": list(origins)}
+        wanted = replace(wanted, derived_from=origins, card=card)
     as_appended(previous_of(house, ref), wanted)
     _expire(house)
     mine = [u for u in house.uploads.values() if u.caller.subject.tenant == caller.subject.tenant]

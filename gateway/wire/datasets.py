@@ -105,6 +105,7 @@ class DatasetChanges:
     owners: tuple[str, ...] | None = None
     contact: str | None = None
     suspended: bool | None = None
+    release: str | None = None  # `tenant/name[@version]` made from this: inherits no longer
     reason: str | None = None  # of suspending or resuming; sealed in the journal
 
 
@@ -136,6 +137,7 @@ class RegistrationRequest:
     split_column: str | None = None  # this column already names the split
     person_column: str | None = None  # identifies the person a row is about
     card: dict[str, Any] = field(default_factory=dict)
+    derived_from: tuple[str, ...] = ()  # `tenant/name[@version]` or `run:NAME`
     append: bool = False  # the new version keeps the old one's shards
     allow_schema_change: bool = False
 

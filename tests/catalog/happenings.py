@@ -94,6 +94,15 @@ def updated(**details: Any) -> EventDraft:
     )
 
 
+def derivation_released() -> EventDraft:
+    own = {"derived": DATASET["dataset"], "derived_id": DATASET["dataset_id"]}
+    return EventDraft(
+        kind=EventKind.DerivationReleased,
+        owner_tenant="clinic",
+        facts={**DATASET, **own, "version": 1},
+    )
+
+
 def on_dataset(kind: EventKind) -> EventDraft:
     return EventDraft(kind=kind, owner_tenant="clinic", facts=dict(DATASET))
 

@@ -181,6 +181,7 @@ def test_the_policy_epoch_counts_what_can_narrow_a_plan_and_nothing_else() -> No
     drafts = {
         EventKind.PolicyPublished: h.policy("startup"),
         EventKind.ColumnsClassified: h.classified(f1=["pii"]),
+        EventKind.DerivationReleased: h.derivation_released(),
         EventKind.DatasetSuspended: h.on_dataset(EventKind.DatasetSuspended),
         EventKind.DatasetResumed: h.on_dataset(EventKind.DatasetResumed),
         EventKind.GrantRevoked: h.revoked("1"),
@@ -201,7 +202,7 @@ def test_the_policy_epoch_counts_what_can_narrow_a_plan_and_nothing_else() -> No
         tell(catalog, draft)
         assert catalog.policy_epoch == number
     tell(catalog, h.denied(), h.identity("startup/b", "k2"), h.version(2))
-    assert catalog.policy_epoch == 10
+    assert catalog.policy_epoch == 11
 
 
 def test_a_dataset_is_the_fold_of_its_events() -> None:

@@ -64,7 +64,9 @@ class History:
             start:stop
         ]
 
-    def version(self, dataset: str, version: int = 1, names: tuple[str, ...] = COLUMNS) -> None:
+    def version(
+        self, dataset: str, version: int = 1, names: tuple[str, ...] = COLUMNS, **more: Any
+    ) -> None:
         owner = dataset.partition("/")[0]
         self.add(
             "VersionRegistered", owner, owner, f"{owner}/owner",
@@ -75,6 +77,7 @@ class History:
             ],
             splits=[{"name": "train", "rows": 1000}], rows=1000, bytes=8000, shards=2,
             manifest_digest="ab" * 32, manifest_key="k1", sheet_generation=1, card_digest=None,
+            **more,
         )  # fmt: skip
 
     def policy(self, tenant: str, bundle: str = "cd" * 32, rules: int = 3) -> int:

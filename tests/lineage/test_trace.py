@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET  # our own output
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +127,31 @@ def test_a_tree_reads_from_dataset_to_model(projection: Projection) -> None:
         "version", "granted", "streamed", "made",
     ]  # fmt: skip
     ET.fromstring(render.svg(found["nodes"], found["edges"]))  # noqa: S314
+
+
+def test_what_was_made_from_a_dataset_is_seen_by_both_owners_and_nobody_else(
+    tmp_path: Path,
+) -> None:
+    history = clinic_and_startup()
+    origins = [
+        {"dataset": name, "dataset_id": name.replace("/", "-"), "version": 1}
+        for name in ("clinic/icu", "rival/xray")
+    ]
+    history.version("startup/risk", origins=origins, origin_runs=["run-1"])
+    made = Projection(tmp_path, b"k" * 32)
+    made.append(history.pairs())
+
+    def derived(tenant: str) -> set[tuple[str, str]]:
+        found = graph(made, "startup/risk@1", tenant, direction="up", depth=1)
+        return {(e["source"], e["kind"]) for e in found["edges"] if e["kind"] == "derived"}
+
+    assert derived("clinic") == {("version:clinic/icu@1", "derived")}
+    assert derived("rival") == {("version:rival/xray@1", "derived")}
+    assert {name for name, _ in derived("startup")} == {
+        "version:clinic/icu@1", "version:rival/xray@1", "run:startup/run-1"
+    }  # fmt: skip
+    with pytest.raises(NotFound):
+        derived("stranger")
+    down = graph(made, "clinic/icu@1", "clinic", direction="down")
+    assert "version:startup/risk@1" in ids(down, "version")
+    made.close()

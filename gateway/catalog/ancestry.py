@@ -1,0 +1,82 @@
+"""Who descends from whom: versions made from other versions, as far as they are not released.
+
+Every origin of a version was registered before it, so there is no cycle; how many there are is
+bounded when it is registered. An owner releases from his own dataset only: what a released
+dataset was made from still counts unless its owner released too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.catalog.state import State
+from gateway.domain.dataset import Column, DatasetRef, DatasetVersion
+from gateway.domain.derivation import ANCESTORS_MAX, Ancestor, inherit
+from gateway.errors import InvalidInput, LimitExceeded, NotFound
+
+_Known = dict[DatasetRef, tuple[Ancestor, ...]]
+
+
+def check(state: State, version: DatasetVersion, facts: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse origins that are not there, or too many.
+
+    Raises:
+        NotFound, Conflict: an origin is no version of that dataset.
+        LimitExceeded: more than ANCESTORS_MAX over all generations.
+    """
+    for origin in facts:
+        dataset = state.dataset(origin["dataset"], origin["dataset_id"])
+        if not any(v.ref.version == origin["version"] for v in dataset.versions):
+            raise NotFound(f"no dataset `{origin['dataset']}@{origin['version']}`")
+    if version.ref in version.origins:
+        raise InvalidInput("a version is not made from itself")
+    seen: set[DatasetRef] = set()
+    left = list(version.origins)
+    while left:
+        ref = left.pop()
+        if ref not in seen:
+            seen.add(ref)
+            found = _version(state, ref)
+            left += found.origins if found else ()
+    if len(seen) > ANCESTORS_MAX:
+        raise LimitExceeded(
+            f"the version descends from more than {ANCESTORS_MAX} versions",
+            advice="ask the owners to release what it was made from",
+            limit="ancestors of a version",
+        )
+
+
+def ancestors(state: State, version: DatasetVersion) -> tuple[Ancestor, ...]:
+    """What `version` inherits from, by name."""
+    return _of(state, version, {}) if version.origins else ()
+
+
+def _of(state: State, version: DatasetVersion, known: _Known) -> tuple[Ancestor, ...]:
+    if version.ref in known:
+        return known[version.ref]
+    found: dict[DatasetRef, Ancestor] = {}
+    for ref in version.origins:
+        origin = _version(state, ref)
+        above = _of(state, origin, known) if origin else ()
+        found |= {ancestor.dataset: ancestor for ancestor in above}
+        columns: tuple[Column, ...] = ()
+        if origin is not None:
+            dataset = state.datasets[str(ref.unversioned)]
+            columns = inherit(dataset.columns_of(origin), above)
+        found[ref] = Ancestor(dataset=ref, columns=columns)
+    kept = (found[ref] for ref in sorted(found) if not _is_released(state, ref, version))
+    known[version.ref] = tuple(kept)
+    return known[version.ref]
+
+
+def _version(state: State, ref: DatasetRef) -> DatasetVersion | None:
+    dataset = state.datasets.get(str(ref.unversioned))
+    versions = dataset.versions if dataset else ()
+    return next((v for v in versions if v.ref.version == ref.version), None)
+
+
+def _is_released(state: State, origin: DatasetRef, version: DatasetVersion) -> bool:
+    dataset = state.datasets.get(str(origin.unversioned))
+    upto = dataset.released.get(version.dataset_id, 0) if dataset else 0
+    return (version.ref.version or 0) <= upto
