@@ -24,6 +24,7 @@ from gateway.delivery.guard import GuardedProtocol
 from gateway.errors import GatewayError
 from gateway.process.channel import AsyncChannel, Channel, ChannelClosed
 from gateway.process.tree import authority, from_options
+from gateway.services import key_check
 from gateway.services.gateway import Gateway
 from gateway.services.house import House
 from gateway.services.watch import watch
@@ -114,6 +115,7 @@ async def _until_stopped(parent: AsyncChannel) -> None:
 async def _keep_house(house: House) -> None:
     """What nobody asks for and time alone brings."""
     while True:
+        await key_check.warm(house)
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         await house.workers.close_expired()
 
