@@ -15,6 +15,7 @@ import typer
 from gateway.cli import flags as f
 from gateway.cli.output import print_record, print_table, safe
 from gateway.errors import AccessDenied, InvalidInput
+from gateway.wire.leases import LeaseManifest
 
 access_app = typer.Typer(
     name="access", help="Ask whether something would be allowed.", no_args_is_help=True
@@ -246,14 +247,16 @@ def stream(
     with gateway.stream(
         dataset, grant=grant, output="arrow", batch_size=STREAM_BATCH_ROWS, uneven="pad", **wanted
     ) as rows:
-        count = _write_arrow(rows, out)
+        count = _write_arrow(rows, out, rows.manifest)
     if as_json:
         line = {"schema": "stream/v0", "dataset": rows.manifest.dataset, "rows": count}
         sys.stderr.write(json.dumps(line) + "\n")
 
 
-def _write_arrow(batches: Iterable[Any], out: Path | None) -> int:
+def _write_arrow(batches: Iterable[Any], out: Path | None, manifest: LeaseManifest) -> int:
     import pyarrow as pa
+
+    from gateway.client.batches import arrow_schema
 
     count = 0
     with ExitStack() as stack:
@@ -264,6 +267,8 @@ def _write_arrow(batches: Iterable[Any], out: Path | None) -> int:
                 writer = stack.enter_context(pa.ipc.new_stream(sink, batch.schema))
             writer.write_batch(batch)
             count += batch.num_rows
+        if writer is None:  # no rows: the columns still have types
+            stack.enter_context(pa.ipc.new_stream(sink, arrow_schema(manifest)))
     return count
 
 

@@ -47,18 +47,18 @@ class Opener:
         """Read the columns and, of a view, the schema."""
         self._manifest = manifest
         self._key = bytes.fromhex(manifest.window_key)
-        self._schema: Any = None
+        self.schema: Any = None
         if manifest.kind == "view":
             import pyarrow as pa
 
             schema = base64.b64decode(manifest.schema or "")
-            self._schema = pa.ipc.read_schema(pa.py_buffer(schema))
+            self.schema = pa.ipc.read_schema(pa.py_buffer(schema))
 
     def open(self, segment: Segment) -> OpenSegment:
         """Return the columns of a segment; IntegrityError when they do not fit the manifest."""
         head = segment.head
         order = window_order(self._key, head.segment, head.rows) if self._key else None
-        if self._schema is None:
+        if self.schema is None:
             return OpenSegment(self._direct(segment), None, order)
         return OpenSegment({}, self._view(segment), order)
 
@@ -82,7 +82,7 @@ class Opener:
         body = pa.py_buffer(segment.body)
         try:
             batches = [
-                pa.ipc.read_record_batch(body.slice(offset, size), self._schema)
+                pa.ipc.read_record_batch(body.slice(offset, size), self.schema)
                 for offset, size in segment.head.parts
             ]
         except (pa.ArrowException, ValueError, OSError) as cause:
@@ -138,6 +138,14 @@ def to_arrow(parts: Sequence[Part]) -> Any:
         else:
             cut.append(table.take(pa.array(order[span])))
     return cut[0] if len(cut) == 1 else pa.concat_batches(cut)
+
+
+def arrow_schema(manifest: LeaseManifest) -> Any:
+    """The schema of the lease's batches, also when there is none of them."""
+    if manifest.kind == "view":
+        return Opener(manifest).schema
+    columns = {c.name: np.empty((0, *c.shape), c.dtype) for c in manifest.columns}
+    return _direct_to_arrow(columns).schema
 
 
 def _direct_to_arrow(arrays: Arrays) -> Any:

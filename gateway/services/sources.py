@@ -19,6 +19,7 @@ from gateway.crypto.envelope import derive
 from gateway.delivery.spec import DirectColumn, DirectShard, DirectSource, ViewSource
 from gateway.domain.access import Plan, digest_of
 from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.layout import width_of
 from gateway.domain.lease import Grant
 from gateway.domain.manifest import BlockTable, Manifest, Shard
 from gateway.errors import GatewayError, IntegrityError
@@ -52,7 +53,7 @@ def direct_source(house: House, manifest: Manifest, plan: Plan) -> tuple[DirectS
     leaves = [leaf for shard in shards for leaf in shard.leaves_of(set(field_ids))]
     keys = open_keys(house, version, leaves)
     tables = [_table(house, shard) for shard in shards]
-    widths = _widths(tables, field_ids)
+    widths = _widths(manifest, tables, field_ids)
     columns = tuple(
         DirectColumn(field_id=c.field_id, name=c.name, width=widths[c.field_id])
         for c in plan.columns
@@ -85,13 +86,14 @@ def _table(house: House, shard: Shard) -> BlockTable:
     )
 
 
-def _widths(tables: list[BlockTable], field_ids: list[int]) -> dict[int, int]:
-    found: dict[int, int] = {}
+def _widths(manifest: Manifest, tables: list[BlockTable], field_ids: list[int]) -> dict[int, int]:
+    """Bytes per value: by the type, since a split without rows has no tables."""
+    found = {i: width_of(manifest.column(i).type) for i in field_ids}
     for table in tables:
         for column in table.columns:
-            if found.setdefault(column.field_id, column.width) != column.width:
-                raise IntegrityError("shards disagree about the width of a column")
-    return {field_id: found[field_id] for field_id in field_ids} if found else {}
+            if found.get(column.field_id, column.width) != column.width:
+                raise IntegrityError("a shard disagrees about the width of a column")
+    return found
 
 
 def _direct_column(manifest: Manifest, field_id: int) -> LeaseColumn:

@@ -44,6 +44,7 @@ from gateway.shards.splits import Dealer, dealer, require_dealable
 from gateway.shards.types import is_fixed_width, normal_schema, type_text
 
 BATCH_BYTES_MAX = 64 << 20
+_TYPED = {"parquet", "arrow"}  # formats whose files say the types of their columns
 _PROGRESS_STEP, _PROGRESS_SECONDS = 0.01, 5.0  # a large file takes long for a hundredth
 
 
@@ -125,8 +126,11 @@ class _Sealer:
         self._accept_plan(self._receive("plan"))
         while (message := self._receive("batch", "done")).kind == "batch":
             self._take(message)
-        if not self.rows:
-            raise SourceRefused("the files hold no rows", advice="register at least one row")
+        if not self.rows and not _TYPED & set(self.formats):
+            raise SourceRefused(
+                "the files hold no rows, and only rows say the types of text",
+                advice="register an empty Parquet or Arrow file: its columns have types",
+            )
         for split in list(self.open_files):
             self._finish(split)
         assert self.plan

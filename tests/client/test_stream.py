@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.client.batches import arrow_schema
 from gateway.client.leases import LeaseTerms
 from gateway.client.stream import Stream, StreamOptions, open_stream
 from gateway.errors import (
@@ -25,7 +26,13 @@ from gateway.errors import (
     StreamBroken,
     StreamStopped,
 )
-from gateway.wire.leases import LeaseRequest, OrderRequest
+from gateway.wire.leases import (
+    LEASE_MANIFEST_FORMAT,
+    LeaseColumn,
+    LeaseManifest,
+    LeaseRequest,
+    OrderRequest,
+)
 from tests.delivery.world import Gateway, Worker, direct_data, view_data
 
 
@@ -344,3 +351,19 @@ def test_a_worker_that_is_stopped_and_continued_goes_on(direct: Gateway) -> None
         threading.Timer(0.3, os.kill, (direct.process.pid, signal.SIGCONT)).start()
         got += ids(stream)
     assert got == list(range(1700))
+
+
+def test_a_stream_without_rows_still_has_a_schema() -> None:
+    manifest = LeaseManifest(
+        format=LEASE_MANIFEST_FORMAT, lease="lease_x", dataset="clinic/empty@1", split=None,
+        kind="direct", plan_digest="", schema=None, rows=0, lanes=((),), order=OrderRequest(),
+        order_id="", window_key="", boot="",
+        columns=(
+            LeaseColumn(name="age", arrow="int64", dtype="<i8"),
+            LeaseColumn(name="t", arrow="fixed_size_list<float>[2]", dtype="<f4", shape=(2,)),
+        ),
+    )  # fmt: skip
+    schema = arrow_schema(manifest)
+    assert schema.names == ["age", "t"]
+    assert str(schema.field("age").type) == "int64"
+    assert schema.field("t").type.list_size == 2

@@ -115,6 +115,7 @@ def register_here(folder: Path, *contents: bytes, **options: Any) -> Registered:
     pairs = {name: socket.socketpair() for name in ("stream", "files", "control")}
     ends = [{n: pairs[n][side].detach() for n in ("stream", "files")} for side in (0, 1)]
     near, far = (Channel(end) for end in pairs["control"])
+    near.socket.settimeout(60)  # a child that fails would be seen to end
     told = [{"name": file.name, "partition": file.partition} for file in job.files]
     parsing = {"descriptors": ends[1], "files": told, "profile": job.profile}
     threads = [

@@ -15,7 +15,15 @@ from gateway.domain.dataset import Column
 from gateway.domain.manifest import Manifest
 from gateway.errors import IntegrityError, SourceRefused
 from gateway.shards.ingest import SealJob, seal_upload
-from tests.shards.kit import ipc_bytes, job_of, parquet_bytes, read_back, register, seal
+from tests.shards.kit import (
+    ipc_bytes,
+    job_of,
+    parquet_bytes,
+    read_back,
+    register,
+    register_here,
+    seal,
+)
 
 
 def numbers(rows: int) -> Any:
@@ -75,7 +83,6 @@ HOSTILE = {
     "UTF-16": "a,b\n1,2\n".encode("utf-16"),
     "a column twice": b"a,a\n1,2\n",
     "a line without end": b"a,b\n" + b"x" * (9 << 20),
-    "no rows": parquet_bytes(pa.table({"a": pa.array([], pa.int64())})),
     "intervals": ipc_bytes(pa.table({"a": pa.array([None], pa.month_day_nano_interval())})),
 }
 
@@ -194,6 +201,16 @@ def test_a_header_without_rows_is_refused_as_such_and_adds_nothing(tmp_path: Pat
         seal(tmp_path, b"a,b\n")
     sealed = seal(tmp_path, b"a,b\n", b"a,b\n1,2\n")
     assert sum(shard.shard.rows for shard in sealed.shards) == 1
+
+
+@pytest.mark.parametrize("write", [parquet_bytes, ipc_bytes, lambda t: ipc_bytes(t, stream=True)])
+def test_a_typed_file_without_rows_is_a_version_without_rows(write: Any, tmp_path: Path) -> None:
+    registered = register_here(tmp_path, write(numbers(5).slice(0, 0)))
+    manifest = registered.manifest
+    assert (manifest.rows, manifest.shards, manifest.profile) == (0, (), "train")
+    assert Manifest.parse(manifest.to_bytes()) == manifest
+    back = read_back(registered)
+    assert (len(back), back.schema.names) == (0, numbers(1).schema.names)
 
 
 def test_splits_are_disjoint_whole_and_the_same_for_the_same_person(tmp_path: Path) -> None:
