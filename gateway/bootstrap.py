@@ -33,7 +33,7 @@ from gateway.policy.judge import Judge
 from gateway.process import status_page
 from gateway.process.directory import FORMAT, FORMAT_FILE, DirectoryLock
 from gateway.process.status_page import StatusWriter
-from gateway.services import doctor, plugs, publish, stream, sweep, uploads
+from gateway.services import doctor, erase, plugs, publish, rotate_keys, stream, sweep, uploads
 from gateway.services.doctor import Check
 from gateway.services.fetch import Fetches
 from gateway.services.house import NODE, PLATFORM, House, Places, Signers
@@ -94,6 +94,7 @@ async def _first_events(settings: Settings, keys: dict[str, IdentityKey]) -> Non
         house.signers.token,
         house.signers.manifest,
         house.signers.view,
+        house.signers.erasure,
     ):
         facts = {
             "use": signer.use,
@@ -154,6 +155,7 @@ async def _repair(settings: Settings) -> sweep.Leftovers:
     page = status_page.create()
     house = _open(settings, page=page, url="http://localhost", on_failure=_fail)
     removed = _boot(house, thorough=True)
+    await finish(house)
     await close(house)
     return removed
 
@@ -181,7 +183,7 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
     signers = Signers(
         **{
             use: load_or_create(keys / f"{use}.json", use)
-            for use in ("log", "token", "manifest", "view")
+            for use in ("log", "token", "manifest", "view", "erasure")
         }
     )
     setup = JournalSetup(
@@ -220,6 +222,7 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
 
 def _boot(house: House, *, thorough: bool = False) -> sweep.Leftovers:
     """Say that we live, drop what a dead predecessor left open, take the rules in force."""
+    rotate_keys.require_recorded(house)
     sweep.close_leases(house)
     uploads.recover(house)
     removed = sweep.remove_leftovers(house, thorough=thorough)
@@ -227,6 +230,12 @@ def _boot(house: House, *, thorough: bool = False) -> sweep.Leftovers:
     house.status.set_policy_epoch(house.catalog.policy_epoch)
     house.journal.on_durable(house.status.set_durable)
     return removed
+
+
+async def finish(house: House) -> None:
+    """End what a killed predecessor had begun and nobody may see half done (before serving)."""
+    await erase.resume(house)
+    await rotate_keys.resume(house)
 
 
 async def close(house: House) -> None:

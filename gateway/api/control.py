@@ -79,6 +79,7 @@ async def _serve(
     handover = socket.socket(fileno=descriptors["handover"])
     handover.setblocking(False)
     loop.add_reader(handover, _take_over, house, handover, options["data_urls"])
+    await bootstrap.finish(house)
     gateway = Gateway(house)
     server = _server(create_app(gateway), house.settings)
     admin = _server(_metrics_app(gateway), None)

@@ -31,6 +31,10 @@ async def _update(gateway: Gateway, asked: Asked) -> W.DatasetDetail:
     )
 
 
+async def _erase(gateway: Gateway, asked: Asked) -> W.Operation:
+    return await gateway.erase_dataset(asked.caller, asked.ref, asked.value(W.ErasureRequest))
+
+
 def _etag(detail: Any) -> dict[str, str]:
     return {"ETag": f'"{W.etag_of(detail)}"'}
 
@@ -71,6 +75,16 @@ ACTS = (
         headers=_etag,
     ),
     Act(
+        method="DELETE",
+        path=ONE,
+        summary="Erase a dataset or columns of all its versions; without `yes` a dry run",
+        call=_erase,
+        body=W.ErasureRequest,
+        reply=W.Operation,
+        status=202,
+        headers=operation_location,
+    ),
+    Act(
         method="GET",
         path=ONE + "/columns",
         summary="List the columns of the newest version with their tags",
@@ -101,6 +115,16 @@ ACTS = (
         summary="Show a dataset at one version",
         call=lambda g, a: g.dataset(a.caller, a.ref),
         reply=W.DatasetDetail,
+    ),
+    Act(
+        method="DELETE",
+        path=ONE + "/versions/{version}",
+        summary="Erase a version or columns of it; without `yes` a dry run",
+        call=_erase,
+        body=W.ErasureRequest,
+        reply=W.Operation,
+        status=202,
+        headers=operation_location,
     ),
     Act(
         method="GET",

@@ -72,6 +72,9 @@ class Datasets(Protocol):
     async def update_dataset(
         self, caller: Any, ref: str, changes: W.DatasetChanges, if_match: str | None, /
     ) -> W.DatasetDetail: ...
+    async def erase_dataset(
+        self, caller: Any, ref: str, request: W.ErasureRequest, /
+    ) -> W.Operation: ...
     async def begin_registration(
         self, caller: Any, request: W.RegistrationRequest, key: str | None, /
     ) -> W.Registration: ...
@@ -92,6 +95,13 @@ class Copies(Protocol):
     async def preview(
         self, caller: Any, ref: str, wanted: W.ExportRequest, rows: int, /
     ) -> W.Preview: ...
+
+
+class Keys(Protocol):
+    """Keys by name and generation."""
+
+    async def keys(self, caller: Any, /) -> Sequence[W.KeyView]: ...
+    async def rotate_keys(self, caller: Any, key: str, /) -> W.Operation: ...
 
 
 class Access(Protocol):
@@ -140,5 +150,5 @@ class Health(Protocol):
     async def ready(self) -> W.Readiness: ...
 
 
-class Gateway(Identity, Datasets, Copies, Access, Leases, Lineage, Health, Protocol):
+class Gateway(Identity, Datasets, Copies, Keys, Access, Leases, Lineage, Health, Protocol):
     """Everything that a door may ask for."""

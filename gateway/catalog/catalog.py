@@ -10,8 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from gateway.catalog import ancestry, holdings, streams
-from gateway.catalog.records import DecisionRecord, Identity, KeyRecord, Run, Tenant
+from gateway.catalog import ancestry, erasures, holdings, streams
+from gateway.catalog.records import (
+    DecisionRecord,
+    Erasure,
+    Identity,
+    KeyRecord,
+    RingRecord,
+    Run,
+    Tenant,
+)
 from gateway.catalog.state import State, planned_key
 from gateway.domain.combining import Planned
 from gateway.domain.dataset import Dataset, DatasetRef, DatasetVersion
@@ -132,13 +140,21 @@ class Catalog:
 
     def expect_next_version(self, ref: DatasetRef) -> int:
         """The number the next VersionRegistered of this dataset must carry."""
-        known = self._state.datasets.get(str(ref.unversioned))
-        return (known.newest.ref.version or 0) + 1 if known else 1
+        return self._state.next_version(str(ref.unversioned))
 
     def bundle(self, tenant: str) -> str | None:
         """Digest of the tenant's rules in force; None = it never published any."""
         found = self._state.bundles.get(tenant)
         return found.digest if found else None
+
+    def erasures(self, dataset: DatasetRef | None = None) -> list[Erasure]:
+        """What was erased, of one dataset (name) if given, oldest first."""
+        name = None if dataset is None else str(dataset.unversioned)
+        return [e for e in self._state.erasures.values() if name in (None, e.dataset)]
+
+    def rings(self) -> list[RingRecord]:
+        """The newest recorded generations of each keyring that was ever rotated."""
+        return list(self._state.rings.values())
 
     def keys(self) -> list[KeyRecord]:
         """Signing keys that the log introduced, in that order."""
@@ -269,6 +285,9 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.DerivationReleased: holdings.derivation_released,
     EventKind.DatasetSuspended: holdings.dataset_suspended,
     EventKind.DatasetResumed: holdings.dataset_resumed,
+    EventKind.DatasetErased: erasures.dataset_erased,
+    EventKind.ErasureCertified: erasures.erasure_certified,
+    EventKind.KeysRotated: erasures.keys_rotated,
     EventKind.PolicyPublished: holdings.policy_published,
     EventKind.AccessDecided: streams.access_decided,
     EventKind.TokenIssued: _nothing,

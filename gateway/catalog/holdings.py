@@ -24,7 +24,11 @@ def key_introduced(state: State, event: Event) -> None:
     """A signing key counts from here on."""
     f = event.facts
     state.keys[f["key_id"]] = KeyRecord(
-        key_id=f["key_id"], use=f["use"], public_key=f["public_key"], index=event.index
+        key_id=f["key_id"],
+        use=f["use"],
+        public_key=f["public_key"],
+        at=event.time,
+        index=event.index,
     )
 
 
@@ -80,11 +84,11 @@ def version_registered(state: State, event: Event) -> None:
     f = event.facts
     state.tenant(event.owner_tenant)
     known = state.datasets.get(f["dataset"])
-    expected = known.newest.ref.version if known else 0
-    if f["version"] != (expected or 0) + 1:
-        raise Conflict(
-            f"the next version of `{f['dataset']}` is {(expected or 0) + 1}, not {f['version']}"
-        )
+    expected = state.next_version(f["dataset"])
+    if f["version"] != expected:
+        raise Conflict(f"the next version of `{f['dataset']}` is {expected}, not {f['version']}")
+    if known is None and any(e.dataset_id == f["dataset_id"] for e in state.erasures.values()):
+        raise Conflict(f"`{f['dataset']}` was erased meanwhile")
     if known is not None and known.dataset_id != f["dataset_id"]:
         raise Conflict(f"`{f['dataset']}` is another dataset")
     if known is None and any(d.dataset_id == f["dataset_id"] for d in state.datasets.values()):
@@ -101,6 +105,8 @@ def version_registered(state: State, event: Event) -> None:
         tags=known.tags if known else {},
         versions=(*(known.versions if known else ()), version),
         suspended=known.suspended if known else False,
+        last_version=f["version"],
+        erased_columns=known.erased_columns if known else (),
         card=card,
         hints={**(known.hints if known else {}), **_hints(details.get("hints", ()))},
         owners=known.owners if known else (),
@@ -116,7 +122,7 @@ def _version(event: Event, known: Dataset | None) -> DatasetVersion:
     return DatasetVersion(
         ref=DatasetRef(tenant, name, f["version"]),
         dataset_id=f["dataset_id"],
-        columns=_columns(f["columns"], known.versions if known else ()),
+        columns=_columns(f["columns"], known),
         splits=tuple(Split(**split) for split in f["splits"]),
         rows=f["rows"],
         bytes=f["bytes"],
@@ -141,10 +147,10 @@ def _origins(facts: Sequence[Mapping[str, Any]], known: Dataset | None) -> tuple
     return tuple(dict.fromkeys((*(known.newest.origins if known else ()), *given)))
 
 
-def _columns(
-    facts: Sequence[Mapping[str, Any]], earlier: tuple[DatasetVersion, ...]
-) -> tuple[Column, ...]:
+def _columns(facts: Sequence[Mapping[str, Any]], known: Dataset | None) -> tuple[Column, ...]:
+    earlier = known.versions if known else ()
     meant = {(c.name, c.field_id) for version in earlier for c in version.columns}
+    meant |= set(known.erased_columns) if known else set()
     ids: dict[str, set[int]] = {}
     for name, field_id in meant:
         ids.setdefault(name, set()).add(field_id)

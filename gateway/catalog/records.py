@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.domain.dataset import DatasetVersion
 from gateway.domain.lease import Lease, OrderSpec
 
 
@@ -51,6 +52,7 @@ class KeyRecord:
     key_id: str
     use: str
     public_key: str
+    at: float  # Unix seconds
     index: int
 
 
@@ -86,6 +88,38 @@ class DecisionRecord:
     def advice(self) -> str | None:
         """What would have to change, as the requester was told."""
         return self.details.get("advice") if self.details else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingRecord:
+    """The newest generations of a keyring that the journal knows; older ones are refused."""
+
+    tenant: str
+    root: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """What was taken away for ever; without a certificate its destruction is not finished."""
+
+    id: str
+    dataset: str  # tenant/name
+    dataset_id: str
+    version: int | None  # None: every version there was
+    columns: tuple[int, ...]  # field ids; (): whole versions
+    column_names: tuple[str, ...]
+    versions: tuple[DatasetVersion, ...]  # as they were, of those concerned
+    root: int  # root generation that was in force
+    keks: tuple[str, ...]
+    deks: int
+    shards: int
+    shards_kept: int
+    by: str
+    at: float  # Unix seconds
+    reason: str
+    certificate: str | None = None  # SHA-256 hex
+    certificate_key: str | None = None  # in the object store
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,9 +8,11 @@ from gateway.catalog.ranges import Ranges
 from gateway.catalog.records import (
     Bundle,
     DecisionRecord,
+    Erasure,
     Identity,
     KeyRecord,
     LeaseState,
+    RingRecord,
     Run,
     Tenant,
 )
@@ -38,6 +40,9 @@ class State:
     tenants: dict[str, Tenant] = field(default_factory=dict)
     identities: dict[str, Identity] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)  # by `tenant/name`
+    last_versions: dict[str, int] = field(default_factory=dict)  # of names that lost versions
+    erasures: dict[str, Erasure] = field(default_factory=dict)
+    rings: dict[str, RingRecord] = field(default_factory=dict)  # by tenant
     bundles: dict[str, Bundle] = field(default_factory=dict)  # by tenant
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     grants: dict[str, Grant] = field(default_factory=dict)
@@ -65,6 +70,11 @@ class State:
         if found.dataset_id != dataset_id:
             raise Conflict(f"`{name}` is another dataset now")
         return found
+
+    def next_version(self, name: str) -> int:
+        """The number of the dataset's next version; none is ever used twice under one name."""
+        known = self.datasets.get(name)
+        return max(known.last_version if known else 0, self.last_versions.get(name, 0)) + 1
 
     def lease(self, lease_id: str) -> LeaseState:
         """The open or lately closed lease, or NotFound."""

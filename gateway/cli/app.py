@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli import access, admin, datasets, lineage, policies, server
+from gateway.cli import access, admin, datasets, keys, lineage, policies, server
 from gateway.cli.output import print_error
 from gateway.errors import ConfigError, GatewayError, InvalidInput
 
@@ -42,6 +42,7 @@ for group, panel in (
     (datasets.app, OWNER),
     (policies.app, OWNER),
     (access.grant_app, OWNER),
+    (keys.app, OWNER),
     (access.access_app, TRAINER),
     (access.token_app, TRAINER),
     (lineage.app, AUDITOR),

@@ -1,6 +1,6 @@
 """Commands about datasets: register, list, show, classify, update, suspend, resume.
 
-`preview` and `export` stand in copies.py.
+`preview` and `export` stand in copies.py, `erase` in erasure.py.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli import copies
+from gateway.cli import copies, erasure
 from gateway.cli import flags as f
 from gateway.cli.output import note, print_json, print_record, print_table, progress_bar, safe
 from gateway.errors import InvalidInput
 
 app = typer.Typer(name="dataset", help="Register and describe datasets.", no_args_is_help=True)
 copies.add_to(app)
+erasure.add_to(app)
 CARD_TEMPLATE = """\
 # What the dataset is about. Every line is optional and may be changed.
 title = ""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.client.access import Access, Grants, Policies, Tokens
     from gateway.client.admin import Identities, Operations, Tenants
     from gateway.client.datasets import Datasets
+    from gateway.client.keys import Keys
     from gateway.client.lineage import Lineage
     from gateway.client.stream import Stream
     from gateway.client.streaming import StreamAsk
@@ -80,6 +81,13 @@ class GatewayClient:
         from gateway.client.access import Grants
 
         return Grants(self)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """List and renew keys."""
+        from gateway.client.keys import Keys
+
+        return Keys(self)
 
     @cached_property
     def policies(self) -> Policies:

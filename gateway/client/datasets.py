@@ -155,6 +155,33 @@ class Datasets:
         )
         return Preview(reply, self._gateway)
 
+    def erase(
+        self,
+        dataset: str,
+        *,
+        columns: Sequence[str] = (),
+        yes: bool = False,
+        reason: str | None = None,
+        wait: bool = True,
+        progress: Progress | None = None,
+    ) -> Record:
+        """Destroy for ever; without `yes=True` only say what that would take.
+
+        Args:
+            dataset: `tenant/name`, or `tenant/name@3` for one version.
+            columns: only these, in the version named or in all.
+            yes: do it.
+            reason: sealed in the journal.
+            wait: for the end; the Record is then the plan, or what the certificate says with
+                `certificate` itself; else the Operation.
+            progress: called with what is done and how far it is.
+        """
+        request = W.ErasureRequest(columns=tuple(columns), yes=yes, reason=reason)
+        reply = self._gateway.transport.request("DELETE", _path(dataset), json=request).json()
+        if not wait:
+            return Record(reply, self._gateway)
+        return Record(self._gateway.finished(reply, progress).result, self._gateway)
+
     def _change(
         self, dataset: str, changes: W.DatasetChanges, if_match: str | None = None
     ) -> Dataset:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from gateway.crypto import private_files, strict_json
 from gateway.errors import ConfigError, Conflict, IntegrityError, InvalidInput, NotFound
 
-USES = ("log", "manifest", "token", "view", "attestation")
+USES = ("log", "manifest", "token", "view", "attestation", "erasure")
 _KEY_FORMAT = "signing-key-v0"
 _DOCUMENT_BYTES_MAX = 64 << 20
 _SIGNATURE_BYTES = 64

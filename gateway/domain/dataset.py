@@ -180,11 +180,19 @@ class Dataset:
     tags: dict[int, tuple[str, ...]] = field(default_factory=dict)  # field_id -> sorted tags
     versions: tuple[DatasetVersion, ...] = ()  # ascending, never empty once visible
     suspended: bool = False
+    last_version: int = 0  # the highest number ever given, erased or not
+    erased_columns: tuple[tuple[str, int], ...] = ()  # (name, field id) that no version has now
     card: dict[str, object] = field(default_factory=dict)
     hints: dict[int, Hint] = field(default_factory=dict)  # field_id -> what its values look like
     owners: tuple[str, ...] = ()  # `tenant/name` or `tenant/role:NAME`: whom to ask
     contact: str = ""
     released: dict[str, int] = field(default_factory=dict)  # what was made from it: up to where
+
+    @property
+    def next_field_id(self) -> int:
+        """Above all that the dataset ever used, erased columns too."""
+        used = [column.field_id for version in self.versions for column in version.columns]
+        return max((*used, *(field_id for _, field_id in self.erased_columns)), default=0) + 1
 
     @property
     def newest(self) -> DatasetVersion:

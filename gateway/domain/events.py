@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.domain import facts as f
+from gateway.domain import key_facts
 from gateway.errors import InvalidInput
 
 FORMAT = "gateway-event/v0"
@@ -38,6 +39,9 @@ class EventKind(StrEnum):
     DerivationReleased = "DerivationReleased"
     DatasetSuspended = "DatasetSuspended"
     DatasetResumed = "DatasetResumed"
+    DatasetErased = "DatasetErased"
+    ErasureCertified = "ErasureCertified"
+    KeysRotated = "KeysRotated"
     PolicyPublished = "PolicyPublished"
     AccessDecided = "AccessDecided"
     TokenIssued = "TokenIssued"
@@ -64,6 +68,7 @@ RAISES_POLICY_EPOCH = frozenset(
         EventKind.DerivationReleased,
         EventKind.DatasetSuspended,
         EventKind.DatasetResumed,
+        EventKind.DatasetErased,
         EventKind.GrantRevoked,
         EventKind.IdentityDisabled,
         EventKind.TenantSuspended,
@@ -153,6 +158,9 @@ FACTS: Mapping[EventKind, f.Schema] = {
     },
     EventKind.DatasetSuspended: _DATASET,
     EventKind.DatasetResumed: _DATASET,
+    EventKind.DatasetErased: key_facts.ERASED,
+    EventKind.ErasureCertified: key_facts.CERTIFIED,
+    EventKind.KeysRotated: key_facts.ROTATED,
     EventKind.PolicyPublished: {
         **_TENANT,
         "bundle": f.SHA256,

@@ -117,6 +117,26 @@ def _updated(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     )
 
 
+def _erased(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    batch["erasure"].append(
+        (*head, _dataset(head, f), f["dataset_id"], f.get("version"), f["columns"], f["erasure"],
+         None)
+    )  # fmt: skip
+
+
+def _certified(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    batch["erasure"].append(
+        (*head, _dataset(head, f), f["dataset_id"], None, [], f["erasure"], f["certificate"])
+    )
+
+
+def _rotated(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    batch["key_rotation"].append(
+        (*head, f["ring"], f["kind"], f["root"], f["ring_generation"], f["keys"],
+         _count(f["sheets"]))
+    )  # fmt: skip
+
+
 def _suspended(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["dataset_state"].append((*head, _dataset(head, f), "suspended"))
 
@@ -220,6 +240,9 @@ _KINDS: dict[str, Callable[[Batch, Row, Mapping[str, Any]], None]] = {
     "VersionRegistered": _version,
     "ColumnsClassified": _classified,
     "DatasetUpdated": _updated,
+    "DatasetErased": _erased,
+    "ErasureCertified": _certified,
+    "KeysRotated": _rotated,
     "DatasetSuspended": _suspended,
     "DatasetResumed": _resumed,
     "PolicyPublished": _policy,

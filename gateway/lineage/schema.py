@@ -62,6 +62,23 @@ TABLES: dict[str, dict[str, str]] = {
         "changed": "VARCHAR[]",  # of `card`, `owners`, `contact`
         "card_digest": "VARCHAR",
     },
+    # What was taken away for ever: a dataset, a version, or columns; and its certificate.
+    "erasure": {
+        **_EVENT,
+        **_DATASET,
+        "columns": "BIGINT[]",  # field ids; none: whole versions
+        "erasure": "VARCHAR",
+        "certificate": "VARCHAR",  # SHA-256; null: erased for readers, not yet destroyed
+    },
+    "key_rotation": {
+        **_EVENT,
+        "ring": "VARCHAR",
+        "kind": "VARCHAR",
+        "root": "BIGINT",
+        "ring_generation": "BIGINT",
+        "keys": "BIGINT",
+        "sheets": "BIGINT",
+    },
     "dataset_state": {**_EVENT, "dataset": "VARCHAR", "state": "VARCHAR"},
     "policy": {
         **_EVENT,

@@ -35,6 +35,7 @@ from gateway.services import (
     uploads,
 )
 from gateway.services.copies import Copies
+from gateway.services.custody import Custody
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.wire.leases import LeaseRequest, LeaseView
@@ -44,7 +45,7 @@ STREAM_PATHS = ("/v1/leases", "/oauth/revoke")  # all that a dataset token is go
 
 
 @dataclass(slots=True)
-class Gateway(Copies):
+class Gateway(Copies, Custody):
     """All journeys over one House."""
 
     house: House

@@ -56,6 +56,7 @@ class Signers:
     token: Signer
     manifest: Signer
     view: Signer
+    erasure: Signer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,6 +125,7 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
         splits=tuple(upload.wanted.splits),
     )
     async with house.turns.setdefault(str(upload.ref), asyncio.Lock()):
+        _require_unerased(house, upload.ref, previous)
         await _publish(house, upload, manifest, sealed, {**deks, **sealed.deks})
     return {
         "dataset": f"{upload.ref}@{manifest.version}",
@@ -284,12 +285,23 @@ async def _take_back(
             (house.places.staging / f"{upload.id}.left").mkdir(mode=0o700, exist_ok=True)
 
 
+def _require_unerased(house: House, ref: DatasetRef, previous: Previous) -> None:
+    """Refuse what was prepared beside keys and shards that an erasure has taken since."""
+    if len(house.catalog.erasures(ref)) != previous.erasures:
+        raise Conflict(
+            f"something of `{ref}` was erased while yours was sealed",
+            advice="register it again: what was erased is no longer referred to",
+        )
+
+
 def _require_next(house: House, ref: DatasetRef, manifest: Manifest) -> None:
     taken = house.catalog.expect_next_version(ref) != manifest.version
-    dataset = (
-        None if taken or manifest.version == 1 else house.catalog.dataset(ref.tenant, ref.name)
+    known = house.catalog.datasets()
+    is_other = any(
+        (d.tenant, d.name) == (ref.tenant, ref.name) and d.dataset_id != manifest.dataset_id
+        for d in known
     )
-    if taken or (dataset is not None and dataset.dataset_id != manifest.dataset_id):
+    if taken or is_other:
         raise Conflict(
             f"another registration made version {manifest.version} of `{ref}` first",
             advice="look at that version, then register yours again as the next one",

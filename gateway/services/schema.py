@@ -26,6 +26,7 @@ class Previous:
     next_field_id: int = 1  # above all that the dataset ever used
     profile: str = ""
     dealing: Dealing | None = None
+    erasures: int = 0  # that there were when the new version began
 
 
 def previous_of(house: House, ref: DatasetRef) -> Previous:
@@ -35,13 +36,17 @@ def previous_of(house: House, ref: DatasetRef) -> Previous:
         newest = dataset.newest
         return Previous(
             dataset_id=dataset.dataset_id,
-            version=newest.ref.version or 0,
+            version=dataset.last_version,
             columns=newest.columns,
-            next_field_id=max(c.field_id for v in dataset.versions for c in v.columns) + 1,
+            next_field_id=dataset.next_field_id,
+            erasures=len(house.catalog.erasures(ref)),
             profile=newest.profile,
             dealing=newest.dealing,
         )
-    return Previous()
+    return Previous(
+        version=house.catalog.expect_next_version(ref) - 1,
+        erasures=len(house.catalog.erasures(ref)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +82,7 @@ def next_columns(
     previous: Previous, columns: tuple[Column, ...], *, allow_change: bool
 ) -> SchemaDiff:
     """The diff to the previous version; Conflict when it breaks readers without leave."""
-    if previous.version == 0:
+    if previous.dataset_id is None:
         return SchemaDiff(added=tuple(c.name for c in columns), removed=(), retyped=())
     found = diff(previous.columns, columns)
     if found.is_breaking and not allow_change:
@@ -100,7 +105,7 @@ def as_appended(previous: Previous, wanted: W.RegistrationRequest) -> W.Registra
     given = dealing_of(wanted)
     if not wanted.append:
         return wanted
-    if previous.version == 0:
+    if previous.dataset_id is None:
         raise Conflict(
             f"there is no version of `{wanted.dataset}` to append to",
             advice="register the first one without --append",

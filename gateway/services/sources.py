@@ -22,7 +22,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.layout import width_of
 from gateway.domain.lease import Grant
 from gateway.domain.manifest import BlockTable, Manifest, Shard
-from gateway.errors import GatewayError, IntegrityError
+from gateway.errors import GatewayError, IntegrityError, LeaseRevoked
 from gateway.services import fetch
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
@@ -114,6 +114,10 @@ class Views:
         """Forget the keys and delete the files of every view of a dataset."""
         for key in [k for k in self._ready if k.startswith(dataset_id)]:
             delete_view(self._ready.pop(key))
+
+    def count(self, dataset_id: str) -> int:
+        """How many views of a dataset there are."""
+        return sum(key.startswith(dataset_id) for key in self._ready)
 
     def keep(self, key: str, view: ViewFile) -> None:
         """Add a finished view and evict the least recently used beyond the bound."""
@@ -212,6 +216,13 @@ def _source(view: ViewFile, columns: tuple[LeaseColumn, ...]) -> tuple[ViewSourc
     return source, geometry
 
 
+def _require_unrevoked(house: House, grant: Grant, view: ViewFile) -> None:
+    """What was revoked, or erased, while its view was built leaves no view."""
+    if house.catalog.grant(grant.id).revoked:
+        delete_view(view)
+        raise LeaseRevoked("the grant of this view was revoked")
+
+
 async def _build(
     house: House, manifest: Manifest, grant: Grant, names: tuple[str, str], report: Report
 ) -> dict[str, Any]:
@@ -234,6 +245,7 @@ async def _build(
                 },
             )
         )
+        _require_unrevoked(house, grant, view)
         house.views.keep(key, view)
     except GatewayError as error:
         house.views.failed[key] = error

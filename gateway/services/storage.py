@@ -29,7 +29,7 @@ def load_manifest(house: House, ref: DatasetRef) -> Manifest:
 
 
 def read_manifest(store: ObjectStore, public_key: bytes, version: DatasetVersion) -> Manifest:
-    """As `load_manifest`, where there is no House."""
+    """As `load_manifest`, where there is no House, or of a version that was erased."""
     data = store.read(version.manifest_key)
     try:
         document = open_document(json.loads(data), public_key, "manifest")

@@ -24,6 +24,7 @@ from gateway.ports import ObjectStore
 from gateway.services.house import House, Places
 from gateway.services.storage import read_manifest
 
+CERTIFICATES = "certificates/"  # of erasures: kept for ever
 _log = logging.getLogger("gateway.sweep")
 
 
@@ -133,7 +134,9 @@ def _orphans(stock: Stock) -> tuple[str, ...] | None:
                 return None
             for shard in manifest.shards:
                 known |= {shard.object_key, shard.table_key}
-    return tuple(key for key in stock.store.list() if key not in known)
+    return tuple(
+        key for key in stock.store.list() if key not in known and not key.startswith(CERTIFICATES)
+    )
 
 
 def _files(places: Places, open_uploads: frozenset[str]) -> Iterator[Path]:

@@ -35,6 +35,7 @@ from gateway.services.house import House
 _log = logging.getLogger("gateway.workers")
 _REASONS: dict[str, Callable[[], GatewayError]] = {
     "revoked": lambda: LeaseRevoked("the owner revoked the grant of this stream"),
+    "erased": lambda: LeaseRevoked("the owner erased what this stream reads"),
     "plan-changed": lambda: PlanChanged("the rules now allow another plan"),
     "dataset-suspended": lambda: DatasetSuspended("the dataset is suspended by its owner"),
     "expired": lambda: LeaseExpired("the lease ran out"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gateway.wire.datasets import *  # noqa: F403
     from gateway.wire.evaluation import *  # noqa: F403
     from gateway.wire.exports import *  # noqa: F403
+    from gateway.wire.keys import *  # noqa: F403
     from gateway.wire.lineage import *  # noqa: F403
     from gateway.wire.operations import *  # noqa: F403
     from gateway.wire.policy import *  # noqa: F403
@@ -24,12 +25,13 @@ _NAMES = {
     "access": """AccessAsk Candidate DecisionView Explanation GrantView LimitsView PlanColumn
         PlanView ReasonView Revocation RevocationRequest RunFinish RunView""",
     "datasets": """ColumnTags ColumnView DatasetChanges DatasetDetail DatasetSummary
-        PartReceipt ProposedTag Registration RegistrationRequest SourceFile SplitView
-        VersionView etag_of""",
+        ErasurePlan ErasureRequest PartReceipt ProposedTag Registration RegistrationRequest
+        SourceFile SplitView VersionView etag_of""",
     "evaluation": """EvaluationAction EvaluationContext EvaluationRequest EvaluationResource
         EvaluationResponse EvaluationSubject""",
     "exports": """EXPORT_PART_BYTES Export ExportRequest ExportedColumn ExportedShard
         PREVIEW_ROWS_MAX Preview""",
+    "keys": "KeyView",
     "lineage": """Answer AskRequest CheckpointView Proof QueryRequest Question QuestionParameter
         Trace TraceEdge TraceNode Graph GraphEdge GraphNode VerificationRequest""",
     "operations": "CheckResult Operation Readiness",

@@ -163,3 +163,32 @@ class Registration:
     state: str  # open | committing | committed
     expires_at: str
     version: int | None = None  # that it has become, when committed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureRequest:
+    """`dataset erase`: without `yes` nothing happens; the Operation says what would."""
+
+    columns: tuple[str, ...] = ()  # (): the whole dataset or version
+    yes: bool = False
+    reason: str | None = None  # sealed in the journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasurePlan:
+    """What an erasure takes, what it stops, and what it leaves."""
+
+    dataset: str
+    versions: tuple[int, ...]
+    columns: tuple[str, ...]
+    is_whole: bool  # no version is left
+    keys: int  # DEKs that no surviving version needs
+    shards: tuple[str, ...]  # deleted
+    shards_kept: dict[str, list[int]]  # shard -> surviving versions that refer to it
+    grants: tuple[str, ...]  # that end
+    recipients: tuple[str, ...]  # identities that held a Grant
+    streams: tuple[str, ...]  # open leases that stop
+    runs: tuple[str, ...]  # that read of it before
+    models: tuple[str, ...]  # that they made
+    views: int  # sealed results that go
+    derived: tuple[str, ...]  # own datasets that say they come from it; they stay

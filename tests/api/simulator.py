@@ -297,6 +297,39 @@ class Simulator:
         self.durable += 1
         return self.sets[found.dataset]
 
+    async def erase_dataset(self, caller: Any, ref: str, request: W.ErasureRequest) -> W.Operation:
+        found = self._seen(caller, ref)
+        if caller.subject.tenant != found.dataset.partition("/")[0]:
+            raise AccessDenied("only the owner erases a dataset", decision="dec_x")
+        if request.yes:
+            del self.sets[found.dataset]
+        act = W.Operation(
+            id=self._id("op_"),
+            kind="erase" if request.yes else "erase-plan",
+            state="done",
+            progress=1.0,
+            result={"dataset": found.dataset, "versions": [1]},
+        )
+        self.acts[act.id] = act
+        return act
+
+    async def keys(self, caller: Any) -> list[W.KeyView]:
+        tenant = caller.subject.tenant
+        return [W.KeyView(id="root", kind="root", name=tenant, state="in use", generation=1)]
+
+    async def rotate_keys(self, caller: Any, key: str) -> W.Operation:
+        if key not in {"root", "kek"}:
+            raise NotFound(f"no key `{key[:80]}` that can be rotated")
+        act = W.Operation(
+            id=self._id("op_"),
+            kind=f"rotate-{key}",
+            state="done",
+            progress=1.0,
+            result={"kind": key, "root": 2, "keys": 3},
+        )
+        self.acts[act.id] = act
+        return act
+
     async def begin_registration(
         self, caller: Any, request: W.RegistrationRequest, key: str | None
     ) -> W.Registration:

@@ -103,6 +103,51 @@ def derivation_released() -> EventDraft:
     )
 
 
+def erased(erasure: str = "op_1", **facts: Any) -> EventDraft:
+    return EventDraft(
+        kind=EventKind.DatasetErased,
+        owner_tenant="clinic",
+        actor_tenant="clinic",
+        actor="clinic/anna",
+        facts={
+            **DATASET,
+            "erasure": erasure,
+            "version": None,
+            "columns": [],
+            "root": 1,
+            "keks": [],
+            "deks": 4,
+            "shards": 2,
+            "shards_kept": 0,
+            **facts,
+        },
+        details={"reason": "the consent ended"},
+    )
+
+
+def certified(erasure: str = "op_1") -> EventDraft:
+    facts = {**DATASET, "erasure": erasure, "certificate": sha("c"), "certificate_key": "c/1"}
+    return EventDraft(kind=EventKind.ErasureCertified, owner_tenant="clinic", facts=facts)
+
+
+def rotated(root: int = 1, ring_generation: int = 3, **sheets: int) -> EventDraft:
+    return EventDraft(
+        kind=EventKind.KeysRotated,
+        owner_tenant="clinic",
+        facts={
+            "ring": "clinic",
+            "kind": "kek",
+            "root": root,
+            "ring_generation": ring_generation,
+            "keys": 2,
+            "sheets": [
+                {"dataset_id": DATASET["dataset_id"], "version": int(v[1:]), "generation": g}
+                for v, g in sheets.items()
+            ],
+        },
+    )
+
+
 def on_dataset(kind: EventKind) -> EventDraft:
     return EventDraft(kind=kind, owner_tenant="clinic", facts=dict(DATASET))
 

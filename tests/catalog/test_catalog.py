@@ -185,6 +185,7 @@ def test_the_policy_epoch_counts_what_can_narrow_a_plan_and_nothing_else() -> No
         EventKind.DatasetSuspended: h.on_dataset(EventKind.DatasetSuspended),
         EventKind.DatasetResumed: h.on_dataset(EventKind.DatasetResumed),
         EventKind.GrantRevoked: h.revoked("1"),
+        EventKind.DatasetErased: h.erased(columns=[2]),
         EventKind.IdentityDisabled: EventDraft(
             kind=EventKind.IdentityDisabled,
             owner_tenant="startup",
@@ -202,7 +203,7 @@ def test_the_policy_epoch_counts_what_can_narrow_a_plan_and_nothing_else() -> No
         tell(catalog, draft)
         assert catalog.policy_epoch == number
     tell(catalog, h.denied(), h.identity("startup/b", "k2"), h.version(2))
-    assert catalog.policy_epoch == 11
+    assert catalog.policy_epoch == 12
 
 
 def test_a_dataset_is_the_fold_of_its_events() -> None:
@@ -222,6 +223,60 @@ def test_a_dataset_is_the_fold_of_its_events() -> None:
     tell(catalog, h.on_dataset(EventKind.DatasetSuspended))
     assert catalog.dataset("clinic", "icu").suspended
     assert [d.name for d in catalog.datasets()] == ["icu"]
+
+
+def test_a_number_or_an_id_of_what_was_erased_is_never_used_again() -> None:
+    catalog = world(h.version(2), h.erased(version=2))
+    dataset = catalog.dataset("clinic", "icu")
+    assert [v.ref.version for v in dataset.versions] == [1]
+    refuses(catalog, Conflict, h.version(2))
+    tell(catalog, h.version(3), h.erased("op_2"))
+    with pytest.raises(NotFound):
+        catalog.dataset("clinic", "icu")
+    refuses(catalog, Conflict, h.version(4))  # of the erased dataset's id
+    refuses(catalog, Conflict, h.version(1, dataset_id="ee" * 16))
+    tell(catalog, h.version(4, dataset_id="ee" * 16))
+    assert [v.ref.version for v in catalog.dataset("clinic", "icu").versions] == [4]
+    assert catalog.dataset("clinic", "icu").tags == {}
+
+
+def test_an_erased_column_leaves_its_versions_and_its_grants_and_is_not_the_same_again() -> None:
+    other = {"field_id": 3, "name": "größe", "type": "double", "nullable": True}
+    catalog = streaming(h.version(2), h.erased(version=1, columns=[1]))
+    first, second = catalog.dataset("clinic", "icu").versions
+    assert [c.field_id for c in first.columns] == [2]
+    assert [c.field_id for c in second.columns] == [1, 2]
+    assert catalog.grant(h.named("grant_", "1")).revoked
+    tell(catalog, h.erased("op_2", columns=[2]), h.version(3, columns=[other]))
+    newest = catalog.dataset("clinic", "icu").newest
+    assert newest.columns[0].renewed
+    assert catalog.dataset("clinic", "icu").next_field_id == 4
+    refuses(catalog, NotFound, h.erased("op_3", columns=[2]))
+    refuses(catalog, NotFound, h.erased("op_3", version=7))
+    refuses(catalog, Conflict, h.erased("op_2", columns=[3]))
+    refuses(catalog, Conflict, h.erased("op_3", dataset_id="ee" * 16))
+
+
+def test_an_erasure_is_unfinished_until_it_is_certified_once() -> None:
+    catalog = streaming(h.erased())
+    assert catalog.grant(h.named("grant_", "1")).revoked
+    (erasure,) = catalog.erasures()
+    assert (erasure.certificate, erasure.reason) == (None, "the consent ended")
+    assert [v.manifest_key for v in erasure.versions] == ["objects/m1"]
+    refuses(catalog, NotFound, h.certified("op_2"))
+    tell(catalog, h.certified())
+    refuses(catalog, Conflict, h.certified())
+    assert catalog.erasures()[0].certificate == h.sha("c")
+
+
+def test_recorded_generations_of_keys_never_go_back() -> None:
+    catalog = world(h.version(2), h.rotated(2, 5, v1=3, v2=4))
+    assert [v.sheet_generation for v in catalog.dataset("clinic", "icu").versions] == [3, 4]
+    tell(catalog, h.rotated(2, 6, v1=2, v9=7))
+    assert [v.sheet_generation for v in catalog.dataset("clinic", "icu").versions] == [3, 4]
+    for older in (h.rotated(1, 9), h.rotated(2, 5)):
+        refuses(catalog, Conflict, older)
+    assert [(r.root, r.generation) for r in catalog.rings()] == [(2, 6)]
 
 
 def test_card_owners_and_contact_belong_to_the_dataset_and_outlive_versions() -> None:

@@ -22,6 +22,7 @@ HISTORY = (
     h.version(2, manifest_key="objects/m2"),
     h.updated(contact="icu@example.org"),
     h.on_dataset(EventKind.DatasetSuspended),
+    h.rotated(2, 5, v1=2),
     h.denied(),
     h.decided("1"),
     h.decided("2", run=None),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from connectors.kms.local_file import LocalFileKms
-from gateway.crypto import strict_json
+from gateway.crypto import certificate, strict_json
 from gateway.crypto.details import DetailSealer
 from gateway.crypto.key_sheet import KeySheet
 from gateway.crypto.keyring import Keyring
@@ -42,6 +42,11 @@ def open_ring(vector: dict[str, Any], tmp_path: Path) -> object:
     return {name: key.hex() for name, key in ring.keys.items()} == vector["keys"]
 
 
+def open_certificate(vector: dict[str, Any], _: Path) -> object:
+    data, key = vector["certificate"].encode(), bytes.fromhex(vector["public_key"])
+    return certificate.verify(data, key)
+
+
 def open_token(vector: dict[str, Any], _: Path) -> object:
     claims = verify(
         vector["token"],
@@ -67,6 +72,7 @@ def open_detail(vector: dict[str, Any], _: Path) -> object:
 FORMATS: dict[str, Callable[[dict[str, Any], Path], object]] = {
     "key-sheet-v1": open_sheet,
     "key-vault-v1": open_ring,
+    "erasure-certificate-v1": open_certificate,
     "access-token-v0": open_token,
     "sealed-detail-v0": open_detail,
 }

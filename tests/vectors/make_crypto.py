@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from connectors.kms.local_file import LocalFileKms
-from gateway.crypto import jws, strict_json
+from gateway.crypto import certificate, jws, strict_json
 from gateway.crypto.details import DetailSealer
 from gateway.crypto.key_sheet import SHEET_GROUP, Dek, KeySheet, _mac, _place, _wrap
 from gateway.crypto.keyring import Keyring
-from gateway.crypto.signing import Signer
+from gateway.crypto.signing import Signer, sign_document
 from gateway.crypto.tokens import TokenClaims, mint
 
 HERE = Path(__file__).parent
@@ -33,6 +33,7 @@ def main() -> None:
     for name, make in (
         ("key-sheet-v1", key_sheets),
         ("key-vault-v1", keyrings),
+        ("erasure-certificate-v1", certificates),
         ("access-token-v0", access_tokens),
         ("sealed-detail-v0", sealed_details),
     ):
@@ -175,6 +176,54 @@ def keyrings() -> dict[str, Any]:
                 clinic, strict_json.encode(good | {"root": 7}).decode()
             ),
         }
+
+
+def certificates() -> dict[str, Any]:
+    signer, other = Signer(b"\x06" * 32, "erasure"), Signer(b"\x06" * 32, "manifest")
+    facts: dict[str, Any] = {
+        "erasure": "op_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "log": "log-0123456789abcdef",
+        "dataset": "clinic/icu",
+        "dataset_id": DATASET,
+        "versions": [{"version": 1, "manifest_digest": "ab" * 32, "rows": 3, "shards": 1}],
+        "columns": [],
+        "erased_at": "2026-11-25T10:00:00Z",
+        "destroyed_at": "2026-11-25T10:00:01Z",
+        "effective_on": "2026-12-02T10:00:01Z",
+        "keks": [f"{DATASET}/data/1", f"{DATASET}/sheet/1"],
+        "roots": {"tenant": "clinic", "destroyed_upto": 1},
+        "deks": 4,
+        "shards": 1,
+        "shards_kept": 0,
+        "custody": "0600 files",
+        "released": {"grants": [], "runs": []},
+    }
+
+    def vector(data: bytes) -> dict[str, Any]:
+        return {"public_key": signer.public_key.hex(), "certificate": data.decode()}
+
+    def signed(value: Mapping[str, Any], by: Signer = signer) -> dict[str, Any]:
+        return vector(strict_json.encode(sign_document(by, value)))
+
+    full = {"format": certificate.FORMAT, **facts}
+    good = certificate.issue(signer, facts)
+    column = {"columns": [{"field_id": 2, "name": "größe"}], "shards": 0, "shards_kept": 1}
+    run = {"run": "a:b", "rows_acknowledged": 3, "model": None, "artifact_sha256": None}
+    grant = {"grant": "grant_a", "tenant": "startup", "rows": 3}
+    released = {"released": {"grants": [grant], "runs": [run]}}
+    return {
+        "ok-dataset": vector(good),
+        "ok-column": vector(certificate.issue(signer, facts | column)),
+        "ok-released": vector(certificate.issue(signer, facts | released)),
+        "bad-integrity-cut": vector(good[:-1]),
+        "bad-integrity-spaces": vector(json.dumps(json.loads(good)).encode()[:-1] + b" ,}"),
+        "bad-integrity-other-use": signed(full, other),
+        "bad-integrity-other-format": signed(full | {"format": "erasure-certificate-v2"}),
+        "bad-integrity-unknown-member": signed(full | {"more": 1}),
+        "bad-integrity-missing-member": signed({k: v for k, v in full.items() if k != "keks"}),
+        "bad-integrity-other-type": signed(full | {"deks": True}),
+        "bad-integrity-edited": vector(good.replace(b'"payload":"ey', b'"payload":"eY')),
+    }
 
 
 def access_tokens() -> dict[str, Any]:
