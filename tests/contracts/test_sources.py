@@ -6,6 +6,7 @@ Each plug runs against the thing itself: a SQLite file, a PostgreSQL server, S3 
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +120,23 @@ def test_a_file_goes_byte_by_byte_as_it_is(tmp_path: Path) -> None:
     path.write_bytes(bytes(range(256)) * 1000)
     assert [len(part) for part in read(path)] == [100_000, 100_000, 56_000]
     assert b"".join(read(path)) == path.read_bytes()
+
+
+def test_a_large_file_is_never_whole_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.bin"
+    with path.open("wb") as file:
+        file.truncate(1 << 29)
+    program = (
+        "import resource, sys\nfrom gateway.client.sources import files_of, parts_of\n"
+        "(file,) = files_of([sys.argv[1]])\n"
+        "with file.open() as opened: size = sum(map(len, parts_of(opened, 64 << 20)))\n"
+        "print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    size, resident = map(int, done.stdout.split())
+    assert size == 1 << 29
+    assert resident * (1 if sys.platform == "darwin" else 1024) < 330 << 20
 
 
 def test_a_table_goes_in_messages_of_bounded_size() -> None:

@@ -67,6 +67,23 @@ def test_a_file_of_unknown_size_is_complete_at_its_empty_part(house: House) -> N
     assert rows_of(house, "clinic/icu@1").to_pydict() == TABLE.to_pydict()
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/x"])
+def test_the_name_of_a_file_is_a_word_and_never_opened(house: House, name: str) -> None:
+    data = ipc_bytes(TABLE)
+
+    async def journey() -> dict[str, object]:
+        await add_tenant(house, "clinic", ("owner", "owner"))
+        files = (W.SourceFile(name=name, bytes=len(data)),)
+        wanted = W.RegistrationRequest(dataset="clinic/icu", files=files)
+        upload = (await uploads.begin(house, OWNER, wanted)).id
+        with pytest.raises(InvalidInput, match="not complete"):
+            await register.commit(house, OWNER, upload)  # nothing but what is sent counts
+        await send(house, upload, (0, 0), data)
+        return await commit(house, upload)
+
+    assert asyncio.run(journey())["rows"] == 1000
+
+
 def test_parts_that_arrived_before_a_restart_are_not_sent_again(
     house: House, settings: Settings
 ) -> None:
