@@ -6,6 +6,7 @@ was a killed registration's, and `doctor --repair` in any case (sweep.py).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -19,7 +20,7 @@ from gateway.config import Settings
 from gateway.crypto.notes import verifier_key
 from gateway.crypto.signing import load_or_create
 from gateway.crypto.vault import SYSTEM_TENANT, KeyVault
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, NotFound
 from gateway.journal.checkpoint import origin_of
 from gateway.journal.reader import Reader
 from gateway.process import confine
@@ -112,6 +113,13 @@ def _custody(settings: Settings) -> Check:
     return Check(name="root keys", ok=True, detail=kms.custody)
 
 
+def _store(settings: Settings) -> Check:
+    """That the object store answers; what is asked for is never there."""
+    with contextlib.suppress(NotFound):
+        plugs.plain_store_of(settings).size("doctor/asks")
+    return Check(name="object store", ok=True, detail=settings.store)
+
+
 def _disk(settings: Settings) -> Check:
     free = shutil.disk_usage(_existing(settings.state_dir)).free
     return Check(
@@ -141,6 +149,8 @@ def _log_key(settings: Settings) -> Check:
 
 def _same_device(settings: Settings) -> Check:
     """Whoever copies one disk should not get keys and data together."""
+    if not settings.kms.startswith("file:"):
+        return Check(name="custody", ok=True, detail="no disk of this machine shows the root keys")
     state, config = _existing(settings.state_dir), _existing(settings.config_dir)
     same = state.stat().st_dev == config.stat().st_dev
     detail = "keys and data lie on the same device: a copy of the disk has both"
@@ -206,6 +216,7 @@ _CHECKS: dict[str, Callable[[Settings], Check]] = {
     "key files": _private,
     "root keys": _custody,
     "custody": _same_device,
+    "object store": _store,
     "log key": _log_key,
     "disk": _disk,
     LEFTOVERS: _leftovers,

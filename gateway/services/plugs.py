@@ -23,9 +23,15 @@ def kms_of(settings: Settings) -> Kms:
     return kms
 
 
+def plain_store_of(settings: Settings) -> ObjectStore:
+    """The object store itself; unlike `store_of`, harmless beside a running server."""
+    store: ObjectStore = discovery.connect("stores", settings.store, state_dir=settings.state_dir)
+    return store
+
+
 def store_of(settings: Settings) -> ObjectStore:
     """The object store, with local copies in front of a remote one; raises like `kms_of`."""
-    store: ObjectStore = discovery.connect("stores", settings.store, state_dir=settings.state_dir)
+    store = plain_store_of(settings)
     if store.is_local:
         return store
     return CachedStore(

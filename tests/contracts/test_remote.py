@@ -13,6 +13,7 @@ import pytest
 from gateway.client import GatewayClient
 from gateway.errors import IntegrityError, KeyUnavailable, Unavailable
 from tests.contracts.machines import AWS, Door, Moto
+from tests.journeys import audit
 from tests.journeys.home import Home
 from tests.journeys.story import DIRECT, HOW, PURPOSE, VIEW, Story
 
@@ -90,7 +91,9 @@ def test_an_object_that_was_changed_in_the_bucket_is_denied(remote: Remote) -> N
 
 
 def test_without_s3_a_stream_cannot_begin_and_can_when_it_is_back(remote: Remote) -> None:
+    remote.home.run("doctor", expect=audit.doctor_code())
     remote.objects.shut()
+    assert "object store does not answer" in remote.home.run("doctor", expect=1)
     with pytest.raises(Unavailable) as refused:
         read(remote.hasty, "home/a", DIRECT)
     assert refused.value.advice
