@@ -41,6 +41,7 @@ from gateway.services.refusals import Rate
 from gateway.services.sources import Views
 from gateway.services.workers import Workers
 
+_log = logging.getLogger("gateway.bootstrap")
 HOME_TENANT = "home"  # the tenant of whoever ran `gateway init`
 
 
@@ -242,13 +243,16 @@ async def close(house: House) -> None:
     """End in order: streams, then the snapshot, then the journal."""
     await house.workers.stop()
     await house.settled()
-    snapshot.save(
-        house.catalog,
-        house.settings.state_dir / "snapshots",
-        house.journal.checkpoint(),
-        house.vault.secret("catalog-snapshot"),
-        house.signers.log,
-    )
+    try:
+        snapshot.save(
+            house.catalog,
+            house.settings.state_dir / "snapshots",
+            house.journal.checkpoint(),
+            house.vault.secret("catalog-snapshot"),
+            house.signers.log,
+        )
+    except OSError:  # it is only what makes the next start fast; the journal is what counts
+        _log.exception("the snapshot cannot be written")
     house.journal.close()
 
 

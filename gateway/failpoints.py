@@ -55,7 +55,8 @@ STEPS: Final[Mapping[str, str]] = {
     "erase.certificate": "(e) the certificate is stored",
     "erase.certified": "(e) and recorded",
     # Just before the system is asked: an OSError raised here is the disk's own.
-    "disk.private-file": "a key, sheet, snapshot or bundle is to be written",
+    "disk.private-file": "a key, sheet, receipt or ring is to be written",
+    "disk.snapshot": "the catalogue's snapshot is to be written, at the end of a control",
     "disk.object": "bytes of an object are to be written",
     "disk.object-name": "an object is to get its name",
     "disk.part": "a frame of a part is to be written",

@@ -180,4 +180,6 @@ def _disk(key: str) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError) as cause:
         raise NotFound(f"there is no object `{key}`") from cause
     except OSError as cause:
-        raise Unavailable(f"object `{key}`: {cause.strerror}") from cause
+        raise Unavailable(
+            f"object `{key}`: {cause.strerror}", advice=private_files.DISK_ADVICE
+        ) from cause

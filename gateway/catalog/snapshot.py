@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway import failpoints
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.codec import decode, encode
 from gateway.catalog.state import State
@@ -121,6 +122,7 @@ def _replace(path: Path, data: bytes) -> None:
         temporary.unlink()
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
+        failpoints.reach("disk.snapshot")
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

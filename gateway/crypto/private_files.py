@@ -19,6 +19,7 @@ from gateway.errors import ConfigError, Conflict, NotFound, Unavailable
 
 FILE_BYTES_MAX = 64 << 20
 _TEMPORARY = ".tmp-"
+DISK_ADVICE = "free disk space or mend the disk of the gateway, then try again"
 _OPEN_MAX = 128  # files that one batch holds open
 
 
@@ -173,4 +174,6 @@ def _disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as cause:
-        raise Unavailable(f"`{path}` cannot be read or written: {cause.strerror}") from cause
+        raise Unavailable(
+            f"`{path.name}` cannot be read or written: {cause.strerror}", advice=DISK_ADVICE
+        ) from cause

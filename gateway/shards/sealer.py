@@ -22,6 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gateway.crypto.private_files import DISK_ADVICE
 from gateway.domain.dataset import Column, next_field_ids
 from gateway.domain.layout import layout_of
 from gateway.domain.lookalikes import escaped
@@ -66,8 +67,9 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
     except GatewayError as error:
         channel.send("failed", code=error.code, message=error.message)
     except (pa.ArrowException, OSError, MemoryError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         channel.send(
-            "failed", code="unavailable", message=f"sealing stopped: {type(error).__name__}"
+            "failed", code="unavailable", message=f"sealing stopped: {why}", advice=DISK_ADVICE
         )
     finally:
         stream.close()

@@ -71,7 +71,7 @@ class Campaign:
             self.place.check()
             seconds = time.monotonic() - started
             self.say(f"{self.done.kills:4} {step} ({hit}), {scene.__name__[1:]}: {seconds:.1f} s")
-            if self.done.kills >= kills:
+            if self.done.kills >= kills and self.acts >= len(KILLS):
                 return self.done
         return self.done
 

@@ -70,23 +70,26 @@ class Place:
             patience_seconds=60,
         )
         bootstrap.init(settings)
-        forge = subprocess.Popen(
-            [sys.executable, "-m", "tests.crashes.server", str(api.fileno())],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(root / "control.log").open("w"),
-            pass_fds=(api.fileno(),),
-            text=True,
-        )
+        with (root / "control.log").open("w") as log:
+            forge = subprocess.Popen(
+                [sys.executable, "-m", "tests.crashes.server", str(api.fileno())],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                pass_fds=(api.fileno(),),
+                text=True,
+            )
         api.close()  # the forge keeps it open: requests wait while no control lives
         return cls(root, settings, forge)
 
     def end(self) -> None:
         """No control may be running."""
         assert self.forge.stdin is not None
+        assert self.forge.stdout is not None
         self.forge.stdin.close()
         self.forge.wait(30)
+        self.forge.stdout.close()
 
     @property
     def log(self) -> str:

@@ -65,7 +65,8 @@ def test_a_start_that_is_killed_while_it_removes_leftovers_is_finished_by_the_ne
         with place.doomed(killed_at(step)):
             pass
         assert place.was_killed, f"{step} was not reached"
-        assert place.leftovers(), f"nothing was left at {step}"
+        is_last = step == "start.file-gone"
+        assert is_last or place.leftovers(), f"nothing was left at {step}"
     with place.living():
         version = register_under(place.client(), STARTS[-1], "home/never", table(50))
     place.versions[f"home/never@{version}"] = table(50)
