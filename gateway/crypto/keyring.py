@@ -130,11 +130,11 @@ class Keyring:
 
     def keks(self, dataset_id: str | None = None) -> list[KekId]:
         """The KEKs, of one dataset if given, by id and generation."""
-        found = (
-            KekId.parse(name.removeprefix("kek/")) for name in self.keys if name.startswith("kek/")
-        )
-        wanted = (kek for kek in found if dataset_id in (None, kek.dataset_id))
-        return sorted(wanted, key=lambda kek: (kek.dataset_id, kek.group, kek.generation))
+        start = "kek/" if dataset_id is None else f"kek/{dataset_id}/"
+        found = [
+            KekId.parse(name.removeprefix("kek/")) for name in self.keys if name.startswith(start)
+        ]
+        return sorted(found, key=lambda kek: (kek.dataset_id, kek.group, kek.generation))
 
     def newest(self, dataset_id: str, group: str) -> KekId | None:
         """The KEK that wraps what is new in a column group; None when there is none yet."""

@@ -87,13 +87,14 @@ def rewrap_sheets(
     """
     with vault.lock:
         ring = vault.ring(tenant)
+        keks = newest_keks(ring, dataset_id)
         generations: dict[int, int] = {}
         written: dict[Path, tuple[KeySheet, bytes]] = {}
         for version in sheet_versions(vault, dataset_id):
             sheet = vault.read_sheet(tenant, dataset_id, version, ring.kek)
             if sheet is None:
                 continue
-            renewed = _rewrapped(sheet, ring, keep)
+            renewed = _rewrapped(sheet, ring, keks, keep)
             if renewed is not None:
                 written[vault.sheet_path(dataset_id, version)] = renewed
             generations[version] = (renewed[0] if renewed else sheet).generation
@@ -103,13 +104,14 @@ def rewrap_sheets(
         return generations
 
 
-def _rewrapped(sheet: KeySheet, ring: Keyring, keep: Keep | None) -> tuple[KeySheet, bytes] | None:
+def _rewrapped(
+    sheet: KeySheet, ring: Keyring, keks: Mapping[str, tuple[str, bytes]], keep: Keep | None
+) -> tuple[KeySheet, bytes] | None:
     kept = [
         dek_id
         for dek_id, entry in sheet.entries.items()
         if keep is None or keep(sheet.version, entry)
     ]
-    keks = newest_keks(ring, sheet.dataset_id)
     newest = {kek_id for kek_id, _ in keks.values()}
     used = {sheet.mac_key, *(sheet.entries[dek_id].kek for dek_id in kept)}
     if used <= newest and len(kept) == len(sheet.entries):

@@ -187,6 +187,21 @@ def _leftovers(settings: Settings) -> Check:
     )
 
 
+def _vault(settings: Settings) -> Check:
+    """A keyring put back from before a rotation or erasure: the next start would refuse it."""
+    check_format(settings.state_dir)
+    try:
+        with DirectoryLock(settings.state_dir):
+            stock = _stock(settings)
+            for known in stock.catalog.rings():
+                stock.vault.require(known.tenant, known.generation)
+            for tenant in (SYSTEM_TENANT, *(known.name for known in stock.catalog.tenants())):
+                stock.vault.ring(tenant)
+    except ConfigError:
+        return Check(name="key vault", ok=True, detail="not looked at while a server runs")
+    return Check(name="key vault", ok=True, detail="as new as the journal, and it opens")
+
+
 def _stock(settings: Settings) -> sweep.Stock:
     """The catalogue as the journal says, read without writing a word into it."""
     keys, catalog = settings.config_dir / "keys", Catalog()
@@ -219,6 +234,7 @@ _CHECKS: dict[str, Callable[[Settings], Check]] = {
     "object store": _store,
     "log key": _log_key,
     "disk": _disk,
+    "key vault": _vault,
     LEFTOVERS: _leftovers,
     "confinement of children": _confinement,
     "server": _server,

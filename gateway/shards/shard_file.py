@@ -16,15 +16,16 @@ import pyarrow.parquet as pq
 
 from gateway.crypto.envelope import commitment
 from gateway.crypto.key_sheet import Dek
-from gateway.crypto.pages import PageOpener
+from gateway.crypto.pages import OVERHEAD_BYTES, PageOpener
 from gateway.domain.block_table import BlockTable, TableColumn
 from gateway.domain.manifest import FOOTER, Leaf, Shard, dek_id
-from gateway.errors import IntegrityError
+from gateway.errors import IntegrityError, TooLarge
 from gateway.shards import pme
 from gateway.shards.geometry import Geometry
 from gateway.shards.types import direct_type, physical_type, retyped, to_direct
 from gateway.shards.written import DirectColumn, WrittenFile
 
+MODULES_PER_DEK_MAX = 1 << 28  # far below what random 96-bit nonces allow under one key
 _NEVER = 1 << 30
 
 
@@ -140,6 +141,9 @@ class ShardFile:
     def _write(self, rows: int) -> None:
         table = pa.Table.from_batches(self._pending, self._schema)
         self._writer.write_table(table.slice(0, rows), row_group_size=rows)
+        # Every module has its overhead: a smaller file has fewer of them under any of its keys.
+        if self.path.stat().st_size >= MODULES_PER_DEK_MAX * OVERHEAD_BYTES:
+            raise TooLarge("a shard would need more modules under one key than are safe")
         rest = table.slice(rows)
         self._pending = rest.to_batches() if len(rest) else []
         self._pending_rows = len(rest)

@@ -12,7 +12,7 @@ from gateway import failpoints
 from gateway.config import Settings
 from gateway.domain.events import EventKind
 from gateway.errors import AccessDenied, IntegrityError, KeyUnavailable, NotFound
-from gateway.services import rotate_keys
+from gateway.services import doctor, rotate_keys
 from gateway.services.house import House
 from tests.services import vaults as v
 from tests.services.registrations import ended, registered, rows_of
@@ -122,9 +122,14 @@ def test_a_keyring_from_before_a_rotation_stops_the_start(
     shutil.copytree(vault_of(home), tmp_path / "backup")
     with opened(home) as house:
         run(rotate(house, kind))
+    checks = {check.name: check for check in doctor.diagnose(home)}
+    assert checks["key vault"].ok
     restore(tmp_path / "backup", home, "rings/clinic.json")
     with pytest.raises((IntegrityError, KeyUnavailable)), opened(home):
         pass
+    checks = {check.name: check for check in doctor.diagnose(home)}
+    assert not checks["key vault"].ok
+    assert "clinic" in checks["key vault"].detail
 
 
 def test_a_sheet_from_before_a_rotation_is_refused(home: Settings, tmp_path: Path) -> None:
