@@ -171,3 +171,11 @@ def test_a_limit_on_bytes_holds_for_previews_too(icu: House) -> None:
     )
     with pytest.raises(LimitExceeded):
         run(preview.preview(icu, TRAINER, few, 5))
+
+
+def test_a_withheld_column_is_denied_or_left_out_and_its_keys_stay_away(icu: House) -> None:
+    """Without keys its metadata aborts pyarrow and a filter hangs it (tests/shards/killers.py)."""
+    with pytest.raises(AccessDenied):
+        run(preview.preview(icu, TRAINER, dataclasses.replace(ASK, columns=("name",)), 5))
+    both = dataclasses.replace(ASK, columns=("age", "name"))
+    assert table_of(run(preview.preview(icu, TRAINER, both, 5))).schema.names == ["age"]
