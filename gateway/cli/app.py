@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli import access, admin, datasets, keys, lineage, policies, server
+from gateway.cli import access, admin, datasets, keys, lineage, policies, policy_review, server
 from gateway.cli.output import print_error
 from gateway.errors import ConfigError, GatewayError, InvalidInput
 
@@ -38,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+policy_review.add_commands(policies.app)
 for group, panel in (
     (datasets.app, OWNER),
     (policies.app, OWNER),

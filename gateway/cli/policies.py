@@ -12,7 +12,7 @@ import typer
 from gateway.cli import flags as f
 from gateway.cli.access import print_decision
 from gateway.cli.output import note, print_json, print_table, safe
-from gateway.client.access import policy_files
+from gateway.client.policies import policy_files, tenant_of, write_files
 from gateway.domain.dataset import Column, DatasetRef
 from gateway.errors import GatewayError, InvalidInput
 
@@ -68,7 +68,7 @@ def new(
     written = _written(wish, files, [_column(view) for view in seen])
     merged = {**files, **written.files}
     if directory is not None:
-        _save(directory, merged)
+        write_files(directory, merged)
     published = gateway.policies.push(merged, tenant=ref.tenant).hash if push else None
     if as_json:
         print_json(
@@ -109,14 +109,23 @@ def _column(view: dict[str, Any]) -> Column:
     )
 
 
-def _save(directory: Path, files: dict[str, str]) -> None:
-    root = directory.resolve()
-    for name, text in files.items():
-        path = (root / name).resolve()
-        if not path.is_relative_to(root):
-            raise InvalidInput(f"`{name[:80]}` leads out of `{root}`")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+@app.command("pull", epilog="Example: gateway policy pull rules/")
+def pull(
+    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    tenant: f.Tenant = None,
+    yes: Annotated[bool, typer.Option("--yes", help="lose what else is in DIR")] = False,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Write the rules in force into a directory, to edit and push them."""
+    policies = f.client(server, key_file).policies
+    bundle = policies.pull(directory, tenant=tenant, overwrite=yes).to_dict()
+    if as_json:
+        print_json("policy.pull", bundle)
+        return
+    print(f"{bundle['rules']} rules of {safe(bundle['tenant'])} as {safe(bundle['hash'])}")
+    note(f"edit {directory}, then `gateway policy push {directory}` replaces exactly this bundle")
 
 
 @app.command("push", epilog="Example: gateway policy push rules/ --dry-run")
@@ -126,6 +135,10 @@ def push(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="lint and test at the gateway, publish nothing")
     ] = False,
+    if_match: Annotated[
+        str | None,
+        typer.Option("--if-match", help="hash of the bundle to replace (default: as pulled)"),
+    ] = None,
     server: f.Server = None,
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
@@ -135,7 +148,7 @@ def push(
     if dry_run:
         trial = policies.test(directory, tenant=tenant).to_dict()
         return _print_trial("policy.push", trial, as_json=as_json)
-    bundle = policies.push(directory, tenant=tenant).to_dict()
+    bundle = policies.push(directory, tenant=tenant, if_match=if_match).to_dict()
     if as_json:
         print_json("policy.push", bundle)
     else:
@@ -156,20 +169,20 @@ def try_out(
     from gateway.policy.suite import run_suites
 
     files = policy_files(directory)
-    owner = tenant or directory.resolve().name
+    owner = tenant or tenant_of(directory)
     try:
         results = run_suites(PolicyBundle.read(files, owner))
     except InvalidInput as refused:
-        facts = refused.facts
-        problem = {
-            "file": facts.get("file", ""),
-            "line": facts.get("line", 0),
-            "column": facts.get("column", 0),
-            "message": refused.message,
-        }
-        return _print_trial("policy.test", {"ok": False, "problems": [problem]}, as_json=as_json)
+        trial = {"ok": False, "problems": [problem_of(refused)]}
+        return _print_trial("policy.test", trial, as_json=as_json)
     trial = {"ok": all(r.ok for r in results), "cases": [r.to_dict() for r in results]}
     return _print_trial("policy.test", trial, as_json=as_json)
+
+
+def problem_of(refused: GatewayError) -> dict[str, Any]:
+    """What is wrong with a bundle, and where, as a trial says it."""
+    place = {name: refused.facts.get(name) or 0 for name in ("line", "column")}
+    return {"file": refused.facts.get("file", ""), **place, "message": refused.message}
 
 
 def _print_trial(schema: str, trial: dict[str, Any], *, as_json: bool) -> int:
@@ -177,8 +190,9 @@ def _print_trial(schema: str, trial: dict[str, Any], *, as_json: bool) -> int:
         print_json(schema, trial)
         return 0 if trial["ok"] else GatewayError.exit_code
     for problem in trial.get("problems", ()):
-        place = f"{problem['file']}:{problem['line']}:{problem['column']}"
-        print(f"{safe(place)}: " * bool(problem["file"]) + safe(problem["message"]))
+        print(safe(problem["message"]))  # begins with its place
+    for finding in trial.get("findings", ()):
+        print(finding_line(finding))
     for suite in trial.get("suites", ()):
         print(f"{safe(suite['name'])}: {suite['passed']} passed, {suite['failed']} failed")
         for failure in suite["failures"]:
@@ -188,6 +202,13 @@ def _print_trial(schema: str, trial: dict[str, Any], *, as_json: bool) -> int:
             print(f"{safe(case['place'])}: {safe(case['test'])}: {safe(case['problems'])}")
     print("all hold" if trial["ok"] else "refused")
     return 0 if trial["ok"] else GatewayError.exit_code
+
+
+def finding_line(finding: Mapping[str, str]) -> str:
+    """Where, how bad, what."""
+    where = f"{finding['place']}: " if finding["place"] else ""
+    rule = f"`{finding['rule']}`: " if finding["rule"] else ""
+    return safe(f"{where}{finding['level']}: {finding['code']}: {rule}{finding['text']}")
 
 
 @app.command("explain", epilog="Example: gateway policy explain dec_k3…")

@@ -1,13 +1,12 @@
-"""Access, tokens, grants, policies: ask, get, see, end."""
+"""Access, tokens, grants: ask, get, see, end."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import gateway.wire as W
-from gateway.client.records import Decision, Grant, Record, Revocation, Table, Token
+from gateway.client.records import Decision, Grant, Revocation, Table, Token
 from gateway.client.transport import segment
 from gateway.errors import InvalidInput
 from gateway.wire import codec
@@ -15,9 +14,6 @@ from gateway.wire.tokens import DETAIL_TYPE
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient
-
-POLICY_SUFFIXES = (".yaml", ".yml")
-POLICY_BYTES_MAX = 1 << 20
 
 
 class Ask(TypedDict, total=False):
@@ -134,57 +130,3 @@ class Grants:
             grant=grant, dataset=dataset, subject=subject, run=run, tenant=tenant, reason=reason
         )
         return Revocation(self._gateway.post("/v1/revocations", request), self._gateway)
-
-
-class Policies:
-    """`gw.policies`."""
-
-    def __init__(self, gateway: GatewayClient) -> None:
-        """Belong to a client."""
-        self._gateway = gateway
-
-    def show(self, tenant: str) -> Record:
-        """The bundle in force: its hash and files."""
-        return Record(self._gateway.get(f"/v1/policies/{segment(tenant)}"), self._gateway)
-
-    def push(self, source: str | Path | Mapping[str, str], *, tenant: str | None = None) -> Record:
-        """Publish a directory (or path → text) over the bundle that is in force now.
-
-        Raises:
-            PolicyError: naming file, line and column; the old bundle stays in force.
-            PreconditionFailed: somebody else published meanwhile.
-        """
-        owner = tenant or self._own_tenant()
-        reply = self._gateway.transport.request(
-            "PUT",
-            f"/v1/policies/{segment(owner)}",
-            json=W.PolicyFiles(files=policy_files(source)),
-            headers={"If-Match": f'"{self.show(owner).hash}"'},
-        )
-        return Record(reply.json(), self._gateway)
-
-    def test(self, source: str | Path | Mapping[str, str], *, tenant: str | None = None) -> Record:
-        """Lint and test a directory at the gateway without publishing it."""
-        path = f"/v1/policies/{segment(tenant or self._own_tenant())}/trial"
-        files = W.PolicyFiles(files=policy_files(source))
-        return Record(self._gateway.post(path, files), self._gateway)
-
-    def explain(self, decision: str) -> Record:
-        """Why a decision came out as it did."""
-        return Record(self._gateway.get(f"/v1/decisions/{segment(decision)}"), self._gateway)
-
-    def _own_tenant(self) -> str:
-        return str(self._gateway.whoami().tenant)
-
-
-def policy_files(source: str | Path | Mapping[str, str]) -> dict[str, str]:
-    """Read a policy directory: every YAML file below it, by its relative path."""
-    if isinstance(source, Mapping):
-        return dict(source)
-    root = Path(source)
-    if not root.is_dir():
-        raise InvalidInput(f"`{root}` is not a directory", advice="name the directory of rules")
-    found = sorted(p for p in root.rglob("*") if p.suffix in POLICY_SUFFIXES and p.is_file())
-    if sum(p.stat().st_size for p in found) > POLICY_BYTES_MAX:
-        raise InvalidInput(f"the rules in `{root}` are over {POLICY_BYTES_MAX} bytes")
-    return {p.relative_to(root).as_posix(): p.read_text("utf-8") for p in found}

@@ -18,11 +18,12 @@ from gateway.errors import GatewayError
 from gateway.wire import codec
 
 if TYPE_CHECKING:
-    from gateway.client.access import Access, Grants, Policies, Tokens
+    from gateway.client.access import Access, Grants, Tokens
     from gateway.client.admin import Identities, Operations, Tenants
     from gateway.client.datasets import Datasets
     from gateway.client.keys import Keys
     from gateway.client.lineage import Lineage
+    from gateway.client.policies import Policies
     from gateway.client.stream import Stream
     from gateway.client.streaming import StreamAsk
 
@@ -92,7 +93,7 @@ class GatewayClient:
     @cached_property
     def policies(self) -> Policies:
         """Publish, test and explain rules."""
-        from gateway.client.access import Policies
+        from gateway.client.policies import Policies
 
         return Policies(self)
 

@@ -285,7 +285,7 @@ class Gateway(Copies, Custody):
     async def trial(self, caller: Caller, tenant: str, files: Mapping[str, str]) -> W.Trial:
         """Read and test rules without publishing them."""
         try:
-            _, suites = await publish.trial(self.house, caller, tenant, files)
+            findings, suites = await publish.trial(self.house, caller, tenant, files)
         except PolicyError as error:
             facts = error.facts
             problem = W.PolicyProblem(
@@ -295,7 +295,7 @@ class Gateway(Copies, Custody):
                 message=error.message,
             )
             return W.Trial(ok=False, problems=(problem,))
-        return W.Trial(ok=all(s.ok for s in suites), suites=shapes.suite_views(suites))
+        return shapes.trial_view(findings, suites)
 
     # lineage
 

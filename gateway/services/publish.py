@@ -15,13 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.domain.access import AccessRequest, Resource, Subject
+from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import IntegrityError, PolicyError, PreconditionFailed
 from gateway.policy.bundle import PolicyBundle
 from gateway.policy.judge import Judge
+from gateway.policy.lint import Finding, lint
 from gateway.policy.suite import SuiteResult, run_suites
 from gateway.services.house import House
-from gateway.services.request_access import Caller, authorize
+from gateway.services.request_access import Caller, authorize, resource_of
 
 
 async def current(house: House, caller: Caller, tenant: str) -> PolicyBundle:
@@ -33,12 +35,35 @@ async def current(house: House, caller: Caller, tenant: str) -> PolicyBundle:
 
 async def trial(
     house: House, caller: Caller, tenant: str, files: Mapping[str, str]
-) -> tuple[PolicyBundle, list[SuiteResult]]:
-    """Read and test a bundle without publishing it; PolicyError says where it is wrong."""
+) -> tuple[tuple[Finding, ...], list[SuiteResult]]:
+    """Read, lint and test a bundle without publishing it; PolicyError says where it is wrong."""
     await authorize(house, caller, "publish", tenant)
     bundle, results = await asyncio.to_thread(_read_and_test, files, tenant)
     require_publisher(house, bundle)
-    return bundle, results
+    findings = await asyncio.to_thread(
+        lint,
+        bundle,
+        now=house.now(),
+        resources=resources_of(house, tenant),
+        principals=principals_of(house, tenant),
+    )
+    return findings, results
+
+
+def resources_of(house: House, tenant: str) -> tuple[Resource, ...]:
+    """The tenant's datasets at their newest versions, as the judge sees them."""
+    return tuple(
+        resource_of(house, DatasetRef(dataset.tenant, dataset.name))
+        for dataset in house.catalog.datasets()
+        if dataset.tenant == tenant
+    )
+
+
+def principals_of(house: House, tenant: str) -> frozenset[str]:
+    """Whom rules can mean in the tenant: its people, jobs and their roles."""
+    people = [person for person in house.catalog.identities(tenant) if not person.disabled]
+    users = {f"{tenant}/user:{person.id.partition('/')[2]}" for person in people}
+    return frozenset(users | {f"{tenant}/role:{role}" for p in people for role in p.roles})
 
 
 async def publish(

@@ -12,6 +12,7 @@ from gateway.domain.dataset import Column, Dataset, DatasetVersion
 from gateway.domain.lease import Grant
 from gateway.domain.proposals import proposal_for
 from gateway.domain.rowfilter import text_of
+from gateway.policy.lint import ERROR, Finding
 from gateway.policy.outlook import Outlook
 from gateway.policy.suite import SuiteResult
 from gateway.services.operations import Operation
@@ -173,6 +174,15 @@ def suite_views(results: Sequence[SuiteResult]) -> tuple[W.SuiteResult, ...]:
             failures=tuple(f"{r.place}: {'; '.join(r.problems)}" for r in found if not r.ok),
         )
         for name, found in sorted(by_file.items())
+    )
+
+
+def trial_view(findings: Sequence[Finding], results: Sequence[SuiteResult]) -> W.Trial:
+    """What a bundle would do, when it can be read."""
+    return W.Trial(
+        ok=all(r.ok for r in results) and all(f.level != ERROR for f in findings),
+        findings=tuple(W.PolicyFinding(**finding.to_dict()) for finding in findings),
+        suites=suite_views(results),
     )
 
 

@@ -35,7 +35,7 @@ _NAMES = {
     "lineage": """Answer AskRequest CheckpointView Proof QueryRequest Question QuestionParameter
         Trace TraceEdge TraceNode Graph GraphEdge GraphNode VerificationRequest""",
     "operations": "CheckResult Operation Readiness",
-    "policy": "BundleView PolicyFiles PolicyProblem SuiteResult Trial",
+    "policy": "BundleView PolicyFiles PolicyFinding PolicyProblem SuiteResult Trial",
     "tenants": "IdentityRequest IdentityView TenantRequest TenantView",
     "tokens": "AuthorizationDetail KeySet TokenResponse WhoAmI",
 }

@@ -43,9 +43,21 @@ class SuiteResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFinding:
+    """What is valid and was probably not meant; `code` is of docs/reference/policy-tools.md."""
+
+    code: str
+    rule: str
+    place: str  # `file:line`
+    text: str
+    level: str  # `warning` | `error`: cannot be published
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """What a bundle would do; nothing was published."""
 
     ok: bool
     problems: tuple[PolicyProblem, ...] = ()
+    findings: tuple[PolicyFinding, ...] = ()
     suites: tuple[SuiteResult, ...] = ()

@@ -155,6 +155,41 @@ def test_rules_are_written_tested_and_pushed(as_: Typed, typed: Typed, home: Pat
     assert "rules of clinic in force" in as_(OWNER, "policy", "push", rules).out
 
 
+def test_rules_are_pulled_and_pushed_over_exactly_what_was_pulled(as_: Typed, home: Path) -> None:
+    rules, other = home / "clinic", home / "elsewhere"
+    new = ("policy", "new", "clinic/icu", "--to", "startup/role:trainer", "--columns", "age")
+    as_(OWNER, *new, "--purpose", "health-research", "--push")
+    for place in (rules, other):
+        assert as_(OWNER, "policy", "pull", place, "--json").json["tenant"] == "clinic"
+    (rules / "more.yaml").write_text("format: gateway-policy/v0\n")
+    assert as_(OWNER, "policy", "pull", rules).code == 5
+    assert as_(OWNER, "policy", "push", rules).code == 0
+    assert as_(OWNER, "policy", "push", rules).code == 0  # over its own push
+    stale = as_(OWNER, "policy", "push", other)
+    assert stale.code == 5
+    assert as_(OWNER, "policy", "pull", other).code == 0  # what it has is all in force
+    (other / "mine.yaml").write_text("x")
+    assert as_(OWNER, "policy", "pull", other, "--yes").code == 0
+    assert not (other / "mine.yaml").exists()
+    assert as_(OWNER, "policy", "push", other, "--if-match", "0" * 64).code == 5
+    (other / ".gateway-pull.json").write_text("[]")
+    assert as_(OWNER, "policy", "push", other).code == 2
+
+
+def test_lint_says_where_and_why_and_needs_no_server(as_: Typed, typed: Typed, home: Path) -> None:
+    rules = home / "clinic"
+    new = ("policy", "new", "clinic/icu", "--to", "startup/role:trainer", "--columns", "age")
+    as_(OWNER, *new, "--purpose", "health-research", "--dir", rules)
+    said = typed("policy", "lint", rules)
+    assert said.code == 1
+    assert "warning: no-end: `clinic.icu.stream`: this rule never expires" in said.out
+    found = typed("policy", "lint", rules, "--json").json["findings"]
+    assert [finding["code"] for finding in found] == ["no-end"]
+    (rules / "broken.yaml").write_text("format: gateway-policy/v0\nrules: [")
+    assert typed("policy", "lint", rules).out.startswith("broken.yaml:3:1: this is not YAML")
+    assert as_(OWNER, "policy", "lint").out == "nothing found\n"  # of nothing
+
+
 def test_a_decision_is_explained(as_: Typed) -> None:
     check = as_(TRAINER, "access", "check", "clinic/icu", "--json")
     said = as_(TRAINER, "policy", "explain", check.json["decision"])

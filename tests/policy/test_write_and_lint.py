@@ -156,7 +156,6 @@ def test_lint_finds_what_an_author_did_not_mean() -> None:
     assert "expired" in found_codes(rule(expires="2020-01-01"))
     assert "wildcard-principal" in found_codes(rule(principals=["startup/*"]))
     assert "wildcard-principal" in found_codes(rule(principals=["*"], public=True))
-    assert "constant-condition" in found_codes(rule(when="true"))
     assert "deny-over-optional" in found_codes(deny(when="context.mfa == false"))
     assert "deny-over-optional" not in found_codes(deny(when="subject.type == 'person'"))
     assert "mask-unused" in found_codes(rule(masks={"income": "x-bucket:5"}))
@@ -168,3 +167,75 @@ def test_lint_finds_what_an_author_did_not_mean() -> None:
     assert found_codes(other) == set()  # names are checked where the dataset is known
     many = [rule(id=f"clinic.icu.r{n}") for n in range(101)]
     assert "crowded" in found_codes(*many)
+
+
+@pytest.mark.parametrize(
+    ("when", "code"),
+    [
+        ("true", "always-true"),
+        ("false", "never-true"),
+        ("subject.clearance > 3 or subject.clearance <= 3", "always-true"),
+        ("subject.clearance > 3 and subject.clearance < 4", "never-true"),
+        ("subject.type == 'job' and subject.type == 'person'", "never-true"),
+        ("subject.region == 'eu' and subject.region == 'us'", "never-true"),
+        ("subject.region in ('eu', 'us') or subject.region not in ('eu')", "always-true"),
+        (("context.time < timestamp'2026-01-01T00:00:00Z' and "
+         "context.time > timestamp'2026-06-01T00:00:00Z'"), "never-true"),
+        ("subject.type == 'job' or subject.type == 'person'", "always-true"),
+        ("subject.region != subject.country and subject.region == subject.country", "never-true"),
+        ("not has subject.region and subject.region == 'eu'", "never-true"),
+    ],
+)  # fmt: skip
+def test_a_condition_that_never_or_always_holds_is_found(when: str, code: str) -> None:
+    assert code in found_codes(rule(when=when, accepts=["recipient"]))
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "subject.clearance > 3 and subject.clearance < 5",
+        "subject.type == 'job'",
+        "subject.region == subject.country",
+        "subject.region != subject.country and subject.project == subject.country",
+        "has subject.region",
+        "not has subject.region",
+        "purpose within 'research'",
+        "context.time >= timestamp'2026-01-01T00:00:00Z'",
+    ],
+)
+def test_a_condition_that_can_hold_and_fail_is_left_alone(when: str) -> None:
+    assert not found_codes(rule(when=when, accepts=["recipient"])) & {"always-true", "never-true"}
+
+
+def test_lint_finds_rules_that_stand_in_each_others_way() -> None:
+    one = rule(purpose=["research"], expires="2028-01-01")
+    assert found_codes(one, {**one, "id": "clinic.icu.copy", "ticket": "x"}) == {"duplicate"}
+    other = {**one, "id": "clinic.icu.other", "columns": ["born"]}
+    assert found_codes(one, other) == {"disjoint-allows"}
+    assert found_codes(one, {**other, "columns": ["born", "age"]}) == set()
+    assert found_codes(one, {**other, "purpose": ["marketing"]}) == set()
+    wide = deny(principals=["startup/*"], actions=["*"], scope="tenant:clinic")
+    assert found_codes(one, wide) == {"shadowed"}
+    assert found_codes(one, deny(id="clinic.icu.other-people", principals=["rival/*"])) == set()
+    assert found_codes(one, deny(when="subject.type == 'job'")) == set()
+    assert found_codes(one, deny(expires="2027-12-30")) == set()
+    assert found_codes(one, deny(purpose=["research"])) == {"shadowed"}
+    assert found_codes(one, deny(purpose=["health-research"])) == set()
+    tagged = restrict(scope="tag:pii.direct", tag_masks={"pii": "x-drop"})
+    assert found_codes(tagged, deny(scope="tag:pii")) == {"shadowed"}
+
+
+def test_names_that_do_not_exist_are_found_where_they_are_known() -> None:
+    assert "unknown-tag" in found_codes(restrict(scope="tag:piii", tag_masks={"pii": "x-drop"}))
+    assert "unknown-split" in found_codes(rule(splits=["tarin"]))
+    own = bundle(rule(principals=["clinic/role:nurse"]), deny(principals=["rival/role:x"]))
+    found = lint(own, now=NOW, principals=frozenset({"clinic/user:ana", "clinic/role:doctor"}))
+    assert [f.text for f in found if f.code == "unknown-principal"] == [
+        "nobody is `clinic/role:nurse`"
+    ]
+
+
+def test_more_candidates_than_the_judge_can_bear_are_an_error() -> None:
+    many = bundle(*(rule(id=f"clinic.icu.r{n}") for n in range(501)))
+    first = lint(many, now=NOW)[0]
+    assert (first.code, first.level) == ("crowded", "error")

@@ -235,6 +235,15 @@ def test_rules_that_nobody_could_ever_change_are_refused(shared: House) -> None:
     assert shared.catalog.bundle("clinic") == before
 
 
+def test_a_trial_knows_the_tenants_datasets_and_people(shared: House) -> None:
+    files = dict(shared.bundles["clinic"].files)
+    files["odd.yaml"] = RULES.replace("dataset:clinic/icu", "dataset:clinic/icuu").replace(
+        "id: clinic.", "id: clinic.odd-"
+    )
+    findings, _ = run(publish.trial(shared, OWNER, "clinic", files))
+    assert "unknown-dataset" in {finding.code for finding in findings}
+
+
 def test_the_record_of_an_unseen_dataset_does_not_tell_its_asker_that_it_exists(
     shared: House,
 ) -> None:

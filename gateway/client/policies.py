@@ -1,0 +1,158 @@
+"""`gw.policies`: rules as directories of files, pulled, tried and pushed.
+
+A pulled directory remembers in `.gateway-pull.json` whose rules it holds and which bundle they
+were, so that `push` replaces exactly what was read and never somebody else's work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gateway.wire as W
+from gateway.client.records import Record
+from gateway.client.transport import segment
+from gateway.errors import Conflict, InvalidInput
+
+if TYPE_CHECKING:
+    from gateway.client.client import GatewayClient
+
+Source = str | Path | Mapping[str, str]
+POLICY_SUFFIXES = (".yaml", ".yml")
+POLICY_BYTES_MAX = 1 << 20
+_PULLED = ".gateway-pull.json"
+
+
+class Policies:
+    """`gw.policies`."""
+
+    def __init__(self, gateway: GatewayClient) -> None:
+        """Belong to a client."""
+        self._gateway = gateway
+
+    def show(self, tenant: str) -> Record:
+        """The bundle in force: its hash and files."""
+        return Record(self._gateway.get(f"/v1/policies/{segment(tenant)}"), self._gateway)
+
+    def pull(
+        self, directory: str | Path, *, tenant: str | None = None, overwrite: bool = False
+    ) -> Record:
+        """Write the bundle in force into a directory, which `push` then pushes against it.
+
+        Raises:
+            Conflict: the directory holds other rules; `overwrite=True` replaces them.
+        """
+        bundle = self.show(tenant or self._own_tenant())
+        root = Path(directory)
+        here = policy_files(root) if root.is_dir() else {}
+        if not overwrite and {**here, **bundle.files} != bundle.files:
+            raise Conflict(
+                f"`{root}` holds rules that are not those in force",
+                advice="pull into a new directory, or say --yes to lose them",
+            )
+        write_files(root, bundle.files)
+        for name in set(here) - set(bundle.files):
+            (root / name).unlink()
+        _remember(root, bundle)
+        return bundle
+
+    def push(
+        self, source: Source, *, tenant: str | None = None, if_match: str | None = None
+    ) -> Record:
+        """Publish a directory (or path → text) over the bundle that was pulled, or is in force.
+
+        Args:
+            source: the rules.
+            tenant: whose; default: as pulled, else one's own.
+            if_match: hash of the bundle to replace; default: as pulled, else the one in force.
+
+        Raises:
+            PolicyError: naming file, line and column; the old bundle stays in force.
+            PreconditionFailed: somebody else published meanwhile.
+        """
+        pulled = _pulled(source)
+        owner = tenant or pulled.get("tenant") or self._own_tenant()
+        if if_match is None and pulled.get("tenant") == owner:
+            if_match = pulled["hash"]
+        reply = self._gateway.transport.request(
+            "PUT",
+            f"/v1/policies/{segment(owner)}",
+            json=W.PolicyFiles(files=policy_files(source)),
+            headers={"If-Match": f'"{if_match or self.show(owner).hash}"'},
+        )
+        bundle = Record(reply.json(), self._gateway)
+        if pulled and not isinstance(source, Mapping):
+            _remember(Path(source), bundle)
+        return bundle
+
+    def test(self, source: Source, *, tenant: str | None = None) -> Record:
+        """Lint and test a directory at the gateway without publishing it."""
+        return self._trial(source, tenant)
+
+    def lint(self, source: Source | None = None, *, tenant: str | None = None) -> Record:
+        """What in a directory, or in the rules in force, was probably not meant."""
+        return self._trial(source, tenant)
+
+    def explain(self, decision: str) -> Record:
+        """Why a decision came out as it did."""
+        return Record(self._gateway.get(f"/v1/decisions/{segment(decision)}"), self._gateway)
+
+    def _trial(self, source: Source | None, tenant: str | None) -> Record:
+        owner = tenant or (_pulled(source).get("tenant") if source else None) or self._own_tenant()
+        files = policy_files(source) if source is not None else self.show(owner).files
+        path = f"/v1/policies/{segment(owner)}/trial"
+        return Record(self._gateway.post(path, W.PolicyFiles(files=files)), self._gateway)
+
+    def _own_tenant(self) -> str:
+        return str(self._gateway.whoami().tenant)
+
+
+def policy_files(source: Source) -> dict[str, str]:
+    """Read a policy directory: every YAML file below it, by its relative path."""
+    if isinstance(source, Mapping):
+        return dict(source)
+    root = Path(source)
+    if not root.is_dir():
+        raise InvalidInput(f"`{root}` is not a directory", advice="name the directory of rules")
+    found = sorted(p for p in root.rglob("*") if p.suffix in POLICY_SUFFIXES and p.is_file())
+    if sum(p.stat().st_size for p in found) > POLICY_BYTES_MAX:
+        raise InvalidInput(f"the rules in `{root}` are over {POLICY_BYTES_MAX} bytes")
+    return {p.relative_to(root).as_posix(): p.read_text("utf-8") for p in found}
+
+
+def tenant_of(directory: Path) -> str:
+    """Whose rules a directory holds: as pulled, else by its name."""
+    return str(_pulled(directory).get("tenant") or directory.resolve().name)
+
+
+def write_files(directory: Path, files: Mapping[str, str]) -> None:
+    """Write files below a directory; InvalidInput for a path that leads out of it."""
+    root = directory.resolve()
+    for name, text in files.items():
+        path = (root / name).resolve()
+        if not path.is_relative_to(root):
+            raise InvalidInput(f"`{name[:80]}` leads out of `{root}`")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+def _remember(directory: Path, bundle: Record) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    mark = {"tenant": bundle.tenant, "hash": bundle.hash}
+    (directory / _PULLED).write_text(json.dumps(mark), "utf-8")
+
+
+def _pulled(source: Source) -> dict[str, Any]:
+    """What `pull` left; {} where nothing was pulled."""
+    if isinstance(source, Mapping):
+        return {}
+    path = Path(source) / _PULLED
+    if not path.is_file():
+        return {}
+    try:
+        mark = json.loads(path.read_text("utf-8"))
+        return {"tenant": str(mark["tenant"]), "hash": str(mark["hash"])}
+    except (ValueError, KeyError, TypeError) as cause:
+        raise InvalidInput(f"`{path}` is not what pull wrote", advice="pull again") from cause
