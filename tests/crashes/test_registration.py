@@ -13,7 +13,10 @@ from tests.crashes.campaign import KILLS, STARTS, Campaign, register_under
 from tests.crashes.place import Place, killed_at, table
 
 # Whoever adds a step of rotation or erasure says here which test kills there.
-ELSEWHERE = {"rotate.": "tests/crashes", "erase.": "tests/crashes"}
+ELSEWHERE = {
+    "rotate.": "tests/services/test_rotate_keys.py",
+    "erase.": "tests/services/test_erase.py",
+}
 
 
 @pytest.fixture(scope="module")
