@@ -13,7 +13,6 @@ import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway.domain.access import (
     DATA_ACTIONS,
@@ -28,7 +27,6 @@ from gateway.domain.access import (
 )
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.derivation import inherit
-from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.domain.purpose import parse_purpose
 from gateway.errors import (
@@ -38,12 +36,11 @@ from gateway.errors import (
     NotFound,
     Unavailable,
 )
-from gateway.services import combining, down_scope, key_check, refusals
+from gateway.services import combining, decision_event, down_scope, key_check, refusals
 from gateway.services.house import House
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
 CLOCK_BACK_SECONDS_MAX = 5  # invariant 1
-GRANT_SECONDS_DEFAULT = 14 * 24 * 3600
 Narrow = Callable[[Decision], Decision]
 
 
@@ -186,7 +183,7 @@ async def authorize(
     )
     decision = decide(house, request, resource)
     if not decision.is_allowed:
-        await _record_denial(house, request, decision, resource, ref)
+        await record_denial(house, request, decision, resource, ref)
         decision.require()
     return resource
 
@@ -224,7 +221,7 @@ async def check(house: House, caller: Caller, ask: Ask, at: float | None = None)
         await record(house, request, decision, is_question=True)
     else:
         asked = ask.dataset
-        await _record_denial(house, request, decision, resource, asked, is_question=True)
+        await record_denial(house, request, decision, resource, asked, is_question=True)
     return decision
 
 
@@ -260,7 +257,7 @@ async def request_grant(
     if narrow is not None and decision.is_allowed:
         decision = narrow(decision)
     if not decision.is_allowed:
-        await _record_denial(house, request, decision, resource, ask.dataset)
+        await record_denial(house, request, decision, resource, ask.dataset)
         decision.require()
     shared = _same_grant(house, request, decision, ask.parent)
     if shared is not None:
@@ -269,7 +266,7 @@ async def request_grant(
         await record(house, request, key_check.closed(decision, trouble))
         raise KeyUnavailable(key_check.TEXT, decision=decision.id) from trouble
     grant_id = house.id("grant_")
-    draft = _draft(house, request, decision, grant_id, is_question=False)
+    draft = decision_event.draft(house, request, decision, grant_id)
     facts = {**draft.facts, "parent": ask.parent} if ask.parent is not None else draft.facts
     details = {**draft.details, "unit": unit.to_dict() if unit else None}
     await house.recorded(dataclasses.replace(draft, facts=facts, details=details))
@@ -310,7 +307,7 @@ def _same_grant(
     return None
 
 
-async def _record_denial(
+async def record_denial(
     house: House,
     request: AccessRequest,
     decision: Decision,
@@ -341,56 +338,6 @@ async def record(
     is_question: bool = False,
 ) -> None:
     """(4) Record a Decision that gives no Grant, durably."""
-    await house.recorded(_draft(house, request, decision, None, is_question=is_question))
-
-
-def _draft(
-    house: House,
-    request: AccessRequest,
-    decision: Decision,
-    grant_id: str | None,
-    *,
-    is_question: bool,
-) -> EventDraft:
-    plan = decision.plan if decision.is_allowed else None
-    dataset = (
-        house.catalog.dataset(request.dataset.tenant, request.dataset.name)
-        if request.dataset
-        else None
-    )
-    facts: dict[str, Any] = {
-        "decision": decision.id,
-        "action": request.action,
-        "effect": decision.effect.value,
-        "dataset": str(request.dataset.unversioned) if request.dataset else None,
-        "dataset_id": dataset.dataset_id if dataset else None,
-        "version": request.dataset.version if request.dataset else None,
-        "split": plan.split if plan else request.split,
-        "purpose": request.purpose,
-        "reasons": [reason.code for reason in decision.reasons],
-        "rules": list(decision.rules),
-        "bundle": decision.bundle,
-        "policy_epoch": decision.policy_epoch,
-        "catalog_index": decision.catalog_index,
-        "columns": [c.field_id for c in plan.columns] if plan else [],
-        "masks": {str(c.field_id): c.mask for c in plan.columns if c.mask} if plan else {},
-        "grant": grant_id,
-        "run": request.run,
-    }
-    if grant_id is not None and plan is not None:
-        expires_at = plan.limits.expires_at or int(house.now()) + GRANT_SECONDS_DEFAULT
-        facts["expires_at"] = expires_at
-        facts["limits"] = plan.limits.to_dict()
-    return EventDraft(
-        kind=EventKind.AccessDecided,
-        owner_tenant=request.tenant,
-        actor_tenant=request.subject.tenant,
-        actor=request.subject.id,
-        facts=facts,
-        details={
-            "plan": plan.to_dict() if plan else None,
-            "asked_columns": list(request.columns) if request.columns is not None else None,
-            "advice": decision.advice,
-            "is_question": is_question,
-        },
+    await house.recorded(
+        decision_event.draft(house, request, decision, None, is_question=is_question)
     )
