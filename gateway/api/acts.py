@@ -96,13 +96,14 @@ class Act:
     status: int = 200
     is_public: bool = False  # served without authentication
     is_binary: bool = False  # the body is read by the call, as a stream
+    is_secret: bool = False  # the reply holds keys: told once, never kept for a retry
     headers: Callable[[Any], Mapping[str, str]] = lambda _: {}  # from the reply
     error_response: Callable[[GatewayError, str], Response] | None = None
 
     @property
     def takes_idempotency_key(self) -> bool:
         """Whether a retry may carry an Idempotency-Key."""
-        return self.method == "POST" and self.path.startswith("/v1/")
+        return self.method == "POST" and self.path.startswith("/v1/") and not self.is_secret
 
 
 def strict_query(act: Act, request: Request) -> dict[str, str]:
@@ -143,6 +144,8 @@ def answer(act: Act, asked: Asked, value: Any) -> Response:
         return value
     if act.reply is None:
         return Response(status_code=204)
+    if isinstance(value, bytes):
+        return Response(value, act.status, media_type="application/octet-stream")
     headers = dict(act.headers(value))
     shape = page(value, asked) if act.is_page else codec.encode(value)
     return Response(dump(shape), act.status, headers, media_type="application/json")

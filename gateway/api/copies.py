@@ -1,4 +1,4 @@
-"""Acts on what leaves as a whole: a preview of some rows."""
+"""Acts on what leaves as a whole: a preview of some rows, sealed shards and their keys."""
 
 from __future__ import annotations
 
@@ -46,5 +46,25 @@ ACTS = (
             "rows": f"1 to {W.PREVIEW_ROWS_MAX} (default {PREVIEW_ROWS_DEFAULT})",
         },
         reply=W.Preview,
+    ),
+    Act(
+        method="POST",
+        path="/v1/exports",
+        summary="Release the keys of whole columns of whole shards (never kept for a retry)",
+        call=lambda g, a: g.release_keys(a.caller, a.value(W.ExportRequest)),
+        body=W.ExportRequest,
+        reply=W.Export,
+        status=201,
+        is_secret=True,
+    ),
+    Act(
+        method="GET",
+        path="/v1/exports/{id}/shards/{n}",
+        summary="Sealed bytes of the n-th shard of an export, from `start` on",
+        call=lambda g, a: g.exported_part(
+            a.caller, a.path["id"], a.number("n"), a.number("start", 0)
+        ),
+        query={"start": "the first byte (default 0); at most 8 MiB come"},
+        reply=bytes,
     ),
 )

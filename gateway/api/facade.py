@@ -95,6 +95,10 @@ class Copies(Protocol):
     async def preview(
         self, caller: Any, ref: str, wanted: W.ExportRequest, rows: int, /
     ) -> W.Preview: ...
+    async def release_keys(self, caller: Any, wanted: W.ExportRequest, /) -> W.Export: ...
+    async def exported_part(
+        self, caller: Any, export_: str, shard: int, start: int, /
+    ) -> bytes: ...
 
 
 class Keys(Protocol):

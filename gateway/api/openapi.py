@@ -22,8 +22,10 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     int: {"type": "integer", "minimum": -INTEGER_MAX, "maximum": INTEGER_MAX},
     bool: {"type": "boolean"},
     float: {"type": "number"},
+    bytes: {"type": "string", "format": "binary"},
     dict: {"type": "object"},
 }
+_MEDIA_TYPES: dict[Any, str] = {str: "text/markdown", bytes: "application/octet-stream"}
 _NAME = "[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 _TAGS = {"registrations": "datasets", "oauth": "tokens", ".well-known": "tokens"}
 _PROBLEM = {
@@ -171,7 +173,7 @@ def _responses(act: Act, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     if act.reply is None:
         return {"204": {"description": "Done"}, "default": problem}
-    media_type = "text/markdown" if act.reply is str else "application/json"
+    media_type = _MEDIA_TYPES.get(act.reply, "application/json")
     schema = schema_of(act.reply, schemas, strict=False)
     if act.is_page:
         schema = {

@@ -16,6 +16,7 @@ from gateway.catalog.records import (
     Erasure,
     Identity,
     KeyRecord,
+    KeyRelease,
     RingRecord,
     Run,
     Tenant,
@@ -230,6 +231,11 @@ class Catalog:
         """What a tenant was ever given of a dataset of another, without what is covered."""
         return self._state.planned.get(planned_key(recipient, dataset_id), ())
 
+    def key_releases(self, dataset_id: str, grant: str | None = None) -> list[KeyRelease]:
+        """Every release of data keys of a dataset (under one Grant, if given), oldest first."""
+        found = self._state.key_releases.get(dataset_id, ())
+        return [release for release in found if grant in (None, release.grant)]
+
     def lease(self, lease_id: str) -> Lease:
         """One open or lately closed lease; NotFound."""
         return self._state.lease(lease_id).shown()
@@ -301,6 +307,7 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.SegmentsAcknowledged: streams.segments_acknowledged,
     EventKind.StreamRefused: _nothing,
     EventKind.ViewBuilt: _nothing,
+    EventKind.KeysReleased: streams.keys_released,
     EventKind.QuestionAsked: _nothing,
     EventKind.RequestRefused: _nothing,
     EventKind.RunFinished: streams.run_finished,

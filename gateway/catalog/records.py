@@ -57,6 +57,24 @@ class KeyRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRelease:
+    """Data keys that left the gateway for good; erasing and revoking cannot take them back."""
+
+    grant: str
+    decision: str
+    dataset: str  # `tenant/name`
+    version: int
+    recipient: str | None  # None: its details were erased
+    recipient_tenant: str
+    columns: tuple[int, ...]  # field ids
+    shards: tuple[str, ...]  # whose footers and leaves of `columns` can be opened
+    keys: int
+    rows: int
+    bytes: int  # of the sealed shards
+    at: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRecord:
     """One recorded Decision, for `explain` and lists; the newest only (lineage has them all)."""
 

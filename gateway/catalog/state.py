@@ -11,6 +11,7 @@ from gateway.catalog.records import (
     Erasure,
     Identity,
     KeyRecord,
+    KeyRelease,
     LeaseState,
     RingRecord,
     Run,
@@ -48,6 +49,7 @@ class State:
     grants: dict[str, Grant] = field(default_factory=dict)
     planned: dict[str, tuple[Planned, ...]] = field(default_factory=dict)  # by `planned_key`
     erased_grants: dict[str, str] = field(default_factory=dict)  # id -> owner; plan was erased
+    key_releases: dict[str, tuple[KeyRelease, ...]] = field(default_factory=dict)  # by dataset_id
     leases: dict[str, LeaseState] = field(default_factory=dict)  # open ones
     closed_leases: dict[str, LeaseState] = field(default_factory=dict)  # the newest
     delivered: dict[str, Ranges] = field(default_factory=dict)  # grant and order -> segments

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.catalog.ranges import Ranges
-from gateway.catalog.records import DecisionRecord, LeaseState, Run
+from gateway.catalog.records import DecisionRecord, KeyRelease, LeaseState, Run
 from gateway.catalog.state import CLOSED_LEASES_KEPT, DECISIONS_KEPT, State, planned_key
 from gateway.domain.access import Plan
 from gateway.domain.combining import Planned, with_planned
@@ -260,8 +260,12 @@ def lease_closed(state: State, event: Event) -> None:
 
 
 def _charge(state: State, lease: LeaseState, rows: int, size: int) -> None:
-    """Charge (or give back) to the lease's Grant and every Grant that it is cut from."""
-    grant = state.grants.get(lease.grant)
+    _charge_grant(state, lease.grant, rows, size)
+
+
+def _charge_grant(state: State, grant_id: str, rows: int, size: int) -> None:
+    """Charge (or give back) to a Grant and every Grant that it is cut from."""
+    grant = state.grants.get(grant_id)
     while grant is not None and (rows or size):
         state.grants[grant.id] = replace(
             grant, rows_charged=grant.rows_charged + rows, bytes_charged=grant.bytes_charged + size
@@ -327,6 +331,38 @@ def segments_acknowledged(state: State, event: Event) -> None:
     if run is not None:
         run.rows_acknowledged += more
         run.last_at = event.time
+
+
+def keys_released(state: State, event: Event) -> None:
+    """Data keys leave for good, under a living Grant to export: charged, never given back."""
+    f = event.facts
+    if f["grant"] not in state.erased_grants:
+        grant = _living_grant(state, f["grant"])
+        names = (str(grant.plan.dataset.unversioned), grant.plan.dataset.version)
+        columns = {column.field_id for column in grant.plan.columns}
+        if (
+            grant.plan.action != "export"
+            or names != (f["dataset"], f["version"])
+            or not columns.issuperset(f["columns"])
+        ):
+            raise InvalidInput("keys are released under a Grant to export just these columns")
+        _charge_grant(state, grant.id, f["rows"], f["bytes"])
+    release = KeyRelease(
+        grant=f["grant"],
+        decision=f["decision"],
+        dataset=f["dataset"],
+        version=f["version"],
+        recipient=event.actor,
+        recipient_tenant=event.actor_tenant or "",
+        columns=tuple(f["columns"]),
+        shards=tuple(f["shards"]),
+        keys=f["keys"],
+        rows=f["rows"],
+        bytes=f["bytes"],
+        at=event.time,
+    )
+    known = state.key_releases.get(f["dataset_id"], ())
+    state.key_releases[f["dataset_id"]] = (*known, release)
 
 
 def run_finished(state: State, event: Event) -> None:

@@ -189,6 +189,11 @@ def revoke(
     streams = f"{done.streams_stopped} {_many(done.streams_stopped, 'stream')} stopped"
     within = f" in {done.slowest_ms} ms" if done.streams_stopped else ""
     print(f"{done.grants} {_many(done.grants, 'grant')}, {streams}{within}")
+    if done.keys_released:
+        print(
+            f"{done.keys_released} data {_many(done.keys_released, 'key')} left under these grants:"
+            " what they open cannot be taken back"
+        )
     for one in done.grant_ids:
         print(safe(one))
 

@@ -38,6 +38,17 @@ class RegisterOptions(TypedDict, total=False):
     derived_from: Sequence[str] | None  # `tenant/name[@version]` or `run:NAME`
 
 
+class ExportAsk(TypedDict, total=False):
+    """What an export may name besides the dataset."""
+
+    purpose: str | None
+    columns: Sequence[str] | None
+    split: str | None
+    max_rows: int | None
+    max_bytes: int | None
+    run: str | None
+
+
 class Datasets:
     """`gw.datasets`."""
 
@@ -181,6 +192,37 @@ class Datasets:
         if not wait:
             return Record(reply, self._gateway)
         return Record(self._gateway.finished(reply, progress).result, self._gateway)
+
+    def export(
+        self,
+        dataset: str,
+        *,
+        out: str | Path,
+        encrypted: bool = False,
+        keys_to: str | Path | None = None,
+        progress: Progress | None = None,
+        **ask: Unpack[ExportAsk],
+    ) -> Record:
+        """Take a dataset out: plain Parquet, or the sealed shards and a file of their keys.
+
+        Args:
+            dataset: `tenant/name[@version]`.
+            out: a directory that is not there; it appears when the copy is whole.
+            encrypted: as it is stored; needs whole columns of whole shards (no filter, no mask).
+            keys_to: the key file (0600) of an encrypted copy; never overwritten.
+            progress: called with what is being done and how much of it (0..1).
+            ask: `purpose`, `columns`, `split`, `max_rows`, `max_bytes`, `run`.
+
+        Raises:
+            AccessDenied: exporting is an action of its own, which a rule must allow.
+        """
+        from gateway.client import export
+
+        keys = Path(keys_to) if keys_to is not None else None
+        export.require_sense(is_encrypted=encrypted, keys_to=keys)
+        target = export.Target(out=Path(out), keys_to=keys, progress=progress)
+        copy = export.encrypted if encrypted else export.plain
+        return copy(self._gateway, dataset, ask, target)
 
     def _change(
         self, dataset: str, changes: W.DatasetChanges, if_match: str | None = None

@@ -31,7 +31,12 @@ class Response:
             ) from cause
 
 
-_UNNAMED = ("/access/v1/evaluation", "/oauth/token", "/v1/revocations")  # the body names it
+_UNNAMED = (
+    "/v1/exports",
+    "/access/v1/evaluation",
+    "/oauth/token",
+    "/v1/revocations",
+)  # the body names it
 
 
 @cache

@@ -55,6 +55,7 @@ class EventKind(StrEnum):
     SegmentsAcknowledged = "SegmentsAcknowledged"
     StreamRefused = "StreamRefused"
     ViewBuilt = "ViewBuilt"
+    KeysReleased = "KeysReleased"  # data keys left the gateway for good
     QuestionAsked = "QuestionAsked"
     RequestRefused = "RequestRefused"
     RunFinished = "RunFinished"
@@ -233,6 +234,18 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "version": f.COUNT,
         "plan_digest": f.SHA256,
         "rows": f.COUNT,
+    },
+    EventKind.KeysReleased: {
+        **_DATASET,
+        "version": f.COUNT,
+        "grant": f.GRANT,
+        "decision": f.DECISION,
+        "split": f.TEXT | None,
+        "columns": f.list_of(f.COUNT),
+        "shards": f.list_of(f.WORD),
+        "keys": f.COUNT,
+        "rows": f.COUNT,
+        "bytes": f.COUNT,
     },
     EventKind.QuestionAsked: {"question": f.CODE, "parameters_digest": f.SHA256},
     EventKind.RequestRefused: {"route": f.ROUTE, "error": f.CODE},

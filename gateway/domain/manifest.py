@@ -12,7 +12,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from gateway.domain.block_table import BlockTable, Page
 from gateway.domain.dataset import COLUMN_NAME_CHARS_MAX, Column, Split, parse_name
 from gateway.errors import GatewayError, IntegrityError
 
-__all__ = ["FORMAT", "BlockTable", "Leaf", "Manifest", "Page", "Shard", "dek_id"]
+__all__ = ["FORMAT", "BlockTable", "Leaf", "Manifest", "Page", "Shard", "dek_id", "leaf_names"]
 
 FORMAT = "manifest-v1"
 FOOTER = "footer"  # the leaf name of a file's footer key
@@ -35,6 +35,18 @@ _LEAF = re.compile(r"(?:footer|[1-9][0-9]{0,8}(?:\.[0-9]{1,4})?)\Z")
 def dek_id(dataset_id: str, shard_id: str, leaf: str) -> str:
     """Name the data key of one leaf of one shard; a shard id is never used twice."""
     return f"{dataset_id}/{shard_id}/{leaf}"
+
+
+def leaf_names(paths: Sequence[str]) -> dict[str, str]:
+    """Leaf name -> path in the file; `paths` are all leaves in file order, roots `f<field id>`."""
+    names: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for path in paths:
+        root = path.partition(".")[0]
+        number = counts.get(root, 0)
+        counts[root] = number + 1
+        names[root[1:] if path == root else f"{root[1:]}.{number}"] = path
+    return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

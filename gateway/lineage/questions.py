@@ -275,9 +275,30 @@ WHERE {_IN_TIME} AND ($question IS NULL OR question = $question)
 ORDER BY index DESC LIMIT $limit""",  # noqa: S608
 )  # fmt: skip
 
+_KEYS_RELEASED = Question(
+    name="keys-released",
+    version=1,
+    text="which data keys left the gateway for good, for whom, under which decision",
+    parameters=(_DATASET, _COLUMN, _SUBJECT, _PURPOSE, _SINCE, _UNTIL, _AS_OF, _LIMIT),
+    columns=(
+        "time", "index", "dataset", "version", "split", "subject_tag", "actor_tenant", "purpose",
+        "run", "columns", "shards", "keys", "rows", "bytes", "decision", "grant", "rules",
+    ),
+    views=("release",),
+    sql=f"""
+SELECT time, index, dataset, version, split, subject_tag, actor_tenant, purpose, run, columns,
+       shards, keys, rows, bytes, decision, "grant", rules
+FROM seen_release
+WHERE {_OF_DATASET} AND {_IN_TIME}
+  AND ($column IS NULL OR list_contains(columns, $column))
+  AND ($subject IS NULL OR subject_tag = $subject)
+  AND ($purpose IS NULL OR purpose = $purpose)
+ORDER BY index DESC LIMIT $limit""",  # noqa: S608
+)  # fmt: skip
+
 QUESTIONS: dict[str, Question] = {
     q.name: q
     for q in (
-        _WHO_READ, _DENIALS, _RUNS, _DECISIONS, _GRANTS, _POLICY, _TOKENS, _ASKED,
+        _WHO_READ, _DENIALS, _RUNS, _DECISIONS, _GRANTS, _POLICY, _TOKENS, _KEYS_RELEASED, _ASKED,
     )
 }  # fmt: skip

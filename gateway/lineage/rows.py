@@ -224,6 +224,13 @@ def _request_refused(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["request_refused"].append((*head, f["route"], f["error"]))
 
 
+def _keys_released(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    batch["key_release"].append(
+        (*head, _dataset(head, f), f["dataset_id"], f["version"], f["grant"], len(f["shards"]),
+         f["keys"], f["rows"], f["bytes"])
+    )  # fmt: skip
+
+
 def _question(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["question"].append((*head, f["question"], f["parameters_digest"]))
 
@@ -257,6 +264,7 @@ _KINDS: dict[str, Callable[[Batch, Row, Mapping[str, Any]], None]] = {
     "SegmentsAcknowledged": _acknowledged,
     "StreamRefused": _stream_refused,
     "RequestRefused": _request_refused,
+    "KeysReleased": _keys_released,
     "QuestionAsked": _question,
     "RunFinished": _run_finished,
 }

@@ -166,6 +166,15 @@ TABLES: dict[str, dict[str, str]] = {
         "error": "VARCHAR",
     },
     "request_refused": {**_EVENT, "route": "VARCHAR", "error": "VARCHAR"},
+    "key_release": {
+        **_EVENT,
+        **_DATASET,
+        "grant_id": "VARCHAR",
+        "shards": "BIGINT",
+        "keys": "BIGINT",
+        "rows": "BIGINT",
+        "bytes": "BIGINT",
+    },
     "question": {**_EVENT, "question": "VARCHAR", "parameters_digest": "VARCHAR"},
     "run_finished": {
         **_EVENT,

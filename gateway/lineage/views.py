@@ -82,6 +82,18 @@ LEFT JOIN (SELECT lease, min(time) AS time, arg_min(reason_code, idx) AS reason_
 WHERE {_side("g")}
 """  # noqa: S608
 
+# Data keys that left for good: what their recipient can read is beyond any later act.
+_RELEASE = f"""
+SELECT k.time, k.idx AS index, g.dataset, g.version, g.split, g.purpose,
+       g.actor_tag AS subject_tag, g.actor AS actor_tenant, g.run, s.names AS columns,
+       k.shards, k.keys, k.rows, k.bytes, g.decision, g.grant_id AS "grant",
+       CASE WHEN g.owner = $tenant THEN g.rules END AS rules
+FROM key_release k
+JOIN granted g ON g.grant_id = k.grant_id
+LEFT JOIN column_set s ON s.id = g.column_set
+WHERE {_side("g")}
+"""  # noqa: S608
+
 _DENIAL = f"""
 SELECT d.time, d.idx AS index, 'access' AS what, d.owner AS tenant, d.actor AS actor_tenant,
        d.actor_tag AS subject_tag, d.dataset, d.version, d.action, d.purpose, d.reasons,
@@ -160,6 +172,7 @@ AUDITOR_VIEWS: dict[str, str] = {
     "lease": _LEASE,
     "denial": _DENIAL,
     "policy": _POLICY,
+    "release": _RELEASE,
     "question": _QUESTION,
 }
 

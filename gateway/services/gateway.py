@@ -234,6 +234,7 @@ class Gateway(Copies, Custody):
             streams_stopped=done.streams_stopped,
             slowest_ms=round(done.slowest_ms),
             grant_ids=done.grants,
+            keys_released=done.keys_released,
         )
 
     # streams

@@ -84,7 +84,11 @@ def _head(manifest: Manifest, plan: Plan, rows: int) -> Manifest:
         if left > 0:
             kept.append(shard)
         left -= shard.rows
-    return dataclasses.replace(manifest, shards=tuple(kept))
+    splits = tuple(
+        dataclasses.replace(split, rows=sum(s.rows for s in kept if s.split == split.name))
+        for split in manifest.splits
+    )
+    return dataclasses.replace(manifest, shards=tuple(kept), splits=splits)
 
 
 async def _build(house: House, manifest: Manifest, grant: Grant) -> ViewFile:

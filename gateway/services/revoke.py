@@ -38,6 +38,7 @@ class Revocation:
     grants: tuple[str, ...]
     streams_stopped: int
     slowest_ms: float
+    keys_released: int  # under these Grants: what they open stays readable
 
 
 async def revoke(house: House, caller: Caller, selector: Selector, reason: str) -> Revocation:
@@ -74,7 +75,21 @@ async def revoke(house: House, caller: Caller, selector: Selector, reason: str) 
     stopped = sum(end is not None for end in ends)
     slowest_ms = (time.monotonic() - durable_at) * 1e3 if stopped else 0.0
     return Revocation(
-        grants=tuple(sorted(grants)), streams_stopped=stopped, slowest_ms=round(slowest_ms, 3)
+        grants=tuple(sorted(grants)),
+        streams_stopped=stopped,
+        slowest_ms=round(slowest_ms, 3),
+        keys_released=_keys_released(house, chosen),
+    )
+
+
+def _keys_released(house: House, chosen: list[Grant]) -> int:
+    ids = {grant.id for grant in chosen}
+    datasets = {(g.plan.dataset.tenant, g.plan.dataset.name) for g in chosen}
+    return sum(
+        release.keys
+        for tenant, name in datasets
+        for release in house.catalog.key_releases(house.catalog.dataset(tenant, name).dataset_id)
+        if release.grant in ids
     )
 
 

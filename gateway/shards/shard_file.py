@@ -18,7 +18,7 @@ from gateway.crypto.envelope import commitment
 from gateway.crypto.key_sheet import Dek
 from gateway.crypto.pages import OVERHEAD_BYTES, PageOpener
 from gateway.domain.block_table import BlockTable, TableColumn
-from gateway.domain.manifest import FOOTER, Leaf, Shard, dek_id
+from gateway.domain.manifest import FOOTER, Leaf, Shard, dek_id, leaf_names
 from gateway.errors import IntegrityError, TooLarge
 from gateway.shards import pme
 from gateway.shards.geometry import Geometry
@@ -64,16 +64,7 @@ class FilePlan:
         sink = io.BytesIO()
         pq.write_table(self.physical_schema().empty_table(), sink)
         schema = pq.ParquetFile(sink).schema
-        paths = [schema.column(n).path for n in range(len(schema))]
-        names: dict[str, str] = {}
-        counts: dict[str, int] = {}
-        for path in paths:
-            field_id = path.partition(".")[0][1:]
-            nested = path != f"f{field_id}"
-            number = counts.get(field_id, 0)
-            counts[field_id] = number + 1
-            names[f"{field_id}.{number}" if nested else field_id] = path
-        return names
+        return leaf_names([schema.column(n).path for n in range(len(schema))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

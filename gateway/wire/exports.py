@@ -72,6 +72,5 @@ class Export:
     recipient: str
     released_at: str
     columns: tuple[ExportedColumn, ...]
-    schema: str  # base64 of the Arrow schema of the approved columns, as registered
     shards: tuple[ExportedShard, ...]
     keys: dict[str, str] = field(repr=False)  # `ref:<dek-id>` -> base64 of 32 bytes

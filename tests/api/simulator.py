@@ -407,6 +407,13 @@ class Simulator:
             raise InvalidInput("a preview has 1 to 100 rows")
         raise AccessDenied("no rule allows it")
 
+    async def release_keys(self, caller: Any, wanted: W.ExportRequest) -> W.Export:
+        self._seen(caller, wanted.dataset)
+        raise AccessDenied("no rule allows it")
+
+    async def exported_part(self, caller: Any, export_: str, shard: int, start: int) -> bytes:
+        raise NotFound(f"no export `{export_[:80]}` of yours")
+
     async def check(self, caller: Any, ask: W.AccessAsk, at: str | None) -> W.DecisionView:
         if ask.action not in ACTIONS:
             raise InvalidInput(f"`{ask.action[:40]}` is not an action")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 import gateway.wire as W
+from gateway import bootstrap
+from gateway.config import Settings
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventKind
 from gateway.errors import AccessDenied, InvalidInput, LimitExceeded, NotFound
@@ -23,7 +25,6 @@ from tests.services.conftest import open_house
 from tests.services.registrations import registered
 from tests.services.simulator import add_rules, add_tenant, caller
 
-__all__ = ["open_house"]
 ROWS = 3000
 ICU = pa.table(
     {
@@ -71,10 +72,22 @@ async def furnish(house: House) -> None:
     await add_rules(house, "clinic", RULES)
 
 
-@pytest.fixture
-def icu(house: House) -> House:
+@pytest.fixture(scope="module")
+def icu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    base = tmp_path_factory.mktemp("icu")
+    settings = Settings(**{f"{n}_dir": base / n for n in ("state", "config", "runtime")})
+    bootstrap.init(settings)
+    house = open_house(settings)
     run(furnish(house))
-    return house
+    yield house
+    house.journal.close()
+
+
+@pytest.fixture(autouse=True)
+def resumed(icu: House) -> Iterator[None]:
+    yield
+    ref = DatasetRef.parse("clinic/icu")
+    run(update.update(icu, OWNER, ref, W.DatasetChanges(suspended=False), None))
 
 
 def table_of(shown: W.Preview) -> Any:
