@@ -129,6 +129,7 @@ def _serve(options: dict[str, Any], api: socket.socket) -> int:
             end = partial(setattr, server, "should_exit", True)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
             house.status.start_heart()
+            await bootstrap.finish(house)
             await server.serve(sockets=[api.dup()])
             house.status.stop_heart()
             await bootstrap.close(house)
