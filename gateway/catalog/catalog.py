@@ -236,6 +236,10 @@ class Catalog:
         found = self._state.key_releases.get(dataset_id, ())
         return [release for release in found if grant in (None, release.grant)]
 
+    def passes(self, grant_id: str) -> tuple[str, ...]:
+        """Orders in which a Grant with `max_epochs`, or one cut from it, was read so far."""
+        return self._state.passes.get(grant_id, ())
+
     def lease(self, lease_id: str) -> Lease:
         """One open or lately closed lease; NotFound."""
         return self._state.lease(lease_id).shown()

@@ -53,6 +53,7 @@ class State:
     leases: dict[str, LeaseState] = field(default_factory=dict)  # open ones
     closed_leases: dict[str, LeaseState] = field(default_factory=dict)  # the newest
     delivered: dict[str, Ranges] = field(default_factory=dict)  # grant and order -> segments
+    passes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # grant -> orders begun
     decisions: dict[str, DecisionRecord] = field(default_factory=dict)  # the newest
     runs: dict[str, Run] = field(default_factory=dict)
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expires_at

@@ -202,10 +202,21 @@ def lease_opened(state: State, event: Event) -> None:
         view=f["view"],
     )
     state.leases[lease.id] = lease
+    _count_pass(state, lease)
     run = state.runs.get(lease.run or "")
     if run is not None:
         run.leases += 1
         run.last_at = event.time
+
+
+def _count_pass(state: State, lease: LeaseState) -> None:
+    """Note the order under the lease's Grant and all it is cut from, where epochs are limited."""
+    grant = state.grants.get(lease.grant)
+    while grant is not None:
+        if grant.plan.limits.max_epochs is not None:
+            known = state.passes.get(grant.id, ())
+            state.passes[grant.id] = _with(known, lease.order.pass_id)
+        grant = state.grants.get(grant.parent or "")
 
 
 def _living_grant(state: State, grant_id: str) -> Grant:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -67,6 +67,11 @@ class Limits:
             max_epochs=_least(self.max_epochs, other.max_epochs),
             expires_at=_least(self.expires_at, other.expires_at),
         )
+
+    def is_within(self, other: Limits, *, slack: int = 0) -> bool:
+        """Whether no dimension is wider; the end may be `slack` seconds later (clocks err)."""
+        end = None if other.expires_at is None else other.expires_at + slack
+        return self.least(replace(other, expires_at=end)) == self
 
     def to_dict(self) -> dict[str, int]:
         """Only the limits that are set."""
@@ -165,7 +170,7 @@ class Plan:
             and (self.purpose, self.action) == (other.purpose, other.action)
             and other.split in (None, self.split)
             and all(wider.get(column.field_id) == column for column in self.columns)
-            and self.limits.least(other.limits) == self.limits
+            and self.limits.is_within(other.limits)
             and set(self.obligations) >= set(other.obligations)
         )
 

@@ -43,6 +43,12 @@ class OrderSpec:
     rank: int = 0
     world: int = 1
 
+    @property
+    def pass_id(self) -> str:
+        """Names the order; every rank, world and reconnection of one pass has the same."""
+        mixed = "shuffled" if self.shuffle else "plain"
+        return f"{self.seed}.{self.epoch}.{mixed}.{self.lanes}.{self.window_blocks}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:

@@ -302,6 +302,8 @@ def _same_grant(
             and grant.parent == parent
             and grant.plan.purpose == decision.plan.purpose
             and grant.plan.action == decision.plan.action
+            and grant.plan.limits.is_within(decision.plan.limits)  # the rules may allow less now
+            and set(grant.plan.obligations) >= set(decision.plan.obligations)
         ):
             return grant
     return None

@@ -31,12 +31,12 @@ from gateway.errors import (
     KeyUnavailable,
     LeaseExpired,
     LeaseRevoked,
-    LimitExceeded,
     NotFound,
     PlanChanged,
 )
 from gateway.services import down_scope, fetch, key_check, refusals, request_access, shapes, update
 from gateway.services.house import House
+from gateway.services.limits import require_pass
 from gateway.services.request_access import Caller
 from gateway.services.sources import Geometry, direct_source, is_direct, view_source
 from gateway.services.storage import load_manifest
@@ -61,12 +61,13 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
     """
     grant = _grant_of(house, caller)
     _require_fits(grant, wanted)
+    order = _order(wanted.order)
+    require_pass(house, grant, order)
     epoch = await judge_again(house, grant)
     ready = await _source_of(house, caller, grant)
     if isinstance(ready, str):
         return LeaseView(lease="", state="building", expires_at=0, operation=ready)
     source, geometry = ready
-    order = _order(wanted.order)
     spec = LeaseSpec(
         lease=house.id("lease_"),
         key=secrets.token_bytes(32),
@@ -121,11 +122,6 @@ def _require_fits(grant: Grant, wanted: LeaseRequest) -> None:
         raise InvalidInput(f"the grant is for split `{grant.plan.split}`")
     if request_access.qualified_run(grant.subject_tenant, wanted.run) not in (None, grant.run):
         raise InvalidInput("the grant is for another run", advice="ask for a token of this run")
-    epochs = grant.plan.limits.max_epochs
-    if epochs is not None and wanted.order.epoch >= epochs:
-        raise LimitExceeded(
-            f"the grant allows {epochs} epochs", advice="ask the owner for more", limit="max_epochs"
-        )
 
 
 def _grant_of(house: House, caller: Caller) -> Grant:
@@ -185,6 +181,10 @@ def judge_lease(house: House, lease: Lease) -> int:
 def _require_same(grant: Grant, plan: Plan | None) -> None:
     if plan is None or plan.cells() != grant.plan.cells():
         raise PlanChanged("the rules now allow another plan than the one granted")
+    if not grant.plan.limits.is_within(plan.limits, slack=request_access.CLOCK_BACK_SECONDS_MAX):
+        raise PlanChanged("the rules now allow less than was granted")
+    if not set(plan.obligations) <= set(grant.plan.obligations):
+        raise PlanChanged("the rules now oblige to more than the grant says")
 
 
 def _decide_again(house: House, grant: Grant) -> tuple[AccessRequest, Decision]:
@@ -273,6 +273,7 @@ async def _start(
         if older.run == grant.run and older.order.rank == spec.order.rank and grant.run:
             await house.workers.close(older.id, "replaced")
     worker = house.workers.choose()
+    require_pass(house, grant, spec.order)  # again: others may have begun theirs meanwhile
     await house.recorded(
         EventDraft(
             kind=EventKind.LeaseOpened,

@@ -31,6 +31,7 @@ from gateway.errors import (
 )
 from gateway.process.channel import AsyncChannel
 from gateway.services.house import House
+from gateway.services.limits import require_budget
 
 _log = logging.getLogger("gateway.workers")
 _REASONS: dict[str, Callable[[], GatewayError]] = {
@@ -114,7 +115,7 @@ class Workers:
         found = self._open_lease(lease)
         grant = self.house.catalog.grant(found.grant)
         self._require_alive(found, grant)
-        self._require_budget(grant, rows, size)
+        require_budget(self.house, grant, rows, size)
         facts = {
             "lease": lease,
             "grant": grant.id,
@@ -141,24 +142,6 @@ class Workers:
             raise LeaseExpired("the lease or its grant ran out")
         if lease.policy_epoch != self.house.catalog.policy_epoch:
             self.judge_again(self.house, lease)
-
-    def _require_budget(self, grant: Grant, rows: int, size: int) -> None:
-        for link in self.house.lineage_of(grant):
-            self._require_within(link, rows, size)
-
-    def _require_within(self, grant: Grant, rows: int, size: int) -> None:
-        limits = grant.plan.limits
-        over = (
-            limits.max_rows is not None and grant.rows_charged + rows > limits.max_rows,
-            limits.max_bytes is not None and grant.bytes_charged + size > limits.max_bytes,
-        )
-        if any(over):
-            name = "max_rows" if over[0] else "max_bytes"
-            raise LimitExceeded(
-                f"the grant's `{name}` is used up",
-                advice="ask the owner for a grant with a larger limit",
-                limit=name,
-            )
 
     async def confirm(self, lease: str, segments: Sequence[int], rows: int, size: int) -> None:
         """Record segments handed to the kernel whole."""

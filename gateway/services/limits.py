@@ -1,0 +1,48 @@
+"""What the limits of a Grant still permit: passes over the data, rows, bytes.
+
+A limit bounds a Grant and all that is cut from it together: every Grant of the chain is looked
+at, whichever token, rank, lease or reconnection asks. Rows and bytes are charged at the intent
+(catalog/streams.py); a pass is one order of the rows, whatever ranks and worlds read it.
+"""
+
+from __future__ import annotations
+
+from gateway.domain.lease import Grant, OrderSpec
+from gateway.errors import LimitExceeded
+from gateway.services.house import House
+
+
+def require_pass(house: House, grant: Grant, order: OrderSpec) -> None:
+    """Raise LimitExceeded when this would be one pass more than `max_epochs` permits."""
+    for link in house.lineage_of(grant):
+        epochs = link.plan.limits.max_epochs
+        if epochs is None:
+            continue
+        passes = house.catalog.passes(link.id)
+        if order.epoch >= epochs or (order.pass_id not in passes and len(passes) >= epochs):
+            raise LimitExceeded(
+                f"the grant allows {epochs} epochs",
+                advice="ask the owner for more; the same seed and epoch may be read on",
+                limit="max_epochs",
+            )
+
+
+def require_budget(house: House, grant: Grant, rows: int, size: int) -> None:
+    """Raise LimitExceeded when so many more rows or bytes are over a limit."""
+    for link in house.lineage_of(grant):
+        _require_within(link, rows, size)
+
+
+def _require_within(grant: Grant, rows: int, size: int) -> None:
+    limits = grant.plan.limits
+    over = (
+        limits.max_rows is not None and grant.rows_charged + rows > limits.max_rows,
+        limits.max_bytes is not None and grant.bytes_charged + size > limits.max_bytes,
+    )
+    if any(over):
+        name = "max_rows" if over[0] else "max_bytes"
+        raise LimitExceeded(
+            f"the grant's `{name}` is used up",
+            advice="ask the owner for a grant with a larger limit",
+            limit=name,
+        )
