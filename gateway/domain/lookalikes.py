@@ -1,9 +1,10 @@
 """Which column names people cannot tell apart, so that one file may not hold both.
 
 Names may be any text; what they show decides. Two names look alike when they are the same
-after Unicode's compatibility composition (NFKC), without letter case, without characters that
-show nothing (zero-width, direction marks, controls), and with the letters of Greek and Cyrillic
-that are drawn as Latin ones taken for those. Accents and digits count.
+after Unicode's compatibility composition (NFKC), without characters that show nothing
+(zero-width, direction marks, controls) or spaces, and with the letters of Greek and Cyrillic
+that are drawn as Latin ones taken for those. Letter case, accents and digits count: tables for
+learning do hold `x` beside `X`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from collections.abc import Iterable
 
 _CYRILLIC = "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u051b\u051d\u0501"
 _GREEK = "\u03b1\u03bf\u03bd\u03b9\u03c1\u03c5"
-_DRAWN_AS_LATIN = str.maketrans(_CYRILLIC + _GREEK, "aeopcyxijshqwd" + "aovipu")
+# Capitals are drawn alike by their own shapes: Greek nu is a Latin v when small, an N when not.
+_CYRILLIC_CAPITALS = _CYRILLIC.upper() + "\u0412\u041a\u041c\u041d\u0422"
+_GREEK_CAPITALS = (
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7"
+)
+_DRAWN_AS_LATIN = str.maketrans(
+    _CYRILLIC + _GREEK + _CYRILLIC_CAPITALS + _GREEK_CAPITALS,
+    "aeopcyxijshqwd" + "aovipu" + "AEOPCYXIJSHQWD" + "BKMHT" + "ABEZHIKMNOPTYX",
+)
 _SHOW_NOTHING = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 # Letters and marks that Unicode draws as nothing: fillers, joiners, variation selectors.
 _FILLERS = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0} | {
@@ -24,9 +33,9 @@ _FILLERS = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0} | {
 def shown(name: str) -> str:
     """What a reader sees of a name; names with the same result look alike."""
     if name.isascii() and name.isprintable():
-        return name.casefold().replace(" ", "")
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return "".join(filter(_is_seen, folded)).translate(_DRAWN_AS_LATIN)
+        return name.replace(" ", "")
+    composed = unicodedata.normalize("NFKC", name)
+    return "".join(filter(_is_seen, composed)).translate(_DRAWN_AS_LATIN)
 
 
 def _is_seen(char: str) -> bool:

@@ -29,7 +29,7 @@ _AXIS_NAME_CHARS_MAX = 64
 LEAVES_MAX = 8192  # a key each; a struct of 10,000 members takes 150 MB to read
 SCHEMA_BYTES_MAX = 512 << 10  # one journal event names all columns; it holds 1 MiB
 _ZONE = re.compile(r"(?!.*\.\.)[A-Za-z0-9_+:./-]{1,64}\Z")
-_RENAME = "rename one of them: case, spaces and invisible characters do not tell columns apart"
+_RENAME = "rename one of them: spaces, invisible characters and scripts tell no columns apart"
 _SAME: tuple[Callable[[Any], bool], ...] = (
     pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_date,
     pa.types.is_time, pa.types.is_timestamp, pa.types.is_duration, pa.types.is_string,

@@ -123,12 +123,15 @@ LIES = {
 }
 NAMES = {
     "the same twice": ("a", "b", "a"),
-    "only case": ("Age", "age"),
     "composed and decomposed": ("\u00e9", "e\u0301"),
     "a character of no width": ("a", "a\u200b"),
     "another direction": ("ab", "a\u202eb"),
     "a full-width letter": ("a", "\uff41"),
     "a Cyrillic letter": ("age", "\u0430ge"),
+    "a Cyrillic capital": ("Age", "\u0410ge"),
+    "a Greek capital": ("NAME", "\u039dAME"),
+    "a space": ("a b", "ab"),
+    "a ligature": ("file", "\ufb01le"),
     "a variation selector": ("a", "a\ufe0f"),
     "nothing": ("",),
     "nothing that shows": ("\u200b\u2060",),
@@ -177,6 +180,16 @@ def test_names_of_any_other_kind_are_kept_as_they_are(tmp_path: Path) -> None:
     )
     version = seal(tmp_path, named(*names))
     assert tuple(column.name for column in version.columns) == names
+
+
+@pytest.mark.usefixtures("warm")
+def test_columns_that_differ_in_case_are_two_columns(tmp_path: Path) -> None:
+    table = pa.table({"x": [1, 2], "X": ["a", "b"], "\u00e9": [3, 4], "\u00c9": [5, 6]})
+    csv = b"x,X\n1,a\n2,b\n"
+    assert read_back(register(tmp_path, parquet_bytes(table))).to_pydict() == table.to_pydict()
+    assert read_back(register(tmp_path, csv)).to_pydict() == {"x": [1, 2], "X": ["a", "b"]}
+    lines = b'{"x": 1, "X": "a"}\n{"X": "b", "x": 2}\n'
+    assert read_back(register(tmp_path, lines)).to_pydict() == {"x": [1, 2], "X": ["a", "b"]}
 
 
 @pytest.mark.usefixtures("warm")
