@@ -7,9 +7,10 @@ from starlette.responses import Response
 import gateway.wire as W
 from gateway.api.acts import Act, Asked
 from gateway.api.facade import Gateway
-from gateway.api.problems import dump, title_of
+from gateway.api.problems import dump
 from gateway.errors import GatewayError
 from gateway.wire import codec
+from gateway.wire.problems import title_of
 
 
 async def _alive(_: Gateway, __: Asked) -> dict[str, bool]:

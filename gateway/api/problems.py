@@ -9,12 +9,11 @@ import orjson
 from starlette.responses import Response
 
 from gateway.errors import AccessDenied, GatewayError, InvalidInput, NotAuthenticated, NotFound
+from gateway.wire.problems import document_of
 
-TYPE_BASE = "/docs/reference/errors.md#"
 # Whether a thing is absent or hidden must not be seen: every 404 has this one body.
 UNSEEN = NotFound("there is no such thing, or none that you may see")
 _INTERNAL = "the gateway could not do this; nothing was released"
-_RESERVED = {"type", "title", "status", "detail", "advice", "decision", "request_id", "error"}
 
 
 def problem_of(error: GatewayError, request_id: str) -> dict[str, Any]:
@@ -24,25 +23,11 @@ def problem_of(error: GatewayError, request_id: str) -> dict[str, Any]:
     """
     if isinstance(error, NotFound):
         error = UNSEEN
-    hidden = error.status == 500  # noqa: PLR2004 - the one status whose cause stays inside
-    document: dict[str, Any] = {
-        "type": TYPE_BASE + error.code,
-        "title": title_of(type(error)),
-        "status": error.status,
-        "detail": _INTERNAL if hidden else error.message,
-        "advice": error.advice_default if hidden else error.advice,
-        "request_id": request_id,
-    }
-    if error.decision:
-        document["decision"] = error.decision
-    if not hidden:
-        document |= {k: v for k, v in error.facts.items() if k not in _RESERVED and v is not None}
-    return document
-
-
-def title_of(kind: type[GatewayError]) -> str:
-    """The first sentence of the class, as a title."""
-    return (kind.__doc__ or kind.code).strip().splitlines()[0].rstrip(".")
+    document = document_of(error)
+    if error.status == 500:  # noqa: PLR2004 - the one status whose cause stays inside
+        kept = {k: v for k, v in document.items() if k in ("type", "title", "status", "decision")}
+        document = {**kept, "detail": _INTERNAL, "advice": error.advice_default}
+    return {**document, "request_id": request_id}
 
 
 def problem_response(error: GatewayError, request_id: str) -> Response:

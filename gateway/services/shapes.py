@@ -16,6 +16,7 @@ from gateway.policy.lint import ERROR, Finding
 from gateway.policy.outlook import Outlook
 from gateway.policy.suite import SuiteResult
 from gateway.services.operations import Operation
+from gateway.wire.problems import document_of
 from gateway.wire.times import iso
 
 
@@ -188,12 +189,6 @@ def trial_view(findings: Sequence[Finding], results: Sequence[SuiteResult]) -> W
 
 def operation_view(operation: Operation) -> W.Operation:
     """An Operation as polled."""
-    error = operation.error
-    problem = (
-        {"type": error.code, "detail": error.message, "advice": error.advice, **error.facts}
-        if error is not None
-        else None
-    )
     return W.Operation(
         id=operation.id,
         kind=operation.kind,
@@ -201,6 +196,6 @@ def operation_view(operation: Operation) -> W.Operation:
         progress=round(operation.progress, 4),
         detail=operation.detail,
         result=operation.result or None,
-        problem=problem,
+        problem=document_of(operation.error) if operation.error else None,
         started_at=iso(operation.started_at),
     )

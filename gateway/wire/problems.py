@@ -1,4 +1,4 @@
-"""Errors on the data port and between control and workers: by code, message and advice.
+"""Errors as documents, and between control and workers: by code, message and advice.
 
 The document is that of RFC 9457; the last part of its `type` is the code.
 """
@@ -13,6 +13,8 @@ from gateway import errors
 from gateway.errors import GatewayError
 
 PROBLEM_TYPE = "application/problem+json"
+TYPE_BASE = "/docs/reference/errors.md#"
+_RESERVED = {"type", "title", "status", "detail", "advice", "decision", "request_id", "error"}
 
 
 def _by_code(kind: type[GatewayError]) -> dict[str, type[GatewayError]]:
@@ -45,15 +47,25 @@ def error_of_problem(document: Mapping[str, Any]) -> GatewayError:
     )
 
 
-def problem(error: GatewayError) -> tuple[int, bytes]:
-    """Return status and body of the problem document."""
-    body = {
-        "type": f"docs/reference/errors.md#{error.code}",
-        "title": error.code.replace("-", " "),
+def title_of(kind: type[GatewayError]) -> str:
+    """The first sentence of the class, as a title."""
+    return (kind.__doc__ or kind.code).strip().splitlines()[0].rstrip(".")
+
+
+def document_of(error: GatewayError) -> dict[str, Any]:
+    """The whole problem document of `error`."""
+    document: dict[str, Any] = {
+        "type": TYPE_BASE + error.code,
+        "title": title_of(type(error)),
         "status": error.status,
-        "code": error.code,
         "detail": error.message,
         "advice": error.advice,
-        **error.facts,
     }
-    return error.status, json.dumps(body).encode()
+    if error.decision:
+        document["decision"] = error.decision
+    return document | {k: v for k, v in error.facts.items() if k not in _RESERVED and v is not None}
+
+
+def problem(error: GatewayError) -> tuple[int, bytes]:
+    """Return status and body of the problem document on the data port."""
+    return error.status, json.dumps({**document_of(error), "code": error.code}).encode()
