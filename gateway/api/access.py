@@ -143,9 +143,9 @@ ACTS = (
     Act(
         method="POST",
         path=_POLICY + "/trial",
-        summary="Lint and test a bundle without publishing it",
-        call=lambda g, a: g.trial(a.caller, _tenant(a), a.value(W.PolicyFiles).files),
-        body=W.PolicyFiles,
+        summary="Lint, test, compare and replay a bundle without publishing it",
+        call=lambda g, a: g.trial(a.caller, _tenant(a), a.value(W.TrialRequest)),
+        body=W.TrialRequest,
         reply=W.Trial,
     ),
 )

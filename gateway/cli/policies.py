@@ -12,6 +12,7 @@ import typer
 from gateway.cli import flags as f
 from gateway.cli.access import print_decision
 from gateway.cli.output import note, print_json, print_table, safe
+from gateway.cli.trials import trial_lines
 from gateway.client.policies import policy_files, tenant_of, write_files
 from gateway.domain.dataset import Column, DatasetRef
 from gateway.errors import GatewayError, InvalidInput
@@ -133,7 +134,7 @@ def push(
     directory: Annotated[Path, typer.Argument(metavar="DIR")],
     tenant: f.Tenant = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="lint and test at the gateway, publish nothing")
+        bool, typer.Option("--dry-run", help="lint, test, diff and replay; publish nothing")
     ] = False,
     if_match: Annotated[
         str | None,
@@ -146,8 +147,8 @@ def push(
     """Publish a directory of rules; the old ones stay in force when it is refused."""
     policies = f.client(server, key_file).policies
     if dry_run:
-        trial = policies.test(directory, tenant=tenant).to_dict()
-        return _print_trial("policy.push", trial, as_json=as_json)
+        trial = policies.trial(directory, tenant=tenant).to_dict()
+        return print_trial("policy.push", trial, as_json=as_json)
     bundle = policies.push(directory, tenant=tenant, if_match=if_match).to_dict()
     if as_json:
         print_json("policy.push", bundle)
@@ -174,9 +175,9 @@ def try_out(
         results = run_suites(PolicyBundle.read(files, owner))
     except InvalidInput as refused:
         trial = {"ok": False, "problems": [problem_of(refused)]}
-        return _print_trial("policy.test", trial, as_json=as_json)
+        return print_trial("policy.test", trial, as_json=as_json)
     trial = {"ok": all(r.ok for r in results), "cases": [r.to_dict() for r in results]}
-    return _print_trial("policy.test", trial, as_json=as_json)
+    return print_trial("policy.test", trial, as_json=as_json)
 
 
 def problem_of(refused: GatewayError) -> dict[str, Any]:
@@ -185,30 +186,13 @@ def problem_of(refused: GatewayError) -> dict[str, Any]:
     return {"file": refused.facts.get("file", ""), **place, "message": refused.message}
 
 
-def _print_trial(schema: str, trial: dict[str, Any], *, as_json: bool) -> int:
+def print_trial(schema: str, trial: dict[str, Any], *, as_json: bool) -> int:
+    """What a trial found; the exit code."""
     if as_json:
         print_json(schema, trial)
-        return 0 if trial["ok"] else GatewayError.exit_code
-    for problem in trial.get("problems", ()):
-        print(safe(problem["message"]))  # begins with its place
-    for finding in trial.get("findings", ()):
-        print(finding_line(finding))
-    for suite in trial.get("suites", ()):
-        print(f"{safe(suite['name'])}: {suite['passed']} passed, {suite['failed']} failed")
-        for failure in suite["failures"]:
-            print(f"  {safe(failure)}")
-    for case in trial.get("cases", ()):
-        if not case["ok"]:
-            print(f"{safe(case['place'])}: {safe(case['test'])}: {safe(case['problems'])}")
-    print("all hold" if trial["ok"] else "refused")
+    else:
+        print("\n".join(trial_lines(trial)))
     return 0 if trial["ok"] else GatewayError.exit_code
-
-
-def finding_line(finding: Mapping[str, str]) -> str:
-    """Where, how bad, what."""
-    where = f"{finding['place']}: " if finding["place"] else ""
-    rule = f"`{finding['rule']}`: " if finding["rule"] else ""
-    return safe(f"{where}{finding['level']}: {finding['code']}: {rule}{finding['text']}")
 
 
 @app.command("explain", epilog="Example: gateway policy explain dec_k3…")

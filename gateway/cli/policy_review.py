@@ -1,4 +1,4 @@
-"""Commands that look at rules before and after they count: lint."""
+"""Commands that look at rules before they count: lint, diff, replay."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import typer
 
 from gateway.cli import flags as f
 from gateway.cli.output import print_json, safe
-from gateway.cli.policies import finding_line, problem_of
+from gateway.cli.policies import print_trial, problem_of
+from gateway.cli.trials import diff_lines, finding_line, replay_lines
 from gateway.client.policies import policy_files, tenant_of
 from gateway.errors import GatewayError, InvalidInput
+from gateway.wire import codec
 
 Rules = Annotated[
     Path | None, typer.Argument(metavar="[DIR]", help="a directory; default: what is in force")
@@ -22,6 +24,8 @@ Rules = Annotated[
 def add_commands(app: typer.Typer) -> None:
     """Put them beside the other verbs of `policy`."""
     app.command("lint", epilog="Example: gateway policy lint rules/")(lint)
+    app.command("diff", epilog="Example: gateway policy diff rules/")(diff)
+    app.command("replay", epilog="Example: gateway policy replay rules/")(replay)
 
 
 def lint(
@@ -57,3 +61,57 @@ def _lint_here(directory: Path, tenant: str) -> dict[str, Any]:
         return {"problems": [problem_of(refused)], "findings": []}
     found = rules.lint(bundle, now=time.time())
     return {"problems": [], "findings": [finding.to_dict() for finding in found]}
+
+
+def diff(
+    one: Annotated[Path, typer.Argument(metavar="A")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[B]", help="default: A against what is in force")
+    ] = None,
+    tenant: f.Tenant = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> int:
+    """Compare rules: A with B, or what is in force with A; who newly may, who no longer."""
+    if other is None:
+        trial = f.client(server, key_file).policies.diff(one, tenant=tenant).to_dict()
+    else:
+        trial = _diff_here(one, other, tenant or tenant_of(one))
+    if trial["problems"]:
+        return print_trial("policy.diff", trial, as_json=as_json)
+    if as_json:
+        print_json("policy.diff", trial["diff"])
+    else:
+        print("\n".join(diff_lines(trial["diff"])))
+    return 0
+
+
+def _diff_here(one: Path, other: Path, tenant: str) -> dict[str, Any]:
+    from gateway.policy.bundle import PolicyBundle
+    from gateway.policy.diff import diff as compare
+
+    try:
+        before, after = (PolicyBundle.read(policy_files(d), tenant) for d in (one, other))
+    except InvalidInput as refused:
+        return {"ok": False, "problems": [problem_of(refused)]}
+    found = compare(before, after, now=time.time(), clock=time.monotonic)
+    return {"problems": [], "diff": codec.encode(found)}
+
+
+def replay(
+    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    tenant: f.Tenant = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> int:
+    """Judge recorded requests by the rules in a directory: what would have come out otherwise."""
+    trial = f.client(server, key_file).policies.replay(directory, tenant=tenant).to_dict()
+    if trial["problems"]:
+        return print_trial("policy.replay", trial, as_json=as_json)
+    if as_json:
+        print_json("policy.replay", trial["replay"])
+    else:
+        print("\n".join(replay_lines(trial["replay"])))
+    return 0

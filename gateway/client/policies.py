@@ -87,23 +87,37 @@ class Policies:
             _remember(Path(source), bundle)
         return bundle
 
+    def trial(self, source: Source, *, tenant: str | None = None) -> Record:
+        """All that a push of these rules would do: lint, test, diff and replay in one."""
+        return self._trial(source, tenant, ())
+
     def test(self, source: Source, *, tenant: str | None = None) -> Record:
         """Lint and test a directory at the gateway without publishing it."""
-        return self._trial(source, tenant)
+        return self._trial(source, tenant, ("lint", "test"))
 
     def lint(self, source: Source | None = None, *, tenant: str | None = None) -> Record:
         """What in a directory, or in the rules in force, was probably not meant."""
-        return self._trial(source, tenant)
+        return self._trial(source, tenant, ("lint",))
+
+    def diff(self, source: Source, *, tenant: str | None = None) -> Record:
+        """How a directory differs from the rules in force, and who would get another answer."""
+        return self._trial(source, tenant, ("diff",))
+
+    def replay(self, source: Source, *, tenant: str | None = None) -> Record:
+        """Which recorded requests would be answered otherwise under these rules."""
+        return self._trial(source, tenant, ("replay",))
 
     def explain(self, decision: str) -> Record:
         """Why a decision came out as it did."""
         return Record(self._gateway.get(f"/v1/decisions/{segment(decision)}"), self._gateway)
 
-    def _trial(self, source: Source | None, tenant: str | None) -> Record:
-        owner = tenant or (_pulled(source).get("tenant") if source else None) or self._own_tenant()
-        files = policy_files(source) if source is not None else self.show(owner).files
+    def _trial(self, source: Source | None, tenant: str | None, parts: tuple[str, ...]) -> Record:
+        pulled = {} if source is None else _pulled(source)
+        owner = tenant or pulled.get("tenant") or self._own_tenant()
+        files = None if source is None else policy_files(source)
+        wanted = W.TrialRequest(files=files, parts=parts)
         path = f"/v1/policies/{segment(owner)}/trial"
-        return Record(self._gateway.post(path, W.PolicyFiles(files=files)), self._gateway)
+        return Record(self._gateway.post(path, wanted), self._gateway)
 
     def _own_tenant(self) -> str:
         return str(self._gateway.whoami().tenant)

@@ -45,9 +45,14 @@ def literals(nodes: Iterable[Node]) -> Iterator[tuple[str, Any]]:
         yield from literals(node.parts())
 
 
-def domains(nodes: Sequence[Node], schema: Schema) -> dict[str, tuple[Any, ...]]:
-    """The typed values worth trying for every attribute that is read; None stands for absent."""
-    names = sorted(frozenset().union(*(node.reads() for node in nodes)))
+def domains(
+    nodes: Sequence[Node], schema: Schema, also: Iterable[str] = ()
+) -> dict[str, tuple[Any, ...]]:
+    """The typed values worth trying for every attribute that is read; None stands for absent.
+
+    `also` are attributes that something else reads.
+    """
+    names = sorted(frozenset(also).union(*(node.reads() for node in nodes)))
     found: dict[str, set[Any]] = {}
     for name, literal in literals(nodes):
         found.setdefault(_family(schema.attributes[name].type), set()).add(literal)

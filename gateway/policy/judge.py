@@ -165,7 +165,7 @@ class Judge:
         if _wrong_subject(subject):
             return
         principals = frozenset(subject.principals)
-        for scope in _scopes(resource):
+        for scope in scopes_of(resource):
             for (_, principal), entries in self._index.get(scope, {}).items():
                 if principal not in principals:
                     continue
@@ -225,7 +225,7 @@ class Judge:
         rows: list[Row] = []
         scopes, principals = reach
         keys = [(action, who) for action in (request.action, "*") for who in principals]
-        own = frozenset(_scopes(resource)) if resource.ancestors else frozenset(scopes)
+        own = frozenset(scopes_of(resource)) if resource.ancestors else frozenset(scopes)
         for entries in filter(None, map(self._index.get, scopes)):
             for found in filter(None, map(entries.get, keys)):
                 for entry in found:
@@ -260,7 +260,7 @@ def _entries(rule: Rule) -> Iterator[tuple[Key, _Entry]]:
             yield (action, principal), _Entry(row, rule)
 
 
-def _scopes(resource: Resource) -> tuple[str, ...]:
+def scopes_of(resource: Resource) -> tuple[str, ...]:
     """Index keys of everything a rule could have said to mean this resource."""
     found: list[str] = []
     if resource.dataset is not None:
@@ -274,7 +274,7 @@ def _scopes(resource: Resource) -> tuple[str, ...]:
 
 def _judging_scopes(resource: Resource) -> tuple[str, ...]:
     """Also of what the resource was made from: deny and restrict rules there judge it too."""
-    found = dict.fromkeys(_scopes(resource))
+    found = dict.fromkeys(scopes_of(resource))
     for ancestor in resource.ancestors:
         tenant = ancestor.dataset.tenant
         found[f"dataset:{ancestor.dataset.unversioned}"] = None

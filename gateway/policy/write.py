@@ -14,18 +14,18 @@ from typing import Any
 
 from gateway.domain.access import DATA_ACTIONS
 from gateway.domain.dataset import Column, DatasetRef
-from gateway.domain.masks import DROP, applies_to, parse_mask
+from gateway.domain.masks import DROP, parse_mask
 from gateway.domain.purpose import PURPOSES, is_within
 from gateway.domain.rowfilter import Filter, binds_of, text_of
-from gateway.errors import InvalidInput, PolicyError
+from gateway.errors import PolicyError
 from gateway.policy import bundle as bundles
 from gateway.policy import suite
 from gateway.policy.documents import Place, Scalar
 from gateway.policy.filters import parse_where
+from gateway.policy.guess import types_for
 from gateway.policy.rules import ACCEPTABLE, Rule
 from gateway.policy.schema import Schema, default_schema
 
-_TYPES = ("string", "int64", "double", "date32[day]")
 _FIXTURES = {
     "string": "x",
     "int": 1,
@@ -184,12 +184,8 @@ def _rule_fields(
 
 
 def _guessed(wish: RuleWish, tree: Filter | None, schema: Schema) -> tuple[Column, ...]:
-    """Columns with types under which the rule can work, when the dataset is not at hand."""
-    types = dict.fromkeys(wish.columns, "string")
-    for name, mask in wish.masks.items():
-        fitting = [kind for kind in _TYPES if _applies(mask, kind)]
-        types[name] = fitting[0] if fitting else "string"
-    types.update(_filter_types(tree, schema))
+    """Columns under which the rule can work, when the dataset is not at hand."""
+    types = types_for(wish.columns, wish.masks.items(), [tree] if tree else [], schema)
     tags = wish.tags[:1]
     if tags:
         types.setdefault("tagged", "string")
@@ -197,42 +193,6 @@ def _guessed(wish: RuleWish, tree: Filter | None, schema: Schema) -> tuple[Colum
         Column(field_id=number, name=name, type=kind, tags=tags if name == "tagged" else ())
         for number, (name, kind) in enumerate(types.items(), 1)
     )
-
-
-def _applies(mask: str, kind: str) -> bool:
-    try:
-        return applies_to(mask, kind)
-    except InvalidInput:
-        return False  # reading the rule says it better
-
-
-def _filter_types(tree: Filter | None, schema: Schema) -> Iterable[tuple[str, str]]:
-    if tree is None:
-        return
-    if tree[0] in ("and", "or", "not"):
-        for part in tree[1:]:
-            yield from _filter_types(part, schema)
-    elif tree[0] == "cmp":
-        yield tree[2], _literal_type(tree[3], schema)
-    elif tree[0] == "in":
-        yield tree[1], _literal_type(tree[2][0], schema) if tree[2] else "string"
-    else:
-        yield tree[1], "string"
-
-
-def _literal_type(literal: tuple[Any, ...], schema: Schema) -> str:
-    kind, value = literal
-    if kind == "bind":
-        kind = {"string": "str", "int": "int", "decimal": "dec", "bool": "bool"}.get(
-            schema.attributes[value].type, "ts"
-        )
-        value = "2026-01-01T00:00:00+00:00"
-    if kind != "ts":
-        return {"str": "string", "int": "int64", "bool": "bool"}.get(kind, "double")
-    if len(value) == len("2026-01-01"):
-        return "date32[day]"
-    zoned = datetime.fromisoformat(value).tzinfo is not None
-    return "timestamp[us, tz=UTC]" if zoned else "timestamp[us]"
 
 
 def _suite(rule: Rule, columns: Sequence[Column], now: float, schema: Schema) -> dict[str, Any]:

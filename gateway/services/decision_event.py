@@ -60,5 +60,20 @@ def draft(
             "asked_columns": list(request.columns) if request.columns is not None else None,
             "advice": decision.advice,
             "is_question": is_question,
+            **_asked_by(request),
         },
     )
+
+
+def _asked_by(request: AccessRequest) -> dict[str, Any]:
+    """The rest of what the judge was told, so that other rules can be asked the same again."""
+    subject = request.subject
+    return {
+        "subject": {
+            "type": subject.type,
+            "roles": list(subject.roles),
+            "attributes": dict(subject.attributes),
+        },
+        "context": dict(request.context),
+        "asked_limits": request.limits.to_dict(),
+    }

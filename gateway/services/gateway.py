@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import gateway.wire as W
 from gateway.domain.access import Limits
 from gateway.domain.dataset import DatasetRef
-from gateway.errors import AccessDenied, NotAuthenticated, PolicyError
+from gateway.errors import AccessDenied, NotAuthenticated
 from gateway.services import (
     audit,
     describe,
@@ -31,6 +31,7 @@ from gateway.services import (
     shapes,
     stream,
     tenants,
+    trial,
     update,
     uploads,
 )
@@ -283,20 +284,9 @@ class Gateway(Copies, Custody):
             tenant, await publish.publish(self.house, caller, tenant, files, if_match)
         )
 
-    async def trial(self, caller: Caller, tenant: str, files: Mapping[str, str]) -> W.Trial:
-        """Read and test rules without publishing them."""
-        try:
-            findings, suites = await publish.trial(self.house, caller, tenant, files)
-        except PolicyError as error:
-            facts = error.facts
-            problem = W.PolicyProblem(
-                file=str(facts.get("file", "")),
-                line=int(facts.get("line") or 0),
-                column=int(facts.get("column") or 0),
-                message=error.message,
-            )
-            return W.Trial(ok=False, problems=(problem,))
-        return shapes.trial_view(findings, suites)
+    async def trial(self, caller: Caller, tenant: str, wanted: W.TrialRequest) -> W.Trial:
+        """Lint, test, compare and replay rules without publishing them."""
+        return await trial.trial(self.house, caller, tenant, wanted)
 
     # lineage
 

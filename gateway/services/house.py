@@ -34,6 +34,7 @@ from gateway.policy.judge import Judge
 from gateway.ports import Kms, ObjectStore
 from gateway.process.status_page import StatusWriter
 from gateway.services.operations import Operations
+from gateway.services.quota import Quota
 
 if TYPE_CHECKING:
     from gateway.services.fetch import Fetches
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 OUTSIDE_THREADS = 8
 _T = TypeVar("_T")
+REPLAYS_PER_HOUR = 60
 NODE = "node-1"  # the name of this gateway's journal; more nodes come later
 PLATFORM = "platform"  # the tenant that operates the machine; it owns no data
 
@@ -104,6 +106,9 @@ class House:
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     # ^ by dataset: registrations of one dataset publish one after the other
     operations: Operations = field(default_factory=Operations)
+    replays: Quota = field(
+        default_factory=lambda: Quota(what="replays of rules", most=REPLAYS_PER_HOUR)
+    )
     workers: Workers = field(init=False)
     outside: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(OUTSIDE_THREADS, thread_name_prefix="outside")

@@ -1,9 +1,9 @@
 """Owners publish rules: stored by content, journalled, then swapped in one assignment.
 
-The server never judges by text that is not stored: (1) the bundle is read whole, every field
-checked, its suites run; (2) its files are stored under their digest; (3) PolicyPublished is
-recorded, which raises the PolicyEpoch; (4) the new snapshot is swapped. Between (3) and (4)
-no await happens, so no decision falls between the two.
+The server never judges by text that is not stored: (1) a confined child reads the whole bundle,
+checks every field, runs its suites (bench.py); (2) its files are stored under their digest;
+(3) PolicyPublished is recorded, which raises the PolicyEpoch; (4) the new snapshot is swapped.
+Between (3) and (4) no await happens, so no decision falls between the two.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import IntegrityError, PolicyError, PreconditionFailed
 from gateway.policy.bundle import PolicyBundle
 from gateway.policy.judge import Judge
-from gateway.policy.lint import Finding, lint
-from gateway.policy.suite import SuiteResult, run_suites
+from gateway.services import bench
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize, resource_of
 
@@ -31,23 +30,6 @@ async def current(house: House, caller: Caller, tenant: str) -> PolicyBundle:
     await authorize(house, caller, "publish", tenant)
     await house.settled()
     return house.bundles.get(tenant) or PolicyBundle.read({}, tenant)
-
-
-async def trial(
-    house: House, caller: Caller, tenant: str, files: Mapping[str, str]
-) -> tuple[tuple[Finding, ...], list[SuiteResult]]:
-    """Read, lint and test a bundle without publishing it; PolicyError says where it is wrong."""
-    await authorize(house, caller, "publish", tenant)
-    bundle, results = await asyncio.to_thread(_read_and_test, files, tenant)
-    require_publisher(house, bundle)
-    findings = await asyncio.to_thread(
-        lint,
-        bundle,
-        now=house.now(),
-        resources=resources_of(house, tenant),
-        principals=principals_of(house, tenant),
-    )
-    return findings, results
 
 
 def resources_of(house: House, tenant: str) -> tuple[Resource, ...]:
@@ -80,13 +62,9 @@ async def publish(
         PolicyError: a rule is wrong or a suite fails; the old bundle stays.
     """
     await authorize(house, caller, "publish", tenant)
+    await bench.examined(house, tenant, files)
     expected = if_match.strip('"') if if_match is not None else None
     return await store_and_record(house, caller.subject, tenant, files, expected=expected)
-
-
-def _read_and_test(files: Mapping[str, str], tenant: str) -> tuple[PolicyBundle, list[SuiteResult]]:
-    bundle = PolicyBundle.read(files, tenant)
-    return bundle, run_suites(bundle)
 
 
 def require_publisher(house: House, bundle: PolicyBundle) -> None:
@@ -127,7 +105,7 @@ async def store_and_record(
     *,
     expected: str | None = None,
 ) -> PolicyBundle:
-    """Steps (1) to (4).
+    """Steps (2) to (4), of files that the bench has examined or that ship with the gateway.
 
     Args:
         house: the rooms.
@@ -136,16 +114,9 @@ async def store_and_record(
         files: path to text.
         expected: digest that must be in force still; None = whatever is.
     """
-    bundle, results = await asyncio.to_thread(_read_and_test, files, tenant)
+    bundle = await asyncio.to_thread(PolicyBundle.read, files, tenant)
     if actor is not None:
         require_publisher(house, bundle)
-    failed = [result for result in results if not result.ok]
-    if failed:
-        first = failed[0]
-        raise PolicyError(
-            f"the test at {first.place} fails: {'; '.join(first.problems)[:400]}",
-            advice="correct the rule or its test; the old bundle stays in force",
-        )
     await asyncio.to_thread(_store, house.places.bundles, bundle)
     if expected not in (None, house.catalog.bundle(tenant)):
         raise PreconditionFailed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,9 +11,7 @@ from gateway.domain.dataset import Column, Dataset, DatasetVersion
 from gateway.domain.lease import Grant
 from gateway.domain.proposals import proposal_for
 from gateway.domain.rowfilter import text_of
-from gateway.policy.lint import ERROR, Finding
 from gateway.policy.outlook import Outlook
-from gateway.policy.suite import SuiteResult
 from gateway.services.operations import Operation
 from gateway.wire.problems import document_of
 from gateway.wire.times import iso
@@ -159,31 +156,6 @@ def _splits(version: DatasetVersion, told: Outlook | None) -> tuple[W.SplitView,
         W.SplitView(name=split.name, rows=split.rows if _counts(told) else None)
         for split in version.splits
         if told is None or split.name in told.splits
-    )
-
-
-def suite_views(results: Sequence[SuiteResult]) -> tuple[W.SuiteResult, ...]:
-    """Policy tests, counted by the file they stand in."""
-    by_file: dict[str, list[SuiteResult]] = {}
-    for result in results:
-        by_file.setdefault(result.place.partition(":")[0], []).append(result)
-    return tuple(
-        W.SuiteResult(
-            name=name,
-            passed=sum(result.ok for result in found),
-            failed=sum(not result.ok for result in found),
-            failures=tuple(f"{r.place}: {'; '.join(r.problems)}" for r in found if not r.ok),
-        )
-        for name, found in sorted(by_file.items())
-    )
-
-
-def trial_view(findings: Sequence[Finding], results: Sequence[SuiteResult]) -> W.Trial:
-    """What a bundle would do, when it can be read."""
-    return W.Trial(
-        ok=all(r.ok for r in results) and all(f.level != ERROR for f in findings),
-        findings=tuple(W.PolicyFinding(**finding.to_dict()) for finding in findings),
-        suites=suite_views(results),
     )
 
 

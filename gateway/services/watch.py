@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.errors import GatewayError
 from gateway.policy.bundle import bundle_digest
-from gateway.services import publish
+from gateway.services import bench, publish
 from gateway.services.house import House
 
 POLL_SECONDS = 1.0
@@ -35,6 +35,7 @@ async def _look(house: House, folder: Path, tenant: str, refused: dict[str, str]
         if not files or digest in (house.catalog.bundle(tenant), refused.get(tenant)):
             return
         refused[tenant] = digest
+        await bench.examined(house, tenant, files)
         await publish.store_and_record(house, None, tenant, files)
         del refused[tenant]
     except GatewayError as error:

@@ -35,7 +35,9 @@ _NAMES = {
     "lineage": """Answer AskRequest CheckpointView Proof QueryRequest Question QuestionParameter
         Trace TraceEdge TraceNode Graph GraphEdge GraphNode VerificationRequest""",
     "operations": "CheckResult Operation Readiness",
-    "policy": "BundleView PolicyFiles PolicyFinding PolicyProblem SuiteResult Trial",
+    "policy": """AccessChange BundleView ForeignChange PolicyDiff PolicyFiles PolicyFinding
+        PolicyProblem PolicyReplay ReplayedChange RuleChange SuiteResult TRIAL_PARTS Trial
+        TrialRequest""",
     "tenants": "IdentityRequest IdentityView TenantRequest TenantView",
     "tokens": "AuthorizationDetail KeySet TokenResponse WhoAmI",
 }

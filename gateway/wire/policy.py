@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+TRIAL_PARTS = ("lint", "test", "diff", "replay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,85 @@ class PolicyFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuleChange:
+    """One rule that two bundles do not share."""
+
+    rule: str
+    change: str  # `added` | `removed` | `changed`
+    before: str | None  # a plain sentence
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessChange:
+    """Somebody gets another answer; `example` is one request that shows it."""
+
+    kind: str  # `newly-allowed` | `newly-denied` | `plan-changed`
+    subject: str  # as rules name it: `startup/role:trainer`
+    action: str
+    dataset: str | None  # None: the tenant itself
+    purposes: tuple[str, ...]  # () = the action has none
+    example: dict[str, Any]
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDiff:
+    """What differs between two bundles: by text, and by trying requests."""
+
+    rules: tuple[RuleChange, ...]
+    effects: tuple[AccessChange, ...]
+    tried: int  # requests that both bundles were asked
+    exhaustive: bool  # whether these were all that the rules can tell apart
+    more: int = 0  # effects that are not listed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayedChange:
+    """Recorded requests of one's own tenant that would be answered otherwise."""
+
+    kind: str  # as AccessChange
+    dataset: str
+    run: str | None
+    subject: str
+    action: str
+    purpose: str | None
+    requests: int
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignChange:
+    """How many people and jobs of another tenant it concerns; never fewer than five."""
+
+    kind: str
+    dataset: str
+    tenant: str
+    subjects: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyReplay:
+    """Recorded requests for the tenant's datasets, judged by two bundles as of now."""
+
+    judged: int
+    since: str | None  # time of the oldest of them
+    changes: tuple[ReplayedChange, ...]
+    foreign: tuple[ForeignChange, ...]
+    more: int = 0  # changes that are not listed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRequest:
+    """What to try: files (null: those in force), and which parts of a trial ((): all)."""
+
+    files: dict[str, str] | None = None
+    parts: tuple[str, ...] = ()  # of TRIAL_PARTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """What a bundle would do; nothing was published."""
 
@@ -61,3 +143,6 @@ class Trial:
     problems: tuple[PolicyProblem, ...] = ()
     findings: tuple[PolicyFinding, ...] = ()
     suites: tuple[SuiteResult, ...] = ()
+    uncovered: tuple[str, ...] = ()  # rules that no test makes count
+    diff: PolicyDiff | None = None
+    replay: PolicyReplay | None = None

@@ -507,13 +507,45 @@ class Simulator:
         self.bundles[tenant] = made
         return made
 
-    async def trial(self, caller: Any, tenant: str, files: Mapping[str, str]) -> W.Trial:
+    async def trial(self, caller: Any, tenant: str, wanted: W.TrialRequest) -> W.Trial:
+        files = (await self.bundle(caller, tenant)).files if wanted.files is None else wanted.files
         problems = tuple(
-            W.PolicyProblem(file=name, line=1, column=1, message="empty")
+            W.PolicyProblem(file=name, line=1, column=1, message=f"{name}:1:1: empty")
             for name, text in files.items()
             if not text.strip()
         )
-        return W.Trial(ok=not problems, problems=problems)
+        if problems:
+            return W.Trial(ok=False, problems=problems)
+        effect = W.AccessChange(
+            kind="newly-denied",
+            subject="startup/role:trainer",
+            action="stream",
+            dataset="clinic/icu",
+            purposes=("research",),
+            example={"type": "job"},
+            before="columns age",
+            after="denied (no-rule)",
+        )
+        change = W.ReplayedChange(
+            kind="newly-denied",
+            dataset="clinic/icu",
+            run="clinic:study",
+            subject="clinic/ana",
+            action="stream",
+            purpose="research",
+            requests=3,
+            before="columns age",
+            after="denied (no-rule)",
+        )
+        others = W.ForeignChange(
+            kind="newly-denied", dataset="clinic/icu", tenant="startup", subjects=7
+        )
+        return W.Trial(
+            ok=True,
+            suites=(W.SuiteResult(name="icu_test.yaml", passed=2, failed=0),),
+            diff=W.PolicyDiff(rules=(), effects=(effect,), tried=9, exhaustive=True),
+            replay=W.PolicyReplay(judged=12, since=None, changes=(change,), foreign=(others,)),
+        )
 
     async def questions(self, caller: Any) -> Sequence[W.Question]:
         dataset = W.QuestionParameter(name="dataset", type="text", required=True)

@@ -190,6 +190,43 @@ def test_lint_says_where_and_why_and_needs_no_server(as_: Typed, typed: Typed, h
     assert as_(OWNER, "policy", "lint").out == "nothing found\n"  # of nothing
 
 
+def test_two_directories_are_compared_without_a_server(typed: Typed, home: Path) -> None:
+    for name, columns in (("one", "[age]"), ("other", "[age, hr]")):
+        (home / name).mkdir()
+        (home / name / "icu.yaml").write_text(
+            "format: gateway-policy/v0\nrules:\n- {id: clinic.icu, kind: allow, principals: "
+            "[startup/role:trainer], scope: 'dataset:clinic/icu', actions: [stream], "
+            f"purpose: [research], columns: {columns}}}\n"
+        )
+    said = typed("policy", "diff", home / "one", home / "other", "--tenant", "clinic")
+    assert said.code == 0, said.err
+    assert "plan-changed: startup/role:trainer stream clinic/icu for research" in said.out
+    assert "after:  columns age, hr" in said.out
+    same = typed("policy", "diff", home / "one", home / "one", "--tenant", "clinic")
+    assert "no answer changes" in same.out
+    wrong = typed("policy", "diff", home / "one", home / "other", "--tenant", "startup")
+    assert wrong.code == 1
+    assert "icu.yaml:3:" in wrong.out
+
+
+def test_a_dry_run_says_who_newly_may_and_who_no_longer(as_: Typed, home: Path) -> None:
+    rules = home / "clinic"
+    rules.mkdir()
+    (rules / "a.yaml").write_text("x")
+    said = as_(OWNER, "policy", "push", rules, "--dry-run")
+    assert "newly-denied: startup/role:trainer stream clinic/icu for research" in said.out
+    assert "newly-denied: 7 people or jobs of startup on clinic/icu" in said.out
+    assert "clinic/ana stream clinic/icu for research in run clinic:study: 3 requests" in said.out
+    assert said.out.endswith("all hold\n")
+    assert as_(OWNER, "policy", "diff", rules, "--json").json["tried"] == 9
+    assert as_(OWNER, "policy", "replay", rules, "--json").json["judged"] == 12
+    assert "tried every request" in as_(OWNER, "policy", "diff", rules).out
+    assert "replayed 12 recorded requests" in as_(OWNER, "policy", "replay", rules).out
+    (rules / "a.yaml").write_text("")
+    for verb in ("diff", "replay"):
+        assert as_(OWNER, "policy", verb, rules).code == 1
+
+
 def test_a_decision_is_explained(as_: Typed) -> None:
     check = as_(TRAINER, "access", "check", "clinic/icu", "--json")
     said = as_(TRAINER, "policy", "explain", check.json["decision"])

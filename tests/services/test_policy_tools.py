@@ -1,0 +1,229 @@
+"""Rules are tried aside before they count, and a trial tells nobody more than he may know."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import gateway.wire as W
+from gateway import bootstrap
+from gateway.config import Settings
+from gateway.domain.events import EventKind
+from gateway.errors import AccessDenied, InvalidInput, LimitExceeded, NotFound, PolicyError
+from gateway.policy.bench import examine
+from gateway.policy.bench_job import BenchJob
+from gateway.services import bench, publish, request_access, trial
+from gateway.services.house import House
+from gateway.services.quota import Quota
+from gateway.services.request_access import Ask, Caller
+
+from .conftest import open_house
+from .simulator import add_rules, add_tenant, add_version, caller
+
+OWNER = caller("clinic", "owner", "owner")
+RULES = """
+format: gateway-policy/v0
+rules:
+  - id: clinic.icu.research
+    kind: allow
+    principals: [startup/*, friend/*, clinic/role:owner]
+    scope: dataset:clinic/icu
+    actions: [stream]
+    purpose: [health-research]
+    columns: [age, hr]
+"""
+SUITE = """
+format: gateway-policy-test/v0
+now: 2026-12-01T12:00:00Z
+subjects: {one: {id: startup/one}}
+datasets: {icu: {ref: clinic/icu@1, columns: {age: {type: int64}, hr: {type: int64}}}}
+tests:
+  - name: nobody reads
+    subjects: [one]
+    datasets: [icu]
+    actions: [stream]
+    purpose: health-research
+    expected: []
+"""
+
+
+def run(act: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(act)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    root = tmp_path_factory.mktemp("house")
+    settings = Settings(state_dir=root / "state", config_dir=root / "config", runtime_dir=root)
+    bootstrap.init(settings)
+    house = open_house(settings)
+
+    async def arrange() -> None:
+        await add_tenant(house, "clinic", ("owner", "owner"))
+        await add_tenant(house, "startup", ("ml", "trainer"))
+        await add_tenant(house, "friend", ("helper", "trainer"))
+        add_version(house, "clinic", "icu", ["age", "hr", "name"])
+        await add_rules(house, "clinic", RULES)
+
+    run(arrange())
+    yield house
+    house.journal.close()
+
+
+def changed(house: House, old: str, new: str) -> dict[str, str]:
+    """The rules in force with one word changed."""
+    files = dict(house.bundles["clinic"].files)
+    assert old in files["test.yaml"]
+    return {**files, "test.yaml": files["test.yaml"].replace(old, new)}
+
+
+def tried(house: House, files: dict[str, str], *parts: str) -> W.Trial:
+    wanted = W.TrialRequest(files=files, parts=parts)
+    return run(trial.trial(house, OWNER, "clinic", wanted))  # type: ignore[no-any-return]
+
+
+def ask(house: House, who: Caller, **fields: Any) -> None:
+    wanted = Ask(**{"dataset": "clinic/icu", "purpose": "health-research", **fields})
+    run(request_access.check(house, who, wanted))
+
+
+def with_clearance(who: Caller, clearance: int) -> Caller:
+    return replace(who, subject=replace(who.subject, attributes={"clearance": clearance}))
+
+
+def test_nobody_tries_another_tenants_rules(shared: House) -> None:
+    wanted = W.TrialRequest(parts=("lint",))
+    with pytest.raises((AccessDenied, NotFound)):
+        run(trial.trial(shared, caller("startup", "ml", "trainer"), "clinic", wanted))
+    with pytest.raises(InvalidInput, match="no part of a trial"):
+        run(trial.trial(shared, OWNER, "clinic", W.TrialRequest(parts=("everything",))))
+
+
+def test_a_failing_test_refuses_the_push_and_the_old_rules_stay(shared: House) -> None:
+    before = shared.catalog.bundle("clinic")
+    files = {**shared.bundles["clinic"].files, "icu_test.yaml": SUITE}
+    with pytest.raises(PolicyError, match=r"the test at icu_test.yaml:\d+: expected deny"):
+        run(publish.publish(shared, OWNER, "clinic", files, None))
+    crowd = "".join(
+        RULES.partition("rules:\n")[2].replace("clinic.icu.research", f"clinic.icu.r{n}")
+        for n in range(501)
+    )
+    files = {
+        **shared.bundles["clinic"].files,
+        "crowd.yaml": f"format: gateway-policy/v0\nrules:\n{crowd}",
+    }
+    with pytest.raises(PolicyError, match="slow to judge"):
+        run(publish.publish(shared, OWNER, "clinic", files, None))
+    assert shared.catalog.bundle("clinic") == before
+
+
+def test_a_child_that_dies_or_hangs_refuses_the_push(
+    shared: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = shared.catalog.bundle("clinic")
+    files = changed(shared, "age, hr", "age")
+    for name, value in (("MODULE", "gateway.policy.absent"), ("SECONDS_MAX", 0.01),
+                        ("ANSWER_BYTES_MAX", 10)):  # fmt: skip
+        with monkeypatch.context() as patched:
+            patched.setattr(bench, name, value)
+            with pytest.raises(PolicyError, match="could not be built"):
+                run(publish.publish(shared, OWNER, "clinic", files, None))
+    assert shared.catalog.bundle("clinic") == before
+
+
+def test_a_trial_knows_the_tenants_datasets_and_people(shared: House) -> None:
+    odd = changed(shared, "dataset:clinic/icu", "dataset:clinic/icuu")
+    found = tried(shared, changed(shared, "clinic/role:owner", "clinic/role:onwer"), "lint")
+    assert "unknown-principal" in {finding.code for finding in found.findings}
+    found = tried(shared, odd, "lint", "diff")
+    assert "unknown-dataset" in {finding.code for finding in found.findings}
+    assert found.diff is not None
+    assert {(e.kind, e.dataset) for e in found.diff.effects} == {("newly-denied", "clinic/icu")}
+
+
+@pytest.fixture
+def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bench's own work on the bytes that a child would get, without starting one."""
+    monkeypatch.setattr(bench, "_run", lambda job: examine(BenchJob.of_bytes(job.to_bytes())))
+
+
+def test_a_replay_tells_all_of_ones_own_requests_and_is_recorded_first(shared: House) -> None:
+    ask(shared, OWNER, run="study-1", columns=("age",))
+    ask(shared, OWNER, run="study-1", columns=("age",))
+    ask(shared, OWNER, run="study-2", columns=("hr",))
+    start = shared.journal.durable_size
+    found = tried(shared, changed(shared, "age, hr", "age"), "replay").replay
+    assert found is not None
+    (change,) = [c for c in found.changes if c.run == "clinic:study-2"]
+    assert (change.kind, change.requests, change.subject) == ("newly-denied", 1, "clinic/owner")
+    assert not [c for c in found.changes if c.run == "clinic:study-1"]
+    (asked,) = [e for e in shared.journal.read(start) if e.kind is EventKind.QuestionAsked]
+    assert asked.facts["question"] == "policy-replay"
+    masked = changed(
+        shared, "columns: [age, hr]", "columns: [age, hr]\n    masks: {age: 'x-bucket:5'}"
+    )
+    found = tried(shared, masked, "replay").replay
+    assert found is not None
+    (change,) = [c for c in found.changes if c.run == "clinic:study-1"]
+    assert (change.kind, change.requests) == ("plan-changed", 2)
+    assert "age (x-bucket:5)" in change.after
+
+
+@pytest.mark.usefixtures("no_child")
+def test_of_other_tenants_a_replay_counts_five_or_nobody(shared: House) -> None:
+    for n in range(4):
+        ask(shared, caller("friend", f"f{n}", "trainer"))
+    files = changed(shared, "friend/*, ", "")
+    found = tried(shared, files, "replay").replay
+    assert found is not None
+    assert found.foreign == ()
+    ask(shared, caller("friend", "f4", "trainer"))
+    found = tried(shared, files, "replay").replay
+    assert found is not None
+    assert [(g.kind, g.tenant, g.subjects) for g in found.foreign] == [
+        ("newly-denied", "friend", 5)
+    ]
+    assert not [c for c in found.changes if c.subject.startswith("friend/")]
+
+
+@pytest.mark.usefixtures("no_child")
+def test_a_binary_search_over_anothers_attribute_recovers_no_bit(shared: House) -> None:
+    """Neither alone, nor beside four whose answer is known, nor with a friend's help."""
+    for n in range(6):
+        ask(shared, with_clearance(caller("startup", f"s{n}", "trainer"), 10))
+        ask(shared, with_clearance(caller("friend", f"h{n}", "trainer"), n))
+    answers = []
+    for victim, secret in (("low", 3), ("high", 12)):
+        ask(shared, with_clearance(caller("startup", victim, "trainer"), secret))
+        answers.append([_searched(shared, victim, bound) for bound in (1, 7, 11)])
+    assert answers[0] == answers[1]
+
+
+def _searched(house: House, victim: str, bound: int) -> tuple[W.ForeignChange, ...]:
+    known = ", ".join(
+        f"'{who}'" for who in ("startup/s0", "startup/s1", "startup/s2", "startup/s3")
+    )
+    when = (
+        f"(subject.id != 'startup/{victim}' or subject.clearance >= {bound}) "
+        f"and subject.id not in ({known}, 'friend/h0', 'friend/h1', 'friend/h2', 'friend/h3')"
+    )
+    text = changed(house, "columns:", f"accepts: [recipient]\n    when: {when}\n    columns:")
+    found = tried(house, text, "replay").replay
+    assert found is not None
+    assert found.foreign
+    return found.foreign
+
+
+def test_a_tenant_replays_so_often_and_no_more() -> None:
+    quota = Quota(what="replays of rules", most=2)
+    quota.take("clinic", 0.0)
+    quota.take("clinic", 10.0)
+    quota.take("startup", 10.0)
+    with pytest.raises(LimitExceeded) as over:
+        quota.take("clinic", 20.0)
+    assert over.value.facts["retry_after_seconds"] == 3581
+    quota.take("clinic", 3601.0)
