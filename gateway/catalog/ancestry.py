@@ -2,16 +2,18 @@
 
 Every origin of a version was registered before it, so there is no cycle; how many there are is
 bounded when it is registered. An owner releases from his own dataset only: what a released
-dataset was made from still counts unless its owner released too.
+dataset was made from still counts unless its owner released too. What was erased still counts:
+nobody sheds an origin, or what it said of a column, by erasing it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gateway.catalog.state import State
-from gateway.domain.dataset import Column, DatasetRef, DatasetVersion
+from gateway.domain.dataset import UNCLASSIFIED_TAG, Column, DatasetRef, DatasetVersion
 from gateway.domain.derivation import ANCESTORS_MAX, Ancestor, inherit
 from gateway.errors import InvalidInput, LimitExceeded, NotFound
 
@@ -60,10 +62,7 @@ def _of(state: State, version: DatasetVersion, known: _Known) -> tuple[Ancestor,
         origin = _version(state, ref)
         above = _of(state, origin, known) if origin else ()
         found |= {ancestor.dataset: ancestor for ancestor in above}
-        columns: tuple[Column, ...] = ()
-        if origin is not None:
-            dataset = state.datasets[str(ref.unversioned)]
-            columns = inherit(dataset.columns_of(origin), above)
+        columns = inherit(_columns(state, origin), above) if origin else ()
         found[ref] = Ancestor(dataset=ref, columns=columns)
     kept = (found[ref] for ref in sorted(found) if not _is_released(state, ref, version))
     known[version.ref] = tuple(kept)
@@ -71,12 +70,38 @@ def _of(state: State, version: DatasetVersion, known: _Known) -> tuple[Ancestor,
 
 
 def _version(state: State, ref: DatasetRef) -> DatasetVersion | None:
+    """With the columns that were erased from it; also when all of it was."""
+    for erasure in state.erasures.values():  # the oldest tells of the most columns
+        for version in erasure.versions:
+            if version.ref == ref:
+                return version
+    return _present(state, ref)
+
+
+def _present(state: State, ref: DatasetRef) -> DatasetVersion | None:
     dataset = state.datasets.get(str(ref.unversioned))
     versions = dataset.versions if dataset else ()
-    return next((v for v in versions if v.ref.version == ref.version), None)
+    return next((v for v in versions if v.ref == ref), None)
+
+
+def _columns(state: State, version: DatasetVersion) -> tuple[Column, ...]:
+    """With the newest tags that there are; of an erased version also `restricted`."""
+    dataset = state.datasets.get(str(version.ref.unversioned))
+    columns = version.columns
+    if dataset is not None and dataset.dataset_id == version.dataset_id:
+        columns = dataset.columns_of(version)
+    if _present(state, version.ref) is not None:
+        return columns
+    return tuple(
+        replace(c, tags=tuple(sorted({*c.effective_tags, UNCLASSIFIED_TAG}))) for c in columns
+    )
 
 
 def _is_released(state: State, origin: DatasetRef, version: DatasetVersion) -> bool:
-    dataset = state.datasets.get(str(origin.unversioned))
-    upto = dataset.released.get(version.dataset_id, 0) if dataset else 0
+    """By the dataset of that name, or by one that was erased."""
+    name = str(origin.unversioned)
+    dataset = state.datasets.get(name)
+    erased = (e.released for e in state.erasures.values() if e.dataset == name)
+    told = (*((dataset.released,) if dataset else ()), *erased)
+    upto = max((released.get(version.dataset_id, 0) for released in told), default=0)
     return (version.ref.version or 0) <= upto

@@ -68,7 +68,8 @@ def dataset_erased(state: State, event: Event) -> None:
         columns=tuple(sorted(columns)),
         column_names=tuple(sorted({c.name for v in hit for c in v.columns
                                    if c.field_id in columns})),
-        versions=hit,
+        versions=tuple(replace(v, columns=dataset.columns_of(v)) for v in hit),
+        released=dict(dataset.released),
         root=f["root"],
         keks=tuple(f["keks"]),
         deks=f["deks"],

@@ -127,7 +127,8 @@ class Erasure:
     version: int | None  # None: every version there was
     columns: tuple[int, ...]  # field ids; (): whole versions
     column_names: tuple[str, ...]
-    versions: tuple[DatasetVersion, ...]  # as they were, of those concerned
+    versions: tuple[DatasetVersion, ...]  # as they were, of those concerned, with their tags
+    released: Mapping[str, int]  # as the dataset's: what was made from it, up to where
     root: int  # root generation that was in force
     keks: tuple[str, ...]
     deks: int

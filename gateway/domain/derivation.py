@@ -18,7 +18,7 @@ class Ancestor:
     """A version that another one was made from and is not released from."""
 
     dataset: DatasetRef  # with version
-    columns: tuple[Column, ...] = ()  # with its own inherited tags; () when it was erased
+    columns: tuple[Column, ...] = ()  # with its own inherited tags
 
     @property
     def tags(self) -> frozenset[str]:

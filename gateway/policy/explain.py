@@ -34,6 +34,7 @@ class Candidate:
     """One rule that named this subject, action and resource."""
 
     rule: str
+    tenant: str  # who wrote it
     kind: str
     truth: str
     counts: bool
@@ -89,6 +90,7 @@ def advise(trial: Trial) -> tuple[str | None, bool]:
 def _candidate(trial: Trial, rule: Rule) -> Candidate:
     return Candidate(
         rule=rule.id,
+        tenant=rule.tenant,
         kind=rule.kind,
         truth=_WORDS[trial.truth(rule)],
         counts=trial.counts(rule),

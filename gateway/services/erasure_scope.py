@@ -143,12 +143,11 @@ def plan_of(house: House, scope: Scope) -> W.ErasurePlan:
 
 
 def _derived(house: House, scope: Scope) -> tuple[str, ...]:
-    """Own datasets whose card says that they come from this one; they are not erased with it."""
-    names = {str(scope.ref), *(str(version.ref) for version in scope.hit)}
-    found = []
-    for dataset in house.catalog.datasets():
-        origins = dataset.card.get("derived_from")
-        listed = origins if isinstance(origins, list) else [origins]
-        if dataset.tenant == scope.dataset.tenant and names & {str(o) for o in listed}:
-            found.append(f"{dataset.tenant}/{dataset.name}")
-    return tuple(found)
+    """Versions, also of other tenants, that say they were made from these; they stay."""
+    hit = {version.ref for version in scope.hit}
+    return tuple(
+        str(version.ref)
+        for dataset in house.catalog.datasets()
+        for version in dataset.versions
+        if version.ref not in hit and hit & set(version.origins)
+    )

@@ -12,7 +12,7 @@ from gateway.domain.dataset import DatasetRef
 from gateway.domain.lease import Grant
 from gateway.errors import NotFound
 from gateway.services import shapes
-from gateway.services.house import House
+from gateway.services.house import PLATFORM, House
 from gateway.services.request_access import Caller, authorize, qualified_run, resource_of
 
 
@@ -107,6 +107,9 @@ async def explain(house: House, caller: Caller, decision_id: str) -> W.Explanati
     explanation = house.judge.explain(request, resource, house.now())
     if explanation.effect != found.effect:
         told += (f"the rules changed since: today the answer is `{explanation.effect}`",)
+    readable = [c for c in explanation.candidates if c.tenant in (found.owner_tenant, PLATFORM)]
+    if any(c.counts for c in explanation.candidates if c not in readable):
+        told += ("rules of those whose data this was made from take part; they are not yours",)
     return W.Explanation(
         decision=view,
         sentences=told,
@@ -117,7 +120,7 @@ async def explain(house: House, caller: Caller, decision_id: str) -> W.Explanati
                 outcome=candidate.truth,
                 conditions={"parts": [asdict(branch) for branch in candidate.conditions]},
             )
-            for candidate in explanation.candidates
+            for candidate in readable
         ),
         nearest=(
             {"rule": explanation.nearest, "changes": list(explanation.changes)}

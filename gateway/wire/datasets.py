@@ -191,4 +191,4 @@ class ErasurePlan:
     runs: tuple[str, ...]  # that read of it before
     models: tuple[str, ...]  # that they made
     views: int  # sealed results that go
-    derived: tuple[str, ...]  # own datasets that say they come from it; they stay
+    derived: tuple[str, ...]  # versions that say they come from it, anybody's; they stay

@@ -14,7 +14,7 @@ from gateway.domain.dataset import DatasetRef
 from gateway.domain.derivation import ANCESTORS_MAX
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import InvalidInput, LimitExceeded, NotFound
-from gateway.services import derivation, request_access, update, uploads
+from gateway.services import derivation, grants, request_access, update, uploads
 from gateway.services.house import House
 from gateway.services.request_access import Ask
 from tests.services.simulator import add_rules, add_tenant, add_version, caller
@@ -79,7 +79,7 @@ def release(house: House, origin: str, derived: str) -> None:
 def world(house: House) -> House:
     async def build() -> None:
         for tenant in ("clinic", "startup", "lab"):
-            await add_tenant(house, tenant, ("owner", "owner"))
+            await add_tenant(house, tenant, ("owner", "owner"), ("ml", "trainer"))
         made(house, "clinic/icu", ["age", "diagnosis"])
         classify(house, "clinic/icu", {"1": ["pii.age"], "2": ["health"]})
         await add_rules(house, "clinic", CLINIC_RULES)
@@ -209,3 +209,80 @@ def test_generations_are_bounded(world: House) -> None:
     with pytest.raises(LimitExceeded, match="more than 64"):
         made(world, "lab/too-far", ["age"], "lab/last@1")
     assert tags(world, "lab/last") == {"age": ("pii.age", "restricted")}
+
+
+def erase(house: House, name: str, version: int | None = None, columns: Sequence[int] = ()) -> None:
+    """The event that ends it; keys and objects are no matter of judging."""
+    dataset = house.catalog.dataset(*name.split("/"))
+    facts = {
+        "dataset": name,
+        "dataset_id": dataset.dataset_id,
+        "erasure": house.id("op_"),
+        "version": version,
+        "columns": list(columns),
+        "root": 1,
+        "keks": [],
+        "deks": 1,
+        "shards": 1,
+        "shards_kept": 0,
+    }
+    house.record(EventDraft(kind=EventKind.DatasetErased, owner_tenant=dataset.tenant, facts=facts))
+
+
+@pytest.mark.parametrize("scope", ["dataset:clinic/icu", "tenant:clinic", "tag:health"])
+@pytest.mark.parametrize("version", [None, 1])
+def test_a_denial_of_the_origin_holds_on_after_the_origin_was_erased(
+    world: House, scope: str, version: int | None
+) -> None:
+    deny(world, scope)
+    made(world, "clinic/icu", ["age", "diagnosis"], version=2)
+    erase(world, "clinic/icu", version)
+    assert not ask(world, "startup/risk").is_allowed
+
+
+def test_an_origin_keeps_its_tags_when_it_was_erased_and_is_restricted(world: House) -> None:
+    erase(world, "clinic/icu")
+    assert tags(world, "startup/risk") == {
+        "age": ("open", "pii.age", "restricted"),
+        "score": ("health", "open", "pii.age", "restricted"),
+    }
+
+
+def test_an_erased_column_of_the_origin_still_says_what_its_copy_is(world: House) -> None:
+    erase(world, "clinic/icu", columns=[1])
+    assert tags(world, "startup/risk") == {
+        "age": ("open", "pii.age"),
+        "score": ("health", "open", "pii.age"),
+    }
+    erase(world, "clinic/icu", columns=[2])
+    assert tags(world, "startup/risk")["score"] == ("health", "open", "pii.age")
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_nobody_sheds_an_origin_by_erasing_what_stood_between(
+    world: House, version: int | None
+) -> None:
+    made(world, "startup/third", ["age"], "startup/risk@1")
+    if version:
+        made(world, "startup/risk", ["age", "score"], version=2)
+    deny(world, "dataset:clinic/icu")
+    erase(world, "startup/risk", version)
+    assert "pii.age" in tags(world, "startup/third")["age"]
+    assert not ask(world, "startup/third").is_allowed
+
+
+def test_a_release_outlives_the_origin(world: House) -> None:
+    deny(world, "dataset:clinic/icu")
+    release(world, "clinic/icu", "startup/risk")
+    erase(world, "clinic/icu")
+    assert tags(world, "startup/risk") == {"age": ("open",), "score": ("open",)}
+    add_version(world, "clinic", "icu", ["age"], version=2)  # another dataset of that name
+    assert ask(world, "startup/risk").is_allowed
+
+
+def test_an_owner_is_not_shown_the_rules_of_whose_data_he_derived_from(world: House) -> None:
+    deny(world, "dataset:clinic/icu", "subject.id == 'lab/ml'")
+    denied = ask(world, "startup/risk")
+    found = asyncio.run(grants.explain(world, STARTUP, denied.id))
+    assert {candidate.rule for candidate in found.candidates} == {"startup.all"}
+    assert any("made from" in sentence for sentence in found.sentences)

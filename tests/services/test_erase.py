@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+import gateway.wire as W
 from gateway import failpoints
 from gateway.config import Settings
 from gateway.crypto import certificate
@@ -25,7 +26,7 @@ from gateway.errors import (
     KeyUnavailable,
     NotFound,
 )
-from gateway.services import erase, request_access
+from gateway.services import erase, request_access, update
 from gateway.services.house import House
 from gateway.services.request_access import Ask
 from gateway.services.storage import open_keys
@@ -84,6 +85,18 @@ def test_only_the_owner_erases_and_the_dry_run_changes_nothing(home: Settings) -
             run(erased(house, "clinic/icu", "nothing", yes=False))
         assert objects(home) == before
         assert rows_of(house, "clinic/icu@1").num_rows == 3
+
+
+def test_the_dry_run_lists_what_was_made_from_it_whatever_its_card_says_now(
+    home: Settings,
+) -> None:
+    with opened(home) as house:
+        run(registered(house, OWNER, "clinic/adults", v.OTHER, derived_from=("clinic/icu@1",)))
+        bare = W.DatasetChanges(card={"title": "from nowhere"})
+        run(update.update(house, OWNER, DatasetRef("clinic", "adults"), bare, None))
+        for ref in ("clinic/icu@1", "clinic/icu"):
+            assert run(erased(house, ref, yes=False))["derived"] == ["clinic/adults@1"]
+        assert run(erased(house, "clinic/icu@2", yes=False))["derived"] == []
 
 
 def test_a_version_takes_only_shards_that_no_other_needs(home: Settings) -> None:
