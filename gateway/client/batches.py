@@ -49,10 +49,7 @@ class Opener:
         self._key = bytes.fromhex(manifest.window_key)
         self.schema: Any = None
         if manifest.kind == "view":
-            import pyarrow as pa
-
-            schema = base64.b64decode(manifest.schema or "")
-            self.schema = pa.ipc.read_schema(pa.py_buffer(schema))
+            self.schema = arrow_schema(manifest)
 
     def open(self, segment: Segment) -> OpenSegment:
         """Return the columns of a segment; IntegrityError when they do not fit the manifest."""
@@ -96,7 +93,7 @@ class Opener:
 def to_numpy(parts: Sequence[Part]) -> Arrays:
     """Return one batch; a part of one unshuffled segment is a view of its memory."""
     if parts[0].segment.table is not None:
-        batch = to_arrow(parts)
+        batch = to_arrow(parts, parts[0].segment.table.schema)
         return {
             name: batch.column(i).to_numpy(zero_copy_only=False)
             for i, name in enumerate(batch.schema.names)
@@ -123,17 +120,17 @@ def _gather(parts: Sequence[Part], name: str) -> NDArray[Any]:
     return out
 
 
-def to_arrow(parts: Sequence[Part]) -> Any:
-    """Return one batch as pyarrow.RecordBatch."""
+def to_arrow(parts: Sequence[Part], schema: Any) -> Any:
+    """Return one batch as pyarrow.RecordBatch of the lease's `arrow_schema`."""
     import pyarrow as pa
 
+    if parts[0].segment.table is None:
+        return _direct_to_arrow(to_numpy(parts), schema)
     cut = []
     for part in parts:
         span = slice(part.start, part.start + part.count)
         table, order = part.segment.table, part.segment.order
-        if table is None:
-            cut.append(_direct_to_arrow(to_numpy([part])))
-        elif order is None:
+        if order is None:
             cut.append(table.slice(part.start, part.count))
         else:
             cut.append(table.take(pa.array(order[span])))
@@ -141,20 +138,23 @@ def to_arrow(parts: Sequence[Part]) -> Any:
 
 
 def arrow_schema(manifest: LeaseManifest) -> Any:
-    """The schema of the lease's batches, also when there is none of them."""
-    if manifest.kind == "view":
-        return Opener(manifest).schema
-    columns = {c.name: np.empty((0, *c.shape), c.dtype) for c in manifest.columns}
-    return _direct_to_arrow(columns).schema
+    """The schema of the lease's batches, also when there is none of them; IntegrityError."""
+    if manifest.kind == "direct":
+        from gateway.client.arrow_types import direct_schema
 
-
-def _direct_to_arrow(arrays: Arrays) -> Any:
+        return direct_schema(manifest.columns)
     import pyarrow as pa
 
-    columns = []
-    for array in arrays.values():
-        column = pa.array(array.reshape(-1))
-        for size in reversed(array.shape[1:]):
-            column = pa.FixedSizeListArray.from_arrays(column, size)
-        columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, names=list(arrays))
+    try:
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(manifest.schema or "")))
+    except (pa.ArrowException, ValueError, OSError) as cause:
+        raise IntegrityError("the schema of the lease cannot be read") from cause
+
+
+def _direct_to_arrow(arrays: Arrays, schema: Any) -> Any:
+    import pyarrow as pa
+
+    from gateway.client.arrow_types import direct_column
+
+    columns = [direct_column(arrays[field.name], field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

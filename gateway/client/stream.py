@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from gateway.client.batches import OpenSegment, Part, to_arrow, to_numpy
+from gateway.client.batches import OpenSegment, Part, arrow_schema, to_arrow, to_numpy
 from gateway.client.leases import HeldLease, LeaseTerms, Transport
 from gateway.client.position import Step, Walk
 from gateway.client.prefetch import Prefetcher, Progress
@@ -79,6 +79,8 @@ class Stream:
         self._held: dict[int, OpenSegment] = {}
         self._ended: GatewayError | None = None
         self._lease = HeldLease(transport, request, options.terms)
+        is_arrow = options.output == "arrow"
+        self._schema = arrow_schema(self._lease.manifest) if is_arrow else None
         self._walk = Walk(self._lease.manifest.lanes, self._deal)
         self._start = self._start_of(request.position)
         self._progress = Progress(self._start)
@@ -145,7 +147,7 @@ class Stream:
         for number in step.opens:
             self._held[number] = self._prefetcher.get(number)
         parts = [Part(self._held[t.segment], t.start, t.count) for t in step.takes]
-        batch = to_arrow(parts) if self._options.output == "arrow" else to_numpy(parts)
+        batch = to_numpy(parts) if self._schema is None else to_arrow(parts, self._schema)
         for number in step.closes:
             del self._held[number]
         return batch

@@ -35,11 +35,10 @@ _PLAIN = {
     "time64[us]": ("<i8", 8),
     "time64[ns]": ("<i8", 8),
 }
-_TIMED = re.compile(r"(timestamp|duration)\[(s|ms|us|ns)(?:, tz=[^\]]{1,64})?\]\Z")
-_BINARY = re.compile(r"fixed_size_binary\[([1-9][0-9]{0,7})\]\Z")
-_LIST = re.compile(r"fixed_size_list<(.+)>\[([1-9][0-9]{0,7})\]\Z")
-
-_TENSOR = re.compile(
+TIMED = re.compile(r"(timestamp|duration)\[(s|ms|us|ns)(?:, tz=([^\]]{1,64}))?\]\Z")
+BINARY = re.compile(r"fixed_size_binary\[([1-9][0-9]{0,7})\]\Z")
+LIST = re.compile(r"fixed_size_list<(.+)>\[([1-9][0-9]{0,7})\]\Z")
+TENSOR_TEXT = re.compile(
     r"fixed_shape_tensor<([^<>]+)>\[([1-9][0-9]{0,7}(?:, [1-9][0-9]{0,7}){0,31})\]\Z"
 )
 
@@ -58,18 +57,18 @@ def layout_of(type_text: str) -> Layout | None:
     plain = _PLAIN.get(type_text)
     if plain:
         return Layout(dtype=plain[0], shape=(), width=plain[1])
-    timed = _TIMED.match(type_text)
+    timed = TIMED.match(type_text)
     if timed:
         code = "M" if timed[1] == "timestamp" else "m"
         return Layout(dtype=f"<{code}8[{timed[2]}]", shape=(), width=8)
-    binary = _BINARY.match(type_text)
+    binary = BINARY.match(type_text)
     if binary:
         return _bounded(Layout(dtype="|u1", shape=(int(binary[1]),), width=int(binary[1])))
     return _tensor_layout(type_text) or _list_layout(type_text)
 
 
 def _tensor_layout(type_text: str) -> Layout | None:
-    match = _TENSOR.match(type_text)
+    match = TENSOR_TEXT.match(type_text)
     item = match and layout_of(match[1])
     if not match or not item or item.shape:
         return None
@@ -78,7 +77,7 @@ def _tensor_layout(type_text: str) -> Layout | None:
 
 
 def _list_layout(type_text: str) -> Layout | None:
-    match = _LIST.match(type_text)
+    match = LIST.match(type_text)
     if not match or type_text.count("<") > 4:  # noqa: PLR2004 - tensors of at most 4 axes
         return None
     item, count = layout_of(match[1]), int(match[2])

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.domain import field_metadata
 from gateway.domain.block_table import BlockTable, Page
 from gateway.domain.dataset import COLUMN_NAME_CHARS_MAX, Column, Split, parse_name
 from gateway.errors import GatewayError, IntegrityError
@@ -114,6 +115,8 @@ class Manifest:
     splits: tuple[Split, ...]
     shards: tuple[Shard, ...]  # in reading order
     card: Mapping[str, Any] = field(default_factory=dict)  # provenance; JSON
+    # By field id as text: what is kept of a column's metadata (field_metadata.py).
+    metadata: Mapping[str, field_metadata.FieldMetadata] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -159,6 +162,8 @@ class Manifest:
             "shards": [_shard_to_json(shard) for shard in self.shards],
             "card": dict(self.card),
         }
+        if self.metadata:  # absent when empty, as before there was any
+            value["metadata"] = {key: dict(texts) for key, texts in self.metadata.items()}
         return _canonical(value)
 
     @property
@@ -245,6 +250,9 @@ def _check(manifest: Manifest) -> None:
     except (binascii.Error, ValueError, TypeError) as cause:
         raise IntegrityError("the manifest contradicts itself: schema") from cause
     _check_columns(manifest)
+    field_metadata.check(manifest.metadata)
+    known = {str(column.field_id) for column in manifest.columns}
+    _refuse_unless(manifest.metadata.keys() <= known, "metadata of no column")
     _check_shards(manifest)
 
 

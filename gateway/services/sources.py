@@ -99,7 +99,13 @@ def _widths(manifest: Manifest, tables: list[BlockTable], field_ids: list[int]) 
 def _direct_column(manifest: Manifest, field_id: int) -> LeaseColumn:
     column = manifest.column(field_id)
     dtype, shape = views.numpy_layout(column.type)
-    return LeaseColumn(name=column.name, arrow=column.type, dtype=dtype, shape=shape)
+    return LeaseColumn(
+        name=column.name,
+        arrow=column.type,
+        dtype=dtype,
+        shape=shape,
+        metadata=dict(manifest.metadata.get(str(field_id), {})),
+    )
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gateway.crypto.key_sheet import Dek
+from gateway.domain import field_metadata
 from gateway.domain.dataset import Column
 from gateway.domain.proposals import Hint
 from gateway.errors import GatewayError, IntegrityError, SourceRefused, Unavailable
@@ -194,6 +195,7 @@ class _Watch:
 
     def _version(self, body: dict[str, Any]) -> SealedVersion:
         try:
+            field_metadata.check(body["metadata"])
             return SealedVersion(
                 version=self.job.version,
                 dataset_id=self.job.dataset_id,
@@ -205,9 +207,10 @@ class _Watch:
                 deks=self.deks,
                 source_bytes=body["source_bytes"],
                 formats=tuple(body["formats"]),
+                metadata=body["metadata"],
                 hints=tuple(Hint.parse(value) for value in body["hints"]),
             )
-        except (KeyError, TypeError, ValueError) as cause:
+        except (KeyError, TypeError, ValueError, AttributeError) as cause:
             raise IntegrityError("the sealer's answer makes no sense") from cause
 
 

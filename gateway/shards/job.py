@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from gateway.crypto.key_sheet import Dek
 from gateway.domain.dataset import Column, Split
+from gateway.domain.field_metadata import FieldMetadata
 from gateway.domain.manifest import Leaf, Manifest, Shard, dek_id
 from gateway.domain.proposals import Hint
 from gateway.shards.geometry import SHARD_BYTES
@@ -89,6 +90,7 @@ class SealedVersion:
     deks: Mapping[str, Dek] = field(repr=False)  # DEK id -> key
     source_bytes: int
     formats: tuple[str, ...]  # of each file: `parquet`, `csv`, `jsonl`, `arrow`
+    metadata: Mapping[str, FieldMetadata] = field(default_factory=dict)  # as in the Manifest
     hints: tuple[Hint, ...] = ()  # what a sample of the values looks like
 
     @property
@@ -134,6 +136,7 @@ class SealedVersion:
             splits=splits_of(shards, splits),
             shards=shards,
             card=card,
+            metadata=self.metadata,
         )
 
 

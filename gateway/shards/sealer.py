@@ -42,7 +42,7 @@ from gateway.shards.parts import UploadReader
 from gateway.shards.remote_file import READ_BYTES_MAX
 from gateway.shards.shard_file import FilePlan, ShardFile
 from gateway.shards.splits import Dealer, dealer, require_dealable
-from gateway.shards.types import is_fixed_width, normal_schema, type_text
+from gateway.shards.types import is_fixed_width, kept_metadata, normal_schema, type_text
 
 BATCH_BYTES_MAX = 64 << 20
 _TYPED = {"parquet", "arrow"}  # formats whose files say the types of their columns
@@ -111,6 +111,7 @@ class _Sealer:
     job: SealJob
     upload_bytes: int
     schema: Any = None
+    metadata: list[dict[str, str]] = field(default_factory=list)  # of each column
     plan: FilePlan | None = None
     dealer: Dealer | None = None
     rows_expected: int = 1
@@ -145,6 +146,11 @@ class _Sealer:
                 {"field_id": i, "name": f.name, "type": type_text(f.type), "nullable": f.nullable}
                 for f, i in zip(self.plan.schema, self.plan.field_ids, strict=True)
             ],
+            metadata={
+                str(i): texts
+                for i, texts in zip(self.plan.field_ids, self.metadata, strict=True)
+                if texts
+            },
             direct=sorted(self.plan.direct, key=self.plan.field_ids.index),
             source_bytes=self.upload_bytes,
             formats=self.formats,
@@ -175,6 +181,7 @@ class _Sealer:
         except (pa.ArrowException, ValueError, OSError) as cause:
             raise SourceRefused("the file's schema cannot be read") from cause
         self.schema = pa.schema([pa.field(f.name, f.type) for f in schema])
+        self.metadata = [kept_metadata(f) for f in schema]
         if normal_schema(self.schema) != self.schema:
             raise SourceRefused("the file's schema is not a plain one")
         rows, whole, self.formats = _stated(message, len(self.job.files))

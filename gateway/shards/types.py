@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gateway.domain import lookalikes
+from gateway.domain import field_metadata, lookalikes
 from gateway.domain.dataset import COLUMN_NAME_CHARS_MAX
 from gateway.domain.facts import TYPE_CHARS_MAX
 from gateway.domain.layout import layout_of
@@ -217,6 +217,17 @@ def type_text(kind: Any) -> str:
     if pa.types.is_fixed_size_list(kind):
         return f"fixed_size_list<{type_text(kind.value_type)}>[{kind.list_size}]"
     return str(kind)
+
+
+def kept_metadata(column: Any) -> dict[str, str]:
+    """What the Manifest keeps of a field beside name and type text."""
+    texts = field_metadata.kept(column.metadata)
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        axes = {"dim_names": column.type.dim_names, "permutation": column.type.permutation}
+        told = {name: list(value) for name, value in axes.items() if value}
+        if told:
+            texts[field_metadata.TENSOR] = json.dumps(told, sort_keys=True, ensure_ascii=False)
+    return texts
 
 
 def is_fixed_width(kind: Any) -> bool:

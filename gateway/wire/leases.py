@@ -71,6 +71,7 @@ class LeaseColumn:
     arrow: str  # Arrow type as text
     dtype: str = ""  # numpy, little endian: `<i4`
     shape: tuple[int, ...] = ()  # of one value: () = scalar
+    metadata: dict[str, str] = field(default_factory=dict)  # direct (domain/field_metadata.py)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
