@@ -15,7 +15,7 @@ from typing import Any
 from gateway.domain.access import AccessRequest, Resource
 from gateway.domain.purpose import PURPOSES, is_within
 from gateway.policy.conditions import Always, Both, Compare, Has, Node, Not, OneOf
-from gateway.policy.judge import _scopes
+from gateway.policy.judge import scopes_of
 from gateway.policy.rules import Rule
 from gateway.policy.schema import PURPOSE, default_schema
 from gateway.policy.trial import RequestFacts
@@ -34,7 +34,7 @@ def question(wanted: AccessRequest, resource: Resource, now: float) -> dict[str,
     context = {name: _plain(value) for name, value in known.items() if value is not None}
     context |= {
         "principals": list(wanted.subject.principals),
-        "scopes": list(_scopes(resource)),
+        "scopes": list(scopes_of(resource)),
         "action": wanted.action,
         "now": int(now),
     }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.domain.access import AccessRequest, Decision, Plan, Resource
 from gateway.domain.masks import is_at_least
 from gateway.policy.bundle import PolicyBundle
-from gateway.policy.judge import Judge, _holds, _scopes
+from gateway.policy.judge import Judge, _holds, scopes_of
 from gateway.policy.rules import Rule
 from gateway.policy.trial import RequestFacts, Trial
 
@@ -143,7 +143,7 @@ def test_the_index_finds_every_rule_that_casbin_would(
     wanted = request(**asked)
     trial = Trial(wanted, RequestFacts(judged._schema, wanted, ICU, NOW), entries.values(), NOW)
     rows = [row for row, one in entries.items() if one.kind != "restrict"]
-    question = (trial, wanted.subject.principals, _scopes(ICU), wanted.action)
+    question = (trial, wanted.subject.principals, scopes_of(ICU), wanted.action)
     assert judged._loop.allows(question, rows) is decision.is_allowed
     assert _holds(trial, "clinic.nothing") is False
 
@@ -155,7 +155,7 @@ def by_definition(rules: tuple[Rule, ...], wanted: AccessRequest, resource: Reso
     counting = {"allow": 0, "deny": 0, "restrict": 0}
     for one in rules:
         met = (
-            one.key in _scopes(resource)
+            one.key in scopes_of(resource)
             and (wanted.action in one.actions or "*" in one.actions)
             and set(one.principals) & set(wanted.subject.principals)
         )
