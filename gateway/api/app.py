@@ -21,7 +21,18 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api import access, copies, datasets, health, identity, keys, leases, lineage, openapi
+from gateway.api import (
+    access,
+    copies,
+    datasets,
+    health,
+    identity,
+    keys,
+    leases,
+    lineage,
+    obligations,
+    openapi,
+)
 from gateway.api.acts import Act, answer, ask_of
 from gateway.api.facade import Gateway
 from gateway.api.idempotency import Replies, digest_of, key_of, scope_of
@@ -33,6 +44,7 @@ ACTS: tuple[Act, ...] = (
     *datasets.ACTS,
     *copies.ACTS,
     *access.ACTS,
+    *obligations.ACTS,
     *leases.ACTS,
     *keys.ACTS,
     *lineage.ACTS,

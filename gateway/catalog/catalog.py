@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from gateway.catalog import ancestry, erasures, holdings, streams
+from gateway.catalog import ancestry, erasures, holdings, obligations, streams
 from gateway.catalog.records import (
     DecisionRecord,
     Erasure,
@@ -27,6 +27,7 @@ from gateway.domain.dataset import Dataset, DatasetRef, DatasetVersion
 from gateway.domain.derivation import Ancestor
 from gateway.domain.events import RAISES_POLICY_EPOCH, Event, EventKind
 from gateway.domain.lease import Grant, Lease
+from gateway.domain.obligations import Fulfilment
 from gateway.errors import IntegrityError, NotFound
 
 T = TypeVar("T")
@@ -240,6 +241,14 @@ class Catalog:
         """Orders in which a Grant with `max_epochs`, or one cut from it, was read so far."""
         return self._state.passes.get(grant_id, ())
 
+    def was_released(self, grant: Grant) -> bool:
+        """Whether rows or keys left under a Grant (or one cut from it)."""
+        return grant.rows_charged > 0
+
+    def fulfilment(self, obligation: str) -> Fulfilment | None:
+        """How an obligation was fulfilled; None as long as it is not."""
+        return self._state.fulfilled.get(obligation)
+
     def lease(self, lease_id: str) -> Lease:
         """One open or lately closed lease; NotFound."""
         return self._state.lease(lease_id).shown()
@@ -314,5 +323,6 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.KeysReleased: streams.keys_released,
     EventKind.QuestionAsked: _nothing,
     EventKind.RequestRefused: _nothing,
+    EventKind.ObligationFulfilled: obligations.obligation_fulfilled,
     EventKind.RunFinished: streams.run_finished,
 }

@@ -20,6 +20,7 @@ from gateway.catalog.records import (
 from gateway.domain.combining import Planned
 from gateway.domain.dataset import Dataset
 from gateway.domain.lease import Grant
+from gateway.domain.obligations import Fulfilment
 from gateway.errors import Conflict, NotFound
 
 DECISIONS_KEPT = 10_000
@@ -54,6 +55,7 @@ class State:
     closed_leases: dict[str, LeaseState] = field(default_factory=dict)  # the newest
     delivered: dict[str, Ranges] = field(default_factory=dict)  # grant and order -> segments
     passes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # grant -> orders begun
+    fulfilled: dict[str, Fulfilment] = field(default_factory=dict)  # by obligation id
     decisions: dict[str, DecisionRecord] = field(default_factory=dict)  # the newest
     runs: dict[str, Run] = field(default_factory=dict)
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expires_at

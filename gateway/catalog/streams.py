@@ -178,7 +178,9 @@ def grant_revoked(state: State, event: Event) -> None:
             raise NotFound(f"no grant `{grant}`")
     for grant in event.facts["grants"]:
         if grant in state.grants:
-            state.grants[grant] = replace(state.grants[grant], revoked=True)
+            state.grants[grant] = replace(
+                state.grants[grant], revoked=True, revoked_at=event.time_us // 1_000_000
+            )
 
 
 def lease_opened(state: State, event: Event) -> None:

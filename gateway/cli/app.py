@@ -8,7 +8,17 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli import access, admin, datasets, keys, lineage, policies, policy_review, server
+from gateway.cli import (
+    access,
+    admin,
+    datasets,
+    keys,
+    lineage,
+    obligations,
+    policies,
+    policy_review,
+    server,
+)
 from gateway.cli.output import print_error
 from gateway.errors import ConfigError, GatewayError, InvalidInput
 
@@ -46,6 +56,7 @@ for group, panel in (
     (keys.app, OWNER),
     (access.access_app, TRAINER),
     (access.token_app, TRAINER),
+    (obligations.app, TRAINER),
     (lineage.app, AUDITOR),
     (admin.tenant_app, OPERATOR),
     (admin.identity_app, OPERATOR),

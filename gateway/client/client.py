@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.client.datasets import Datasets
     from gateway.client.keys import Keys
     from gateway.client.lineage import Lineage
+    from gateway.client.obligations import Obligations
     from gateway.client.policies import Policies
     from gateway.client.stream import Stream
     from gateway.client.streaming import StreamAsk
@@ -96,6 +97,13 @@ class GatewayClient:
         from gateway.client.policies import Policies
 
         return Policies(self)
+
+    @cached_property
+    def obligations(self) -> Obligations:
+        """Follow what is owed for data that was given."""
+        from gateway.client.obligations import Obligations
+
+        return Obligations(self)
 
     @cached_property
     def lineage(self) -> Lineage:

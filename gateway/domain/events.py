@@ -58,6 +58,7 @@ class EventKind(StrEnum):
     KeysReleased = "KeysReleased"  # data keys left the gateway for good
     QuestionAsked = "QuestionAsked"
     RequestRefused = "RequestRefused"
+    ObligationFulfilled = "ObligationFulfilled"
     RunFinished = "RunFinished"
 
 
@@ -235,20 +236,15 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "plan_digest": f.SHA256,
         "rows": f.COUNT,
     },
-    EventKind.KeysReleased: {
-        **_DATASET,
-        "version": f.COUNT,
-        "grant": f.GRANT,
-        "decision": f.DECISION,
-        "split": f.TEXT | None,
-        "columns": f.list_of(f.COUNT),
-        "shards": f.list_of(f.WORD),
-        "keys": f.COUNT,
-        "rows": f.COUNT,
-        "bytes": f.COUNT,
-    },
+    EventKind.KeysReleased: key_facts.RELEASED,
     EventKind.QuestionAsked: {"question": f.CODE, "parameters_digest": f.SHA256},
     EventKind.RequestRefused: {"route": f.ROUTE, "error": f.CODE},
+    EventKind.ObligationFulfilled: {
+        "dataset": f.DATASET,
+        "grant": f.GRANT,
+        "obligation": f.CODE,
+        "evidence_sha256": f.SHA256,
+    },
     EventKind.RunFinished: {
         "run": f.WORD,
         "model": f.WORD | None,

@@ -1,4 +1,4 @@
-"""Clear facts of the events about keys: what was erased, certified, rotated (event-v0.md §3)."""
+"""Clear facts of events about keys: erased, certified, released, rotated (event-v0.md §3)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ ERASED: f.Schema = {
     "shards_kept": f.COUNT,
 }
 CERTIFIED: f.Schema = {**_ERASURE, "certificate": f.SHA256, "certificate_key": f.WORD}
+RELEASED: f.Schema = {
+    "dataset": f.DATASET,
+    "dataset_id": f.WORD,
+    "version": f.COUNT,
+    "grant": f.GRANT,
+    "decision": f.DECISION,
+    "split": f.TEXT | None,
+    "columns": f.list_of(f.COUNT),
+    "shards": f.list_of(f.WORD),
+    "keys": f.COUNT,
+    "rows": f.COUNT,
+    "bytes": f.COUNT,
+}
 ROTATED: f.Schema = {
     "ring": f.WORD,  # the tenant, or `_gateway`
     "kind": f.CODE,  # root | kek | erasure

@@ -27,8 +27,14 @@ class Grant:
     expires_at: int
     parent: str | None = None  # the wider Grant it is cut from; ends with it, and charges it too
     revoked: bool = False
+    revoked_at: int | None = None
     rows_charged: int = 0  # intents less refunds; the budget of max_rows
     bytes_charged: int = 0
+
+    @property
+    def ends_at(self) -> int:
+        """Unix seconds from which it permits nothing."""
+        return min(self.expires_at, self.revoked_at or self.expires_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

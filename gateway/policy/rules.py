@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from gateway.domain.access import ACTIONS, DATA_ACTIONS, Limits, Scalar
 from gateway.domain.dataset import UNCLASSIFIED_TAG, DatasetRef, parse_name, parse_tag
 from gateway.domain.masks import parse_mask
+from gateway.domain.obligations import parse_period
 from gateway.domain.purpose import parse_purpose
 from gateway.domain.rowfilter import Filter, binds_of
 from gateway.errors import InvalidInput
@@ -22,7 +23,7 @@ from gateway.policy.documents import Fields, Place, parsed, plain_value, whole_n
 from gateway.policy.documents import Node as Yaml
 from gateway.policy.documents import Scalar as Text
 from gateway.policy.filters import parse_where
-from gateway.policy.schema import PURPOSE, Schema
+from gateway.policy.schema import PERIOD, PURPOSE, Schema
 
 PLATFORM = "platform"
 KINDS = ("allow", "deny", "restrict")
@@ -262,7 +263,7 @@ def _expiry(scalar: Text | None) -> int | None:
 
 
 def _obligations(own: Fields, schema: Schema) -> tuple[tuple[str, Scalar], ...]:
-    types = {"string": str, "int": int, "bool": bool}
+    types = {"string": str, "int": int, "bool": bool, PERIOD: str}
     found: list[tuple[str, Scalar]] = []
     for name, place, node in own.pairs("obligations"):
         declared = schema.obligations.get(name)
@@ -274,6 +275,8 @@ def _obligations(own: Fields, schema: Schema) -> tuple[tuple[str, Scalar], ...]:
         value = plain_value(node)
         if type(value) is not types[declared.type]:
             raise node.place.refuse(f"`{name}` is of type {declared.type}")
+        if declared.type == PERIOD and isinstance(node, Text):
+            parsed(node, parse_period)
         found.append((name, value))
     return tuple(sorted(found))
 

@@ -18,6 +18,7 @@ from importlib.resources import files
 from math import isfinite
 from typing import Any
 
+from gateway.domain.obligations import ENFORCED, TRACKED
 from gateway.domain.purpose import PURPOSES
 from gateway.policy.documents import Fields, Node, Place, read_document
 
@@ -26,6 +27,7 @@ TYPES = ("string", "int", "decimal", "bool", "timestamp")
 AUTHORITIES = ("gateway", "owner", "recipient", "attestation", "requester")
 LEVELS = ("enforced", "tracked", "declared")
 PURPOSE = "purpose"
+PERIOD = "period"  # ISO 8601: `P30D`
 _ATTRIBUTE = re.compile(r"(?:subject|workload|resource|context)\.[a-z][a-z0-9_]{0,62}\Z")
 _OBLIGATION = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 TEXT_CHARS_MAX = 1024
@@ -113,8 +115,14 @@ def _obligation(name: str, place: Place, node: Node) -> Obligation:
     if not _OBLIGATION.match(name):
         raise place.refuse(f"`{name[:80]}` cannot name an obligation")
     own = Fields(node, "an obligation")
-    kind = own.one_of("type", ("string", "int", "bool"), "bool")
+    kind = own.one_of("type", ("string", "int", "bool", PERIOD), "bool")
     level = own.one_of("level", LEVELS, "declared")
+    really = {"enforced": name in ENFORCED, "tracked": name in TRACKED and kind == PERIOD}
+    if not really.get(level, True):
+        raise place.refuse(
+            f"`{name[:80]}` is not {level} by this gateway",
+            f"tracked, as a {PERIOD}: {', '.join(TRACKED)}; enforced: {', '.join(ENFORCED)}",
+        )
     own.text("description")
     own.finish()
     return Obligation(name=name, type=kind, level=level)

@@ -22,6 +22,7 @@ from gateway.services import (
     exchange,
     grants,
     health,
+    obligations,
     publish,
     refusals,
     register,
@@ -237,6 +238,16 @@ class Gateway(Copies, Custody):
             grant_ids=done.grants,
             keys_released=done.keys_released,
         )
+
+    async def obligations(self, caller: Caller, *, overdue: bool) -> list[W.ObligationView]:
+        """What the caller's tenant owes and is owed."""
+        return await obligations.list_(self.house, caller, overdue=overdue)
+
+    async def fulfil(
+        self, caller: Caller, obligation: str, shown: W.FulfilmentRequest
+    ) -> W.ObligationView:
+        """Record that an obligation is fulfilled."""
+        return await obligations.fulfil(self.house, caller, obligation, shown)
 
     # streams
 

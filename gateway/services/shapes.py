@@ -12,6 +12,7 @@ from gateway.domain.lease import Grant
 from gateway.domain.proposals import proposal_for
 from gateway.domain.rowfilter import text_of
 from gateway.policy.outlook import Outlook
+from gateway.policy.schema import default_schema
 from gateway.services.operations import Operation
 from gateway.wire.problems import document_of
 from gateway.wire.times import iso
@@ -29,6 +30,7 @@ def plan_view(plan: Plan) -> W.PlanView:
             max_rows=limits.max_rows, max_bytes=limits.max_bytes, max_epochs=limits.max_epochs
         ),
         obligations=dict(plan.obligations),
+        obligation_levels=_levels(plan),
         expires_at=iso(limits.expires_at) if limits.expires_at is not None else None,
     )
 
@@ -69,7 +71,17 @@ def grant_view(grant: Grant) -> W.GrantView:
         granted_at=iso(grant.granted_at),
         expires_at=iso(grant.expires_at),
         revoked=grant.revoked,
+        obligations=plan.obligations,
+        obligation_levels=plan.obligation_levels,
     )
+
+
+def _levels(plan: Plan) -> dict[str, str]:
+    """What the gateway does about each obligation; what it no longer knows is only declared."""
+    known = default_schema().obligations
+    return {
+        name: known[name].level if name in known else "declared" for name, _ in plan.obligations
+    }
 
 
 def dataset_summary(dataset: Dataset, resource: Resource, told: Outlook | None) -> W.DatasetSummary:

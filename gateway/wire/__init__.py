@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.wire.exports import *  # noqa: F403
     from gateway.wire.keys import *  # noqa: F403
     from gateway.wire.lineage import *  # noqa: F403
+    from gateway.wire.obligations import *  # noqa: F403
     from gateway.wire.operations import *  # noqa: F403
     from gateway.wire.policy import *  # noqa: F403
     from gateway.wire.tenants import *  # noqa: F403
@@ -34,6 +35,7 @@ _NAMES = {
     "keys": "KeyView",
     "lineage": """Answer AskRequest CheckpointView Proof QueryRequest Question QuestionParameter
         Trace TraceEdge TraceNode Graph GraphEdge GraphNode VerificationRequest""",
+    "obligations": "EVIDENCE_CHARS_MAX FulfilmentRequest ObligationView",
     "operations": "CheckResult Operation Readiness",
     "policy": """AccessChange BundleView ForeignChange PolicyDiff PolicyFiles PolicyFinding
         PolicyProblem PolicyReplay ReplayedChange RuleChange SuiteResult TRIAL_PARTS Trial

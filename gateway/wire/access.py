@@ -58,6 +58,7 @@ class PlanView:
     split: str | None = None
     limits: LimitsView = LimitsView()
     obligations: dict[str, Any] = field(default_factory=dict)
+    obligation_levels: dict[str, str] = field(default_factory=dict)  # enforced, tracked, declared
     expires_at: str | None = None
 
 
@@ -119,6 +120,8 @@ class GrantView:
     granted_at: str
     expires_at: str
     revoked: bool
+    obligations: dict[str, Any] = field(default_factory=dict)
+    obligation_levels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -481,6 +481,14 @@ class Simulator:
     async def finish_run(self, caller: Any, run: str, request: W.RunFinish) -> W.RunView:
         raise NotFound("no such run")
 
+    async def obligations(self, caller: Any, *, overdue: bool) -> Sequence[W.ObligationView]:
+        return ()
+
+    async def fulfil(
+        self, caller: Any, obligation: str, shown: W.FulfilmentRequest
+    ) -> W.ObligationView:
+        raise NotFound("no such obligation")
+
     async def open_lease(self, caller: Any, request: LeaseRequest) -> LeaseView:
         raise AccessDenied("the simulator streams nothing")
 

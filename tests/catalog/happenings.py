@@ -167,7 +167,7 @@ def plan(**changes: Any) -> Plan:
         ),
         "row_filter": ("and", ("cmp", ">=", "age", ("int", 18)), ("null", "größe")),
         "limits": Limits(max_rows=1000),
-        "obligations": (("delete-after", 30),),
+        "obligations": (("delete_after", "P30D"),),
         "purpose": "health-research",
         "action": "stream",
     }

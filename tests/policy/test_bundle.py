@@ -149,6 +149,7 @@ def test_a_billion_laughs_are_refused_before_anything_grows() -> None:
         {"obligations": {"be_nice": True}},
         {"obligations": {"no_redistribution": "yes"}},
         {"obligations": {"delete_after": True}},
+        {"obligations": {"delete_after": "30 days"}},
         {"colunms": ["age"]},
         {"public": "yes"},
         {"when": "subject.clearance >= 2"},
@@ -293,6 +294,9 @@ def test_every_field_is_read() -> None:
         "format: gateway-policy-schema/v0\nattributes: {sub.x: {}}\n",
         "format: gateway-policy-schema/v0\nattributes: {subject.x: {type: text}}\n",
         "format: gateway-policy-schema/v0\nobligations: {x: {level: wished}}\n",
+        "format: gateway-policy-schema/v0\nobligations: {x: {level: enforced}}\n",
+        "format: gateway-policy-schema/v0\nobligations: {x: {type: period, level: tracked}}\n",
+        "format: gateway-policy-schema/v0\nobligations: {delete_after: {level: tracked}}\n",
         "format: gateway-policy-schema/v0\nobligations: {'x y': {}}\n",
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.errors import PolicyError
 from gateway.policy.conditions import Node, parse_condition
 from gateway.policy.documents import Place, Scalar
-from gateway.policy.schema import default_schema, read_schema
+from gateway.policy.schema import LEVELS, default_schema, read_schema
 
 SCHEMA = read_schema(
     "format: gateway-policy-schema/v0\nattributes:\n"
@@ -200,4 +200,5 @@ def test_whatever_the_text_only_policy_errors_come_out(text: str) -> None:
 def test_the_shipped_schema_declares_an_authority_for_every_attribute() -> None:
     for attribute in default_schema().attributes.values():
         assert attribute.authority
-    assert {o.level for o in default_schema().obligations.values()} == {"declared"}
+    levels = {o.level for o in default_schema().obligations.values()}
+    assert {"declared", "tracked"} <= levels <= set(LEVELS)
