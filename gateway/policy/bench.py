@@ -14,7 +14,6 @@ from gateway.errors import GatewayError, InvalidInput
 from gateway.policy.bench_job import BenchJob
 from gateway.policy.bundle import PolicyBundle
 from gateway.policy.diff import diff
-from gateway.policy.judge import Judge
 from gateway.policy.lint import ERROR, lint
 from gateway.policy.replay import replay
 from gateway.policy.suite import SuiteResult as Case
@@ -112,11 +111,5 @@ def _beside_what_is(
             beside=beside,
         )
     if "replay" in job.parts:
-        replayed = replay(
-            Judge.build([before, *beside]),
-            Judge.build([bundle, *beside]),
-            job.recorded,
-            now=job.now,
-            since=job.since,
-        )
+        replayed = replay(before, bundle, job.recorded, now=job.now, beside=beside, since=job.since)
     return compared, replayed

@@ -40,6 +40,7 @@ _FIXED = frozenset(
         "resource.version", "resource.split", "context.time", "workload.run", PURPOSE,
     }
 )  # fmt: skip
+_Pair = tuple[Rule | None, Rule | None]  # before, after
 _Case = tuple[AccessRequest, Resource, float, str, dict[str, Any]]
 
 
@@ -63,7 +64,7 @@ def diff(
         beside: bundles of others that judge the same data.
     """
     known = default_schema()
-    changed = _changed(before, after)
+    changed = changed_rules(before, after)
     every = [*before.rules, *after.rules]
     space = _Space(
         [rule for pair in changed for rule in pair if rule is not None],
@@ -93,7 +94,9 @@ def diff(
     )
 
 
-def _changed(before: PolicyBundle, after: PolicyBundle) -> list[tuple[Rule | None, Rule | None]]:
+def changed_rules(
+    before: PolicyBundle, after: PolicyBundle
+) -> list[tuple[Rule | None, Rule | None]]:
     """Rules that are not the same on both sides, wherever in the files they stand."""
     old, new = ({r.id: r for r in bundle.rules} for bundle in (before, after))
     pairs = [(old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys())]

@@ -155,6 +155,12 @@ class Judge:
         """
         return any(rule.kind == "allow" for rule in self._naming(subject, resource, now))
 
+    def meets(self, request: AccessRequest, resource: Resource) -> bool:
+        """Whether any rule names the request's principal, scope and action, in force or not."""
+        keys = [(a, who) for a in (request.action, "*") for who in request.subject.principals]
+        found = filter(None, map(self._index.get, _judging_scopes(resource)))
+        return any(key in entries for entries in found for key in keys)
+
     def outlook(self, subject: Subject, resource: Resource, now: float) -> Outlook:
         """What the subject may be told of the dataset before asking for anything."""
         rules = {rule.id: rule for rule in self._naming(subject, resource, now)}

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 from gateway.domain.access import AccessRequest, Decision, Resource, Scalar, Subject
 from gateway.policy.answers import difference, in_words
+from gateway.policy.bundle import PolicyBundle
+from gateway.policy.diff import changed_rules
 from gateway.policy.judge import Judge
 from gateway.policy.rules import ACCEPTABLE
 from gateway.policy.schema import Schema, default_schema
@@ -32,65 +34,85 @@ class Recorded:
 
 
 def replay(
-    before: Judge,
-    after: Judge,
+    before: PolicyBundle,
+    after: PolicyBundle,
     recorded: Iterable[Recorded],
     *,
     now: float,
+    beside: Iterable[PolicyBundle] = (),
     since: str | None = None,
-    schema: Schema | None = None,
 ) -> PolicyReplay:
-    """Judge them all twice.
+    """Judge them all by both bundles; what meets no rule that changed is known to be the same.
 
     Args:
         before: the rules in force.
         after: the candidate.
         recorded: requests for datasets of one tenant.
         now: Unix seconds at which both judge.
+        beside: bundles of others that judge the same data.
         since: time of the oldest, as it is shown.
-        schema: the one that ships with the gateway when absent.
     """
-    known = schema or default_schema()
-    judged = 0
-    counts: Counter[_Key] = Counter()
-    firsts: dict[_Key, tuple[Recorded, Decision, Decision]] = {}
-    foreign: dict[tuple[str, str, str], set[str]] = {}
+    others = tuple(beside)
+    judges = (Judge.build([before, *others]), Judge.build([after, *others]))
+    concerned = Judge.build(_of_changed(before, after))
+    found = _Found()
     for one in recorded:
-        judged += 1
+        found.judged += 1
         request = one.request
-        is_foreign = request.subject.tenant != request.tenant
-        asked = _as_known_to_owner(request, known) if is_foreign else request
-        old, new = (_decide(judge, asked, one.resource, now) for judge in (before, after))
+        if not concerned.meets(request, one.resource):
+            continue
+        if request.subject.tenant != request.tenant:
+            request = _as_known_to_owner(request, default_schema())
+        old, new = (_decide(judge, request, one.resource, now) for judge in judges)
+        found.take(request, old, new)
+    return found.told(since)
+
+
+def _of_changed(before: PolicyBundle, after: PolicyBundle) -> list[PolicyBundle]:
+    """What changed, old and new, as one bundle to look rules up in."""
+    pairs = changed_rules(before, after)
+    rules = tuple(rule for pair in pairs for rule in pair if rule is not None)
+    return [PolicyBundle(tenant=before.tenant, files={}, rules=rules, digest="")]
+
+
+class _Found:
+    """Changes: one's own in full, of others who they are, so that they can be counted."""
+
+    def __init__(self) -> None:
+        self.judged = 0
+        self._counts: Counter[_Key] = Counter()
+        self._firsts: dict[_Key, tuple[Decision, Decision]] = {}
+        self._foreign: dict[tuple[str, str, str], set[str]] = {}
+
+    def take(self, request: AccessRequest, old: Decision, new: Decision) -> None:
         kind = difference(old, new)
         if kind is None:
-            continue
+            return
+        subject = request.subject
         dataset = str(request.dataset.unversioned if request.dataset else "")
-        if is_foreign:
-            key = (kind, dataset, request.subject.tenant)
-            foreign.setdefault(key, set()).add(request.subject.id)
-            continue
-        own = (
-            kind,
-            dataset,
-            request.run or "",
-            request.subject.id,
-            request.action,
-            request.purpose or "",
+        if subject.tenant != request.tenant:
+            self._foreign.setdefault((kind, dataset, subject.tenant), set()).add(subject.id)
+            return
+        run, purpose = request.run or "", request.purpose or ""
+        key = (kind, dataset, run, subject.id, request.action, purpose)
+        self._counts[key] += 1
+        self._firsts.setdefault(key, (old, new))
+
+    def told(self, since: str | None) -> PolicyReplay:
+        listed = sorted(self._firsts)
+        return PolicyReplay(
+            judged=self.judged,
+            since=since,
+            changes=tuple(
+                _change(key, self._counts[key], *self._firsts[key]) for key in listed[:CHANGES_MAX]
+            ),
+            foreign=tuple(
+                ForeignChange(kind=kind, dataset=dataset, tenant=tenant, subjects=len(subjects))
+                for (kind, dataset, tenant), subjects in sorted(self._foreign.items())
+                if len(subjects) >= FOREIGN_MIN
+            ),
+            more=max(0, len(listed) - CHANGES_MAX),
         )
-        counts[own] += 1
-        firsts.setdefault(own, (one, old, new))
-    changes = tuple(_change(key, counts[key], *firsts[key][1:]) for key in sorted(firsts))
-    return PolicyReplay(
-        judged=judged,
-        since=since,
-        changes=changes[:CHANGES_MAX],
-        foreign=tuple(
-            ForeignChange(kind=kind, dataset=dataset, tenant=tenant, subjects=len(subjects))
-            for (kind, dataset, tenant), subjects in sorted(foreign.items())
-            if len(subjects) >= FOREIGN_MIN
-        ),
-        more=max(0, len(changes) - CHANGES_MAX),
-    )
 
 
 def _decide(judge: Judge, request: AccessRequest, resource: Resource, now: float) -> Decision:

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from gateway.policy.bundle import PolicyBundle
 from gateway.policy.conditions import parse_condition
 from gateway.policy.documents import Place, Scalar
 from gateway.policy.judge import Judge
+from gateway.policy.replay import Recorded, replay
 from gateway.policy.rules import Rule
 from gateway.policy.schema import default_schema
 from tests.policy import cedar
@@ -44,8 +46,9 @@ WHENS = ("subject.clearance >= {}", "subject.type == 'job' and subject.clearance
 class World:
     """Rules over datasets, indexed by the judge, and questions about them."""
 
-    def __init__(self, rules: int, datasets: int) -> None:
+    def __init__(self, rules: int, datasets: int, tenants: int = TENANTS) -> None:
         self.datasets = datasets
+        self.tenants = tenants
         self._chance = random.Random(7)
         schema = default_schema()
         texts = [text.format(n) for text in WHENS for n in range(5)]
@@ -53,18 +56,18 @@ class World:
             parse_condition(Scalar(text=text, place=PLACE, plain=True), schema) for text in texts
         ]
         self.rules = [self._rule(n, conditions) for n in range(rules)]
-        by_tenant: dict[str, list[Rule]] = {}
+        self.by_tenant: dict[str, list[Rule]] = {}
         for rule in self.rules:
-            by_tenant.setdefault(rule.tenant, []).append(rule)
+            self.by_tenant.setdefault(rule.tenant, []).append(rule)
         bundles = [
             PolicyBundle(tenant=tenant, files={}, rules=tuple(found), digest="0" * 64)
-            for tenant, found in by_tenant.items()
+            for tenant, found in self.by_tenant.items()
         ]
         self.judge = Judge.build(bundles)
 
     def _rule(self, number: int, conditions: list[Any]) -> Rule:
         chance, dataset = self._chance, number % self.datasets
-        tenant = f"t{dataset % TENANTS}"
+        tenant = f"t{dataset % self.tenants}"
         return Rule(
             id=f"{tenant}.r{number}",
             tenant=tenant,
@@ -83,7 +86,7 @@ class World:
         """Each another one."""
         for _ in range(count):
             number = self._chance.randrange(self.datasets)
-            ref = DatasetRef(f"t{number % TENANTS}", f"d{number}", 1)
+            ref = DatasetRef(f"t{number % self.tenants}", f"d{number}", 1)
             roles = tuple(f"r{n}" for n in self._chance.sample(range(10), 2))
             subject = Subject(
                 id=f"startup/job{self._chance.randrange(1 << 40)}",
@@ -228,6 +231,30 @@ def swaps(world: World, swaps_wanted: int, decisions_wanted: int) -> tuple[float
     return longest * 1000, made, decisions, wrong
 
 
+def replayed(runs: int, count: int, every: int) -> float:
+    """Median over the runs of recorded requests that one core judges by two bundles in a second.
+
+    The candidate changes one rule of `every`; each request is another one.
+    """
+    world = World(2_000, 100, tenants=1)
+    (rules,) = world.by_tenant.values()
+    changed = [
+        replace(rule, description="changed") if number % every == 0 else rule
+        for number, rule in enumerate(rules)
+    ]
+    before, after = (
+        PolicyBundle(tenant="t0", files={}, rules=tuple(each), digest="0" * 64)
+        for each in (rules, changed)
+    )
+    found = []
+    for _ in range(runs):
+        asked = [Recorded(request=w, resource=resource) for w, resource in world.questions(count)]
+        microseconds, answer = timed(lambda a=asked: replay(before, after, a, now=NOW))
+        assert (answer.judged, answer.changes, answer.foreign) == (len(asked), (), ())
+        found.append(len(asked) / microseconds * 1e6)
+    return statistics.median(found)
+
+
 def from_yaml(rules: int) -> float:
     """Seconds to read 100,000 rules from YAML and to index them, scaled from `rules`."""
     per_bundle = 2_000
@@ -272,6 +299,10 @@ def measure(*, quick: bool) -> Iterator[tuple[str, float, str, str, bool, int]]:
     )
     hit = remembered(small, runs, count)
     yield "remembered decision, p99", hit, "µs", "<= 5", hit <= 5, runs
+    for every, goal in ((10, 20_000), (1, 0)):
+        rate = replayed(runs, 10 * count, every)
+        what = f"replay by two bundles, one core, 1 of {every} rules changed"
+        yield what, rate, "/s", f">= {goal}" * bool(goal), rate >= goal, runs
     pause, made, decided, wrong = swaps(small, 1_000, 20_000 if quick else 200_000)
     what = f"wrong decisions in {decided:,} under {made:,} swaps"
     yield what, wrong, "", "0", wrong == 0, 1
