@@ -236,7 +236,7 @@ class Gateway(Copies, Custody):
             streams_stopped=done.streams_stopped,
             slowest_ms=round(done.slowest_ms),
             grant_ids=done.grants,
-            keys_released=done.keys_released,
+            keys_released=done.keys_released or None,
         )
 
     async def obligations(self, caller: Caller, *, overdue: bool) -> list[W.ObligationView]:

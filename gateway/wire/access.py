@@ -144,7 +144,7 @@ class Revocation:
     streams_stopped: int
     slowest_ms: int  # from the durable record to the last byte of the slowest stream
     grant_ids: tuple[str, ...]
-    keys_released: int = 0  # data keys that left under these grants and cannot be taken back
+    keys_released: int | None = None  # data keys that left under these grants for good, if any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
