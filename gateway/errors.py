@@ -18,7 +18,7 @@
     │   ├── PolicyError            a rule, with file, line and column
     │   └── SourceRefused          an uploaded file
     ├── LimitExceeded         429  a budget or rate is used up
-    ├── IntegrityError        500  a digest, tag, signature or proof does not hold
+    ├── IntegrityError        502  a digest, tag, signature or proof does not hold
     ├── KeyUnavailable        503  the KMS or a key cannot be reached
     ├── Unavailable           503  not now: starting, stopping, full
     ├── ConnectorError        503  a plug failed or is missing
@@ -210,6 +210,7 @@ class IntegrityError(GatewayError):
     """Stored or sent bytes are not the ones that were recorded."""
 
     code = "integrity"
+    status = 502
     advice_default = "do not use these bytes; tell the operator, who runs `gateway doctor`"
 
 

@@ -40,7 +40,7 @@ async def warm(house: House) -> None:
                 await house.aside(house.vault.detail_key, tenant, month)
 
 
-def closed(decision: Decision, error: GatewayError) -> Decision:
+def closed(decision: Decision, error: GatewayError, text: str = TEXT) -> Decision:
     """The denial that stands on record in place of what the rules would have allowed."""
-    reason = Reason(code=error.code, text=TEXT)
+    reason = Reason(code=error.code, text=text)
     return dataclasses.replace(decision, effect=Effect.DENY, plan=None, reasons=(reason,))

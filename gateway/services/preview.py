@@ -20,7 +20,7 @@ from gateway.domain.access import Limits, Plan, digest_of
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, OrderSpec
 from gateway.domain.manifest import Manifest
-from gateway.errors import InvalidInput, LimitExceeded, Unavailable
+from gateway.errors import IntegrityError, InvalidInput, LimitExceeded, NotFound, Unavailable
 from gateway.services import down_scope, fetch, request_access, shapes, sources, stream
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
@@ -48,8 +48,11 @@ async def preview(house: House, caller: Caller, ask: Ask, rows: int) -> W.Previe
     within = Limits(max_rows=rows, expires_at=int(house.now()) + GRANT_SECONDS)
     wanted = dataclasses.replace(ask, action="preview", limits=ask.limits.least(within))
     decision, grant = await request_access.request_grant(house, caller, wanted)  # (1)
-    manifest = await house.aside(load_manifest, house, grant.plan.dataset)
-    view = await _build(house, _head(manifest, grant.plan, rows), grant)  # (2)
+    try:
+        manifest = await house.aside(load_manifest, house, grant.plan.dataset)
+        view = await _build(house, _head(manifest, grant.plan, rows), grant)  # (2)
+    except (IntegrityError, NotFound) as error:
+        raise await stream.refused_as_changed(house, grant, error) from error
     try:
         down_scope.own_grant(house, caller.subject, grant.id)
         await stream.judge_again(house, grant)  # (3)

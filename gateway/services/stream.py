@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import logging
 import secrets
 
 from gateway.crypto.envelope import derive
@@ -26,6 +27,7 @@ from gateway.domain.position import StreamPosition
 from gateway.errors import (
     AccessDenied,
     DatasetSuspended,
+    GatewayError,
     IntegrityError,
     InvalidInput,
     KeyUnavailable,
@@ -34,7 +36,7 @@ from gateway.errors import (
     NotFound,
     PlanChanged,
 )
-from gateway.services import down_scope, fetch, key_check, refusals, request_access, shapes, update
+from gateway.services import down_scope, fetch, key_check, request_access, shapes, update
 from gateway.services.house import House
 from gateway.services.limits import require_pass
 from gateway.services.request_access import Caller
@@ -49,7 +51,10 @@ from gateway.wire.leases import (
     OrderRequest,
 )
 
+CHANGED = "what is stored of the dataset is not what was registered"
 OPENS_STREAMS = ("stream", "export")  # a preview's rows are handed out by preview.py alone
+
+_log = logging.getLogger("gateway.stream")
 
 
 async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> LeaseView:
@@ -58,13 +63,17 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
     Raises:
         AccessDenied, LeaseRevoked, LeaseExpired, PlanChanged: the Grant does not hold now.
         LimitExceeded: the Grant's epochs are used up.
+        IntegrityError: what is stored was changed; recorded as a denial.
     """
     grant = _grant_of(house, caller)
     _require_fits(grant, wanted)
     order = _order(wanted.order)
     require_pass(house, grant, order)
     epoch = await judge_again(house, grant)
-    ready = await _source_of(house, caller, grant)
+    try:
+        ready = await _source_of(house, grant)
+    except (IntegrityError, NotFound) as error:
+        raise await refused_as_changed(house, grant, error) from error
     if isinstance(ready, str):
         return LeaseView(lease="", state="building", expires_at=0, operation=ready)
     source, geometry = ready
@@ -96,7 +105,7 @@ def may_be_direct(manifest: Manifest, plan: Plan) -> bool:
 
 
 async def _source_of(
-    house: House, caller: Caller, grant: Grant
+    house: House, grant: Grant
 ) -> tuple[DirectSource | ViewSource, Geometry] | str:
     """(3) and (4); the id of an Operation while shards or a view are made ready.
 
@@ -106,12 +115,8 @@ async def _source_of(
     manifest = await house.aside(load_manifest, house, grant.plan.dataset)
     if not may_be_direct(manifest, grant.plan):
         return view_source(house, manifest, grant)
-    try:
-        shards = manifest.shards_of(grant.plan.split)
-        fetching = fetch.under_way(house, shards, grant.subject_tenant)
-    except IntegrityError as error:
-        await refusals.record(house, caller.subject, "/v1/leases", error.code)
-        raise
+    shards = manifest.shards_of(grant.plan.split)
+    fetching = fetch.under_way(house, shards, grant.subject_tenant)
     if fetching is not None:
         return fetching
     return await house.aside(direct_source, house, manifest, grant.plan)
@@ -159,6 +164,21 @@ async def judge_again(house: House, grant: Grant) -> int:
         decision.require()
     _require_same(grant, decision.plan)
     return decision.policy_epoch
+
+
+async def refused_as_changed(house: House, grant: Grant, error: GatewayError) -> IntegrityError:
+    """What is stored is not what was registered: a denial that the owner reads, too."""
+    request, decision = _decide_again(house, grant)
+    denied = key_check.closed(decision, IntegrityError(""), CHANGED)
+    await request_access.record(house, request, denied)
+    of = grant.plan.dataset
+    _log.error("stored bytes refused", extra={"dataset": str(of), "error": error.message})
+    return IntegrityError(
+        f"what is stored of `{of}` is not what was registered: {error.message}",
+        advice=f"nothing of it was released; tell `{of.tenant}`, its owner: the operator puts the "
+        "object back from a backup, or the data is registered again as the next version",
+        decision=denied.id,
+    )
 
 
 def judge_lease(house: House, lease: Lease) -> int:
@@ -294,7 +314,10 @@ async def _start(
             },
         )
     )
-    await house.workers.open(worker, spec)
+    try:
+        await house.workers.open(worker, spec)
+    except IntegrityError as error:
+        raise await refused_as_changed(house, grant, error) from error
     return LeaseView(
         lease=spec.lease,
         state="open",

@@ -82,7 +82,11 @@ class Workers:
 
     async def open(self, worker: int, spec: LeaseSpec) -> None:
         """Hand a lease to its worker."""
-        await self._links[worker].open(spec)
+        try:
+            await self._links[worker].open(spec)
+        except GatewayError as error:
+            self._record_end(spec.lease, error.code)
+            raise
         self._held[spec.lease] = worker
 
     async def renew(self, lease: Lease, expires_at: int) -> None:

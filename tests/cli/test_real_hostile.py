@@ -1,4 +1,4 @@
-"""Hostile files at the HTTP door of a real gateway: a problem that says why, and nothing kept."""
+"""Hostile files at a real gateway's door, and changed ones in its store: it says why, keeps on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pyarrow.parquet.encryption as pe
 import pytest
 
 from gateway.client import GatewayClient
-from tests.cli.test_real_gateway import client, home, server, typed
+from gateway.errors import IntegrityError
+from tests.cli.test_real_gateway import Typed, client, home, server, typed
 from tests.crashes.place import files
 from tests.shards import forge
 
@@ -139,3 +140,61 @@ def test_a_file_that_did_not_arrive_whole_is_a_problem_at_the_door(client: Gatew
     assert "send the missing parts" in problem["advice"]
     client.transport.request("DELETE", path)
     assert answer(client, "GET", path)[0] == 404
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+CHANGES = {
+    "a manifest changed by a bit": ("manifests", ".json", flipped),
+    "a manifest that is gone": ("manifests", ".json", Path.unlink),
+    "a block table changed by a bit": ("shards", ".blocks", flipped),
+    "a shard that was cut": ("shards", ".parquet", cut),
+    "a shard that is gone": ("shards", ".parquet", Path.unlink),
+}
+
+
+@pytest.fixture(scope="module", params=["pages", "view"])
+def streamed(
+    request: pytest.FixtureRequest, client: GatewayClient, typed: Typed, home: Path
+) -> tuple[str, set[Path]]:
+    """A dataset that streams from its pages, or through a view; and its stored objects."""
+    name, before = f"home/{request.param}", objects(home)
+    table = pa.table({"n": range(1000)}) if request.param == "pages" else GOOD
+    client.datasets.register(name, table)
+    new = ("policy", "new", name, "--to", "role:trainer", "--purpose", "research")
+    typed(*new, "--columns", ",".join(table.column_names), "--push")
+    return name, objects(home) - before
+
+
+def objects(home: Path) -> set[Path]:
+    return {p for p in (home / "state/dataset-gateway/objects").rglob("*") if p.is_file()}
+
+
+def test_a_changed_object_reaches_a_trainer_as_what_it_is(
+    streamed: tuple[str, set[Path]], client: GatewayClient
+) -> None:
+    name, stored_ = streamed
+    for what, (place, ending, change) in CHANGES.items():
+        if (name, ending) == ("home/view", ".blocks"):
+            continue  # whole shards are decoded: nobody reads their tables
+        (path,) = [p for p in stored_ if p.parent.name == place and p.suffix == ending]
+        content = path.read_bytes()
+        path.chmod(0o600)
+        change(path)
+        with pytest.raises(IntegrityError, match=f"stored of `{name}@1` is not what") as refusal:
+            list(client.stream(name, purpose="research", batch_size=100))
+        path.write_bytes(content)
+        assert refusal.value.status == 502, what
+        assert "tell `home`, its owner" in refusal.value.advice
+        explained = client.policies.explain(refusal.value.decision)
+        assert [r["code"] for r in explained.decision["reasons"]] == ["integrity"], what
+    rows = sum(len(batch["n"]) for batch in client.stream(name, purpose="research", batch_size=100))
+    assert rows == client.datasets.show(name).rows
