@@ -3,7 +3,7 @@
 What a mask does to values is in `shards/masks.py`; this module is what the policy room needs
 to refuse a mask that cannot work. The first nine names are Apache Iceberg's, the `x-` names
 are ours. Every mask keeps the type of the column and keeps NULL as NULL. What each one does
-and does not protect: docs/formats/policy-v0.md §6.
+and does not protect: docs/reference/masks.md.
 
 `a` is at least as strict as `b` when it lets the reader link or learn no more than `b`. The
 order is a lattice with `None` (as it is) at the bottom and `x-drop` at the top: families that
@@ -20,6 +20,8 @@ from gateway.errors import InvalidInput
 
 DROP = "x-drop"
 NULL = "replace-with-null"
+UNKEYED = "sha-256-global"  # who can list the values can find each one's digest
+LARGE_DOMAIN_TAG = "domain.large"  # an owner's word that nobody can list the column's values
 BUCKET = "x-bucket"  # with its width: `x-bucket:10` puts 17 into 10
 BUCKET_WIDTH_MAX = 10**12
 
@@ -43,7 +45,7 @@ _APPLIES: dict[str, tuple[re.Pattern[str], ...]] = {
     "show-last-4": _TEXT,
     "truncate-to-year": _MOMENTS,
     "truncate-to-month": _MOMENTS,
-    "sha-256-global": _TEXT,
+    UNKEYED: _TEXT,
     "sha-256-query-local": _TEXT,
     "x-hmac-tenant": (_STRINGS, _LONG_INTEGERS),
     BUCKET: (_INTEGERS, _FLOATS),
@@ -52,7 +54,7 @@ _APPLIES: dict[str, tuple[re.Pattern[str], ...]] = {
 # Chains of rising strictness; what is in no chain is a family of its own.
 _CHAINS = (
     ("truncate-to-month", "truncate-to-year"),
-    ("sha-256-global", "x-hmac-tenant", "sha-256-query-local"),
+    (UNKEYED, "x-hmac-tenant", "sha-256-query-local"),
 )
 _WIDTH = re.compile(r"[1-9][0-9]{0,12}\Z")
 

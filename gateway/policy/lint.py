@@ -15,7 +15,7 @@ from gateway.policy.bundle import PolicyBundle
 from gateway.policy.cover import covers, keys_above
 from gateway.policy.documents import Place
 from gateway.policy.domains import assignments
-from gateway.policy.plans import tag_within
+from gateway.policy.plans import hides, tag_within
 from gateway.policy.rules import Rule
 from gateway.policy.schema import Schema, default_schema
 
@@ -164,8 +164,9 @@ def _of_columns(rule: Rule, columns: tuple[Column, ...]) -> Iterator[_Text]:
     named |= set(columns_of(rule.where)) if rule.where else set()
     for name in sorted(named - set(types)):
         yield "unknown-column", f"`{name}` is no column of the newest version"
+    tagged = {column.name: column for column in columns}
     for name, mask in rule.masks:
-        if name in types and not applies_to(mask, types[name]):
+        if name in types and not (applies_to(mask, types[name]) and hides(mask, tagged[name])):
             yield "mask-unsuited", f"`{mask}` cannot mask `{name}`, so the column is withheld"
     if rule.where is not None and not binds_of(rule.where):
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gateway.domain.access import Limits, Plan, PlannedColumn, Resource, Scalar
 from gateway.domain.dataset import Column
-from gateway.domain.masks import DROP, applies_to, strictest
+from gateway.domain.masks import DROP, LARGE_DOMAIN_TAG, UNKEYED, applies_to, strictest
 from gateway.domain.rowfilter import Filter, bind, binds_of, check_types, conjunction
 from gateway.errors import InvalidInput
 from gateway.policy.rules import Rule
@@ -103,10 +103,20 @@ def mask_for(column: Column, rules: Iterable[Rule]) -> str | None:
     mask = strictest(masks)
     if mask is None:
         return None
-    if not all(applies_to(each, column.type) for each in (*masks, mask)):
-        return DROP
+    suited = all(applies_to(each, column.type) for each in (*masks, mask))
+    return mask if suited and hides(mask, column) else DROP
+
+
+def hides(mask: str, column: Column) -> bool:
+    """Whether what the mask leaves cannot be turned back by listing values.
+
+    An unkeyed digest hides only what nobody can list: no identifier, and no column but those
+    that their owner says have more values than anybody can try.
+    """
+    if mask != UNKEYED:
+        return True
     identifying = any(tag_within(tag, _IDENTIFYING) for tag in column.tags)
-    return DROP if identifying and mask == "sha-256-global" else mask
+    return LARGE_DOMAIN_TAG in column.tags and not identifying
 
 
 def tag_within(tag: str, above: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +99,33 @@ def test_strictness_is_a_lattice(a: str | None, b: str | None, c: str | None) ->
     assert is_at_least(joined, a)
     assert is_at_least(joined, b)
     assert is_at_least(strictest([joined, c]), joined)  # one more mask never loosens
+
+
+PAGE = (Path(__file__).parents[2] / "docs/reference/masks.md").read_text("utf-8")
+KINDS = {
+    "text": ("string",),
+    "integers": tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    "int64": ("int64",),
+    "uint64": ("uint64",),
+    "floats": ("halffloat", "float", "double"),
+    "bool": ("bool",),
+    "dates": ("date32[day]", "date64[ms]"),
+    "timestamps": ("timestamp[s]", "timestamp[ns, tz=UTC]"),
+}
+OTHERS = (
+    "decimal128(9, 2)", "time32[s]", "time64[us]", "duration[us]", "binary", "null",
+    "fixed_size_binary[16]", "list<item: string>", "struct<a: int64>", "map<string, int64>",
+    "fixed_size_list<item: float>[4]", "interval", "",
+)  # fmt: skip
+
+
+def test_the_page_of_masks_names_each_mask_with_the_types_it_applies_to() -> None:
+    rows = [line.split(" | ") for line in PAGE.splitlines() if line.startswith("| `")]
+    assert [row[0].strip("|` ").partition(":")[0] for row in rows] == list(mask_names())
+    for name, said in ((row[0].strip("|` "), row[1]) for row in rows):
+        mask = name.replace("WIDTH", "10")
+        words = list(KINDS) if said == "every type" else said.split(", ")
+        meant = {kind for word in words for kind in KINDS[word]}
+        meant |= set(OTHERS) if said == "every type" else set()
+        every = {*OTHERS, *(kind for kinds in KINDS.values() for kind in kinds)}
+        assert {kind for kind in every if applies_to(mask, kind)} == meant, name

@@ -293,11 +293,21 @@ def test_a_mask_that_does_not_suit_the_type_withholds_the_column() -> None:
     assert masks(ask(judged)) == {"born": "truncate-to-year", "site": None}
 
 
-def test_an_unkeyed_digest_of_an_identifier_is_withheld() -> None:
-    judged = judge(
-        rule(columns=["email", "site"], masks={"email": "sha-256-global", "site": "sha-256-global"})
-    )
-    assert masks(ask(judged)) == {"site": "sha-256-global"}
+def test_an_unkeyed_digest_of_an_identifier_or_of_few_values_is_withheld() -> None:
+    named = {"email": "sha-256-global", "site": "sha-256-global"}
+    judged = judge(rule(columns=["age", "email", "site"], masks=named))
+    assert names(ask(judged)) == ("age",)
+    for tags, shown in (
+        (("public",), False),
+        (("domain.large",), True),
+        (("domain.large", "pii.email"), False),
+    ):
+        resource = replace(
+            ICU,
+            columns=tuple(replace(c, tags=tags) if c.name == "site" else c for c in ICU.columns),
+        )
+        decision = ask(judged, resource=resource)
+        assert ("site" in names(decision)) is shown
 
 
 def test_a_plan_ends_when_a_rule_or_a_time_in_a_condition_does() -> None:

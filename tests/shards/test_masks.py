@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,24 @@ COLUMNS = {
         [dt.datetime(2024, 5, 17, 3, tzinfo=dt.UTC), None], pa.timestamp("us", tz="Europe/Berlin")
     ),
     "timestamp[ns]": pa.array([dt.datetime(1969, 5, 17, 3), None], pa.timestamp("ns")),  # noqa: DTZ001
+    **{
+        str(kind): pa.array([0, None, 3, 99], kind)
+        for kind in (pa.int16(), pa.int32(), pa.uint8(), pa.uint16(), pa.uint32())
+    },
+    "float": pa.array([1.5, None, float("nan"), -0.5], pa.float32()),
+    **{
+        type_text(pa.timestamp(unit)): pa.array([-1, None, 10**9], pa.timestamp(unit))
+        for unit in ("s", "ms", "us")
+    },
+    "decimal128(9, 2)": pa.array([Decimal("1.50"), None], pa.decimal128(9, 2)),
+    "time32[s]": pa.array([1, None], pa.time32("s")),
+    "time64[us]": pa.array([1, None], pa.time64("us")),
+    "duration[us]": pa.array([1, None], pa.duration("us")),
+    "fixed_size_binary[2]": pa.array([b"xy", None], pa.binary(2)),
     "binary": pa.array([b"x", None]),
+    "struct<a: int64>": pa.array([{"a": 1}, None]),
+    "map<string, int64>": pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int64())),
+    "fixed_size_list<float>[2]": pa.array([[1, 2], None], pa.list_(pa.float32(), 2)),
     "list<item: int64>": pa.array([[1], None]),
 }
 PAIRS = [
