@@ -47,9 +47,8 @@ _SHOWN = ("dataset", "version", "rows", "bytes", "shards", "profile", "splits", 
 def register(
     dataset: Annotated[str | None, typer.Argument()] = None,
     sources: Annotated[list[str] | None, typer.Argument(metavar="SOURCE...")] = None,
-    query: Annotated[
-        str | None, typer.Option("--query", help="SQL whose rows are registered, of a database")
-    ] = None,
+    query: f.Query = None,
+    decrypt_with: f.DecryptWith = None,
     append: Annotated[bool, typer.Option("--append", help="keep the old rows")] = False,
     card: Annotated[Path | None, typer.Option("--card", help=".yaml, .toml or .json")] = None,
     card_template: Annotated[
@@ -98,6 +97,7 @@ def register(
         "allow_schema_change": allow_schema_change,
         "derived_from": derived_from,
         "query": query,
+        "decrypt_with": decrypt_with,
         "opened": lambda made: note(f"if this is interrupted, add `--resume {made}`"),
     }
     with progress_bar(is_shown=not as_json) as progress:

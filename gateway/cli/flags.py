@@ -40,6 +40,12 @@ Reason = Annotated[str | None, typer.Option("--reason", help="why; recorded")]
 Since = Annotated[str | None, typer.Option("--since", help="ISO 8601, or `30d` back from now")]
 Until = Annotated[str | None, typer.Option("--until", help="ISO 8601, or `30d` back from now")]
 AsOf = Annotated[str | None, typer.Option("--as-of", help="as things stood then")]
+Query = Annotated[
+    str | None, typer.Option("--query", help="SQL whose rows are registered, of a database")
+]
+DecryptWith = Annotated[
+    Path | None, typer.Option("--decrypt-with", help="key file of encrypted Parquet files")
+]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="wait until it is done")]
 
 

@@ -27,6 +27,7 @@ class RegisterOptions(TypedDict, total=False):
     """How sources become a version; see `RegistrationRequest`."""
 
     query: str | None  # SQL whose rows are registered, of a database
+    decrypt_with: str | Path | None  # keys of Parquet files that others encrypted; they stay here
     opened: Callable[[str], None]  # gets the id to resume with, if there are several parts
     profile: str
     splits: Mapping[str, float]
@@ -265,7 +266,7 @@ class Datasets:
             SourceRefused: a file is not what it claims to be; nothing was registered.
             Unavailable: the gateway restarted meanwhile; registering again is safe.
         """
-        files = files_of(sources, options.pop("query", None))
+        files = files_of(sources, options.pop("query", None), options.pop("decrypt_with", None))
         opened = options.pop("opened", None)
         upload = Upload(self._gateway, _request(dataset, files, card, options), files, resume)
         if opened is not None and upload.is_long:

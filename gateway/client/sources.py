@@ -11,8 +11,10 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote, urlencode
 
 from gateway.domain.partition import is_data, partition_of
 from gateway.errors import InvalidInput
@@ -22,8 +24,15 @@ _URI = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _SLICE_BYTES = 8 << 20  # of one IPC message
 
 
-def files_of(sources: Sequence[Any], query: str | None = None) -> list[SourceFile]:
-    """What is to be uploaded, in order; nothing is read yet.
+def files_of(
+    sources: Sequence[Any], query: str | None = None, decrypt_with: str | Path | None = None
+) -> list[SourceFile]:
+    """What is to be uploaded, in order; nothing is read yet but footers of encrypted files.
+
+    Args:
+        sources: paths, patterns, `-`, URIs and Arrow tables.
+        query: SQL, for a database.
+        decrypt_with: a file of keys; every source is then a path to encrypted Parquet.
 
     Raises:
         InvalidInput: a source is none, cannot be read, or there is none.
@@ -31,7 +40,10 @@ def files_of(sources: Sequence[Any], query: str | None = None) -> list[SourceFil
     """
     found: list[SourceFile] = []
     for source in sources:
-        found += _files(source, query)
+        if decrypt_with is not None:
+            found += _decrypted(source, Path(decrypt_with))
+        else:
+            found += _files(source, query)
     if not found:
         raise InvalidInput("there is nothing to register", advice="name at least one file")
     return found
@@ -39,10 +51,7 @@ def files_of(sources: Sequence[Any], query: str | None = None) -> list[SourceFil
 
 def _files(source: Any, query: str | None) -> Sequence[SourceFile]:
     if isinstance(source, str) and _URI.match(source):
-        from gateway import discovery  # late: what reads entry points is not light
-
-        plug = discovery.connect("sources", source, query=query)
-        return plug.files()  # type: ignore[no-any-return]
+        return _plugged(source, query)
     if query is not None:
         raise InvalidInput("a query needs a database", advice="give its URI: `postgresql://…`")
     if source == "-":
@@ -57,7 +66,31 @@ def _files(source: Any, query: str | None) -> Sequence[SourceFile]:
     )
 
 
+def _plugged(uri: str, query: str | None) -> Sequence[SourceFile]:
+    from gateway import discovery  # late: what reads entry points is not light
+
+    return discovery.connect("sources", uri, query=query).files()  # type: ignore[no-any-return]
+
+
+def _decrypted(source: Any, keys: Path) -> Iterator[SourceFile]:
+    """Encrypted Parquet files, which are opened here: no key of theirs leaves this process."""
+    if not isinstance(source, (str, Path)) or source == "-" or _URI.match(str(source)):
+        raise InvalidInput(
+            "only Parquet files on this machine can be decrypted",
+            advice="give their paths, or leave --decrypt-with out",
+        )
+    for path, relative in _paths(str(source)):
+        given = urlencode({"keys": keys.resolve()})
+        (file,) = _plugged(f"parquet-encrypted://{quote(str(path.resolve()))}?{given}", None)
+        yield replace(file, name=relative, partition=partition_of(relative))
+
+
 def _local(text: str) -> list[SourceFile]:
+    return [_file(path, relative) for path, relative in _paths(text)]
+
+
+def _paths(text: str) -> list[tuple[Path, str]]:
+    """Files, each with its path below the place that was named."""
     path = Path(text)
     if path.is_dir():
         inside = (p for p in sorted(path.rglob("*")) if p.is_file())
@@ -69,7 +102,7 @@ def _local(text: str) -> list[SourceFile]:
         found = [(path, path.name)]
     if not found:
         raise InvalidInput(f"`{text}` matches no file", advice="name at least one file")
-    return [_file(p, relative) for p, relative in found]
+    return found
 
 
 def _matching(pattern: str) -> Iterator[tuple[Path, str]]:

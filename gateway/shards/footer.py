@@ -54,4 +54,4 @@ def uneven(group: int) -> SourceRefused:
     )
 
 
-DECRYPT = "register it decrypted"
+DECRYPT = "add `--decrypt-with KEYS.json`: it is opened where you are, its keys stay there"
