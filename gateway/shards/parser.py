@@ -96,7 +96,7 @@ class _Parser:
         whole = set.intersection(
             *(source.whole(self._working, self._profile) for source in sources)
         )
-        plain = pa.schema([pa.field(f.name, f.type) for f in schema])
+        plain = pa.schema([pa.field(f.name, f.type, metadata=f.metadata) for f in schema])
         self._stream.send(
             "plan",
             memoryview(plain.serialize()).cast("B"),

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.crypto.envelope import commitment
+from gateway.domain.field_metadata import TENSOR
 from gateway.domain.manifest import Leaf, Manifest, Shard, dek_id
 from gateway.errors import IntegrityError
 from gateway.shards import pme
@@ -40,10 +41,20 @@ def file_plan(manifest: Manifest) -> FilePlan:
         dataset_id=manifest.dataset_id,
         version=manifest.version,
         profile=manifest.profile,
-        schema=schema,
+        schema=_described(schema, manifest),
         field_ids=tuple(column.field_id for column in manifest.columns),
         direct=frozenset(manifest.direct),
     )
+
+
+def _described(schema: Any, manifest: Manifest) -> Any:
+    """The schema with what the Manifest keeps of the columns' metadata."""
+    fields = []
+    for field, column in zip(schema, manifest.columns, strict=True):
+        texts = dict(manifest.metadata.get(str(column.field_id), {}))
+        texts.pop(TENSOR, None)  # stands in the type
+        fields.append(field.with_metadata(texts or None))
+    return pa.schema(fields)
 
 
 class ShardReader:

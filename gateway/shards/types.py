@@ -137,14 +137,14 @@ def _normal_nested(kind: Any, depth: int) -> Any:
 
 
 def normal_schema(schema: Any) -> Any:
-    """The logical schema of a source: normal types, no metadata; raises SourceRefused."""
+    """The logical schema of a source: normal types, metadata by allow-list; SourceRefused."""
     names = schema.names
     if not names or len(names) > COLUMNS_MAX:
         raise SourceRefused(
             f"the file has {len(names)} columns", advice=f"register 1 to {COLUMNS_MAX} columns"
         )
     _checked_names(names)
-    plain = pa.schema([pa.field(f.name, normal_type(f.type), nullable=f.nullable) for f in schema])
+    plain = pa.schema([_normal_field(f) for f in schema])
     if sum(_leaves(f.type) for f in plain) > LEAVES_MAX:
         raise SourceRefused(
             f"the columns have more than {LEAVES_MAX} parts", advice="register fewer nested columns"
@@ -159,7 +159,18 @@ def normal_schema(schema: Any) -> Any:
             f"names and types of the columns are longer than {SCHEMA_BYTES_MAX >> 10} KiB",
             advice="give the columns shorter names",
         )
+    texts = [text for f in plain for text in (f.metadata or {}).values()]
+    if sum(map(len, texts)) > field_metadata.TOTAL_BYTES_MAX:
+        raise SourceRefused(
+            f"the columns are described in more than {field_metadata.TOTAL_BYTES_MAX >> 10} KiB",
+            advice="describe them in the card",
+        )
     return plain
+
+
+def _normal_field(column: Any) -> Any:
+    texts = field_metadata.kept(column.metadata) or None
+    return pa.field(column.name, normal_type(column.type), column.nullable, texts)
 
 
 def _leaves(kind: Any) -> int:

@@ -32,7 +32,11 @@ def table_of(client: GatewayClient, dataset: str, **how: Any) -> tuple[str, Any]
 @pytest.fixture(scope="module")
 def every(client: GatewayClient, typed: Typed, home: Path) -> Any:
     """A dataset with a column of every type; returns what was registered, as it comes back."""
-    table = pa.table({f"c{n}": array for n, array in enumerate(ARRAYS)})
+    fields = [
+        pa.field(f"c{n}", array.type, metadata={"unit": f"u{n}", "valid_min": "0"})
+        for n, array in enumerate(ARRAYS)
+    ]
+    table = pa.table(ARRAYS, pa.schema(fields))
     (home / "every.arrow").write_bytes(ipc_bytes(table))
     typed("dataset", "register", "home/every", home / "every.arrow", "--profile", "train")
     allow(typed, "home/every", ",".join(table.column_names))
@@ -48,10 +52,12 @@ def test_every_type_arrives_alike_by_pages_and_by_view(every: Any, client: Gatew
     assert kind == "view"
     assert direct.equals(view.select(fixed), check_metadata=True) or "nan" in str(direct)
     for field in registered:
-        assert view.schema.field(field.name).type == field.type
+        found = view.schema.field(field.name)
+        assert (found.type, found.metadata) == (field.type, field.metadata)
     for name in fixed:
         here, there = (t.schema.field(name) for t in (direct, view))
         assert here.equals(there, check_metadata=True)
+        assert here.metadata == {b"unit": f"u{name[1:]}".encode()}
         assert str(direct.column(name)) == str(view.column(name))  # NaN differs from itself
 
 
