@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import gateway.wire as W
@@ -51,7 +52,27 @@ def seen(house: House, caller: Caller, ref: DatasetRef) -> Seen:
     is_own = caller.subject.tenant == ref.tenant
     if is_own and may(house, caller, "describe", resource):
         return Seen(dataset, resource, None)
+    if not is_own:
+        dataset = replace(dataset, card=_told_card(house, caller, dataset.card))
     return Seen(dataset, resource, house.judge.outlook(caller.subject, resource, house.now()))
+
+
+def _told_card(house: House, caller: Caller, card: Mapping[str, object]) -> dict[str, object]:
+    """Without runs, and datasets that the caller may not see: the gateway wrote these names in."""
+    given = card.get("derived_from")
+    if not isinstance(given, (list, tuple)):
+        return dict(card)
+    left = [origin for origin in given if _may_be_named(house, caller, str(origin))]
+    rest = {key: value for key, value in card.items() if key != "derived_from"}
+    return {**rest, "derived_from": left} if left else rest
+
+
+def _may_be_named(house: House, caller: Caller, origin: str) -> bool:
+    try:
+        resource = resource_of(house, DatasetRef.parse(origin))
+    except (InvalidInput, NotFound):
+        return False
+    return is_visible(house, caller.subject, resource)
 
 
 async def datasets(
@@ -70,7 +91,7 @@ async def datasets(
         columns = one.resource.columns if one.outlook is None else one.outlook.columns
         if tag is not None and not any(tag in c.effective_tags for c in columns):
             continue
-        if text is not None and not _holds(dataset, text.lower()):
+        if text is not None and not _holds(one.dataset, text.lower()):
             continue
         found.append(one)
     return sorted(found, key=lambda one: (one.dataset.tenant, one.dataset.name))

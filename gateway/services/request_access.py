@@ -37,7 +37,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.services import combining, decision_event, down_scope, key_check, refusals
-from gateway.services.house import House
+from gateway.services.house import PLATFORM, House
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
 CLOCK_BACK_SECONDS_MAX = 5  # invariant 1
@@ -183,9 +183,38 @@ async def authorize(
     )
     decision = decide(house, request, resource)
     if not decision.is_allowed:
-        await record_denial(house, request, decision, resource, ref)
+        if ref is None and not _may_know(house, caller.subject, resource):
+            decision = await _denied_by_strangers(house, request, decision)
+        else:
+            await record_denial(house, request, decision, resource, ref)
         decision.require()
     return resource
+
+
+def _may_know(house: House, subject: Subject, resource: Resource) -> bool:
+    """Whether the subject may know that there is this tenant; the platform is no secret."""
+    return resource.tenant == PLATFORM or is_visible(house, subject, resource)
+
+
+async def _denied_by_strangers(
+    house: House, request: AccessRequest, decision: Decision
+) -> Decision:
+    """(4) Record it; told alike, and as much recorded, when there is no such tenant at all.
+
+    The Decision has no id for its asker: nothing that he can look up tells the one from the other.
+    """
+    try:
+        house.catalog.tenant(request.tenant)
+    except NotFound:
+        await refusals.record(house, request.subject, "/v1/datasets", NotFound.code)
+    else:
+        await record(house, request, _hidden(decision))
+    return dataclasses.replace(decision, id="")
+
+
+def _hidden(decision: Decision) -> Decision:
+    marked = (*decision.reasons, Reason(code=NOT_VISIBLE, text="no such dataset"))
+    return dataclasses.replace(decision, reasons=marked)
 
 
 async def request_of(house: House, caller: Caller, ask: Ask) -> tuple[AccessRequest, Resource]:
@@ -326,9 +355,7 @@ async def record_denial(
     if asked is None or is_visible(house, request.subject, resource):
         await record(house, request, decision, is_question=is_question)
         return
-    marked = (*decision.reasons, Reason(code=NOT_VISIBLE, text="no such dataset"))
-    hidden = dataclasses.replace(decision, reasons=marked)
-    await record(house, request, hidden, is_question=is_question)
+    await record(house, request, _hidden(decision), is_question=is_question)
     raise unseen(asked)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from gateway.services import (
     revoke,
     tenants,
     trial,
+    uploads,
 )
 from gateway.services.house import House
 from gateway.services.request_access import Ask
@@ -89,6 +91,22 @@ def test_what_is_unseen_and_what_is_not_there_answer_alike(shared: House) -> Non
                 run(act)
             words.append(caught.value.message.replace(name, "X"))
     assert len(set(words)) == 1
+
+
+def test_a_tenant_that_is_not_there_denies_like_one_of_strangers(shared: House) -> None:
+    wanted = W.RegistrationRequest(dataset="clinic/new", files=(W.SourceFile(name="f", bytes=1),))
+    told = []
+    for tenant in ("clinic", "ghost"):
+        start = shared.journal.durable_size
+        for act in (
+            uploads.begin(shared, STRANGER, replace(wanted, dataset=f"{tenant}/new")),
+            publish.current(shared, STRANGER, tenant),
+        ):
+            with pytest.raises(AccessDenied) as caught:
+                run(act)
+            told.append((caught.value.message, caught.value.decision, caught.value.advice))
+        assert len(kinds(shared, start)) == 2
+    assert len(set(told)) == 1
 
 
 def test_a_stranger_sees_nothing_and_every_denial_is_recorded(shared: House) -> None:

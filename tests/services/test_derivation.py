@@ -14,7 +14,7 @@ from gateway.domain.dataset import DatasetRef
 from gateway.domain.derivation import ANCESTORS_MAX
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import InvalidInput, LimitExceeded, NotFound
-from gateway.services import derivation, grants, request_access, update, uploads
+from gateway.services import derivation, describe, grants, request_access, update, uploads
 from gateway.services.house import House
 from gateway.services.request_access import Ask
 from tests.services.simulator import add_rules, add_tenant, add_version, caller
@@ -286,3 +286,29 @@ def test_an_owner_is_not_shown_the_rules_of_whose_data_he_derived_from(world: Ho
     found = asyncio.run(grants.explain(world, STARTUP, denied.id))
     assert {candidate.rule for candidate in found.candidates} == {"startup.all"}
     assert any("made from" in sentence for sentence in found.sentences)
+
+
+def test_a_card_names_to_others_only_the_origins_that_they_may_see(world: House) -> None:
+    facts = {
+        "dataset": "startup/risk",
+        "dataset_id": world.catalog.dataset("startup", "risk").dataset_id,
+    }
+    card = {"title": "Risk", "derived_from": ["clinic/icu@1", "run:startup:train-1"]}
+    details = {"card": card, "owners": [], "contact": ""}
+    world.record(
+        EventDraft(
+            kind=EventKind.DatasetUpdated,
+            owner_tenant="startup",
+            facts={**facts, "card_digest": None, "changed": ["card"], "owners": 0},
+            details=details,
+        )
+    )
+
+    def shown(who: request_access.Caller) -> object:
+        ref = DatasetRef("startup", "risk")
+        return asyncio.run(describe.dataset(world, who, ref)).dataset.card
+
+    assert shown(STARTUP) == card
+    assert shown(TRAINER) == {"title": "Risk"}
+    assert asyncio.run(describe.datasets(world, TRAINER, text="icu")) == []
+    assert len(asyncio.run(describe.datasets(world, TRAINER, text="risk"))) == 1
