@@ -1,17 +1,19 @@
-"""Kill control at every named step of registration, and check the whole home after each kill.
+"""Kill control at every named step of registration, and check the whole home afterwards.
 
     python -m tests.crashes.campaign --kills 200 --seed 1
 
-Two scenes. *Patient*: the real client registers while controls die and come back under it.
-*Alone*: nobody follows the dead control; the doctor finds what lies around and removes it; then
-a client repeats the request under the same Idempotency-Key. After either there is exactly one
-more version, equal to its source, and nothing else. Exits 1 at the first broken promise.
+One registration is killed at several steps, one after the other, in one of two scenes.
+*Patient*: the real client registers while controls die and come back under it. *Alone*: nobody
+follows a dead control; the doctor finds what lies around and may remove it; then a client
+repeats the request under the same Idempotency-Key. After either there is exactly one more
+version, equal to its source, and nothing else. Exits 1 at the first broken promise.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -37,7 +39,33 @@ MANY = {  # how often such a step comes in one life, so that a later time is cho
     "disk.private-file": 4, "disk.journal": 4, "disk.journal-sync": 4, "disk.anchor": 4,
 }  # fmt: skip
 LEAVE = {"register.sheet", "register.object", "register.objects", "register.manifest"}
+# In one chain of kills: what comes only before all parts are there, and what may be the end of it.
+FIRST = ("register.begun", "disk.part", "register.part")
+LAST = (
+    "register.recorded", "register.durable", "register.staging-gone", "register.parts-gone",
+    "disk.journal", "disk.journal-sync", "disk.anchor", "disk.snapshot",
+)  # fmt: skip
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """One control's end."""
+
+    step: str
+    hit: int = 1
+
+    @property
+    def armed(self) -> dict[str, Any]:
+        """The order for it; a step that only a failing store leads to gets that too."""
+        armed = killed_at(self.step, self.hit)
+        if self.step == "register.take-back":
+            armed["fail"] = {"steps": ["register.objects"], "errno": 28, "while": "/"}
+        return armed
+
+    def __str__(self) -> str:
+        """Its step, and which time."""
+        return self.step if self.hit == 1 else f"{self.step} ({self.hit})"
 
 
 @dataclass(slots=True)
@@ -62,73 +90,78 @@ class Campaign:
 
     def play(self, kills: int) -> Done:
         """Each step once, then any; until so many were killed."""
-        for step in self._steps():
+        for chain in self._chains():
             started = time.monotonic()
             scene = self._alone if self.rng.random() < 0.5 else self._patient
-            hit = 1 if self.acts < len(KILLS) else self.rng.randint(1, MANY.get(step, 1))
+            scene(chain)
             self.acts += 1
-            scene(step, hit)
             self.place.check()
-            seconds = time.monotonic() - started
-            self.say(f"{self.done.kills:4} {step} ({hit}), {scene.__name__[1:]}: {seconds:.1f} s")
-            if self.done.kills >= kills and self.acts >= len(KILLS):
-                return self.done
+            seconds, steps = time.monotonic() - started, ", ".join(map(str, chain))
+            self.say(f"{self.done.kills:4} {scene.__name__[1:]}: {steps}: {seconds:.1f} s")
+            if self.done.kills >= kills and self.acts >= len(LAST):
+                break
         return self.done
 
-    def _steps(self) -> Iterator[str]:
-        order = list(KILLS)
-        self.rng.shuffle(order)
-        yield from order
+    def _chains(self) -> Iterator[list[Kill]]:
+        """Kills of one registration each, in an order in which every one is reached."""
+        others, ends = [step for step in KILLS if step not in LAST], list(LAST)
+        self.rng.shuffle(others)
+        self.rng.shuffle(ends)
+        for n, last in enumerate(ends):
+            yield [Kill(step) for step in (*_sorted(others[n :: len(LAST)]), last)]
         while True:
-            yield self.rng.choice(KILLS)
+            steps = (*_sorted(self.rng.sample(others, self.rng.randint(0, 2))), self._any(LAST))
+            chain = [Kill(step, self.rng.randint(1, MANY.get(step, 1))) for step in steps]
+            if self.rng.random() < 0.4:
+                chain.insert(self.rng.randint(1, len(chain)), Kill(self._any(STARTS)))
+            yield chain
 
-    def _patient(self, step: str, hit: int) -> None:
-        name, source = self._next()
-        lives = [_armed(step, hit)]
-        if self.rng.random() < 0.4:
-            lives.append(killed_at(self.rng.choice(STARTS)))
-        with self.place.dying(*lives):
+    def _any(self, steps: tuple[str, ...]) -> str:
+        return self.rng.choice(steps)
+
+    def _patient(self, chain: list[Kill]) -> None:
+        name, source = self._next(chain)
+        with self.place.dying(*(kill.armed for kill in chain)):
             made = _until_made(self.place.client(), name, source)
-        self._count(step)
+        self._count(chain, self.place.deaths)
         self.place.versions[f"{name}@{made}"] = source
 
-    def _alone(self, step: str, hit: int) -> None:
-        name, source = self._next()
+    def _alone(self, chain: list[Kill]) -> None:
+        name, source = self._next(chain)
         key = f"key-{self.acts}"
-        with self.place.doomed(_armed(step, hit)), suppress(GatewayError):
-            register_under(self.place.hasty_client(), key, name, source)
-        was_killed = self.place.was_killed
-        self._count(step)
-        found = self.place.leftovers()
-        assert not (was_killed and step in LEAVE) or "sheet" in found, f"{step}: {found}"
-        if found and self.rng.random() < 0.7:
-            self.place.repair()
-            self.done.repaired += 1
-            assert self.place.leftovers() == ""
+        for kill in chain:
+            with self.place.doomed(kill.armed), suppress(GatewayError):
+                register_under(self.place.hasty_client(), key, name, source)
+            self._count([kill], self.place.deaths)
+            found = self.place.leftovers()
+            left = self.place.was_killed and kill.step in LEAVE
+            assert not left or "sheet" in found, f"{kill}: {found}"
+            if found and self.rng.random() < 0.5:
+                self.place.repair()
+                self.done.repaired += 1
+                assert self.place.leftovers() == ""
         with self.place.living():
             version = register_under(self.place.client(), key, name, source)
             again = register_under(self.place.client(), key, name, source)
         assert again == version
         self.place.versions[f"{name}@{version}"] = source
 
-    def _next(self) -> tuple[str, pa.Table]:
-        """A dataset, new or not, and what its next version will be."""
-        name = f"home/{self.rng.choice('abcdef')}{self.acts // 40}"
-        return name, table(self.rng.randint(2000, 9000), self.acts)
+    def _next(self, chain: list[Kill]) -> tuple[str, pa.Table]:
+        """A dataset, new or not (only a new one gets KEKs), and what its next version will be."""
+        is_new = any(kill.step == "register.kek" for kill in chain)
+        name = f"new{self.acts}" if is_new else f"{self._any(tuple('abcdef'))}{self.acts // 40}"
+        return f"home/{name}", table(self.rng.randint(2000, 9000), self.acts)
 
-    def _count(self, step: str) -> None:
-        if self.place.was_killed:
-            kills = self.place.deaths.count(-9)
-            self.done.kills += kills
-            self.done.by_step[step] += 1
+    def _count(self, chain: list[Kill], deaths: list[int]) -> None:
+        for kill, death in zip(chain, deaths, strict=False):
+            if death == -signal.SIGKILL:
+                self.done.kills += 1
+                self.done.by_step[kill.step] += 1
 
 
-def _armed(step: str, hit: int) -> dict[str, Any]:
-    """Killed at a step; one that only a failing store leads to gets that too."""
-    armed = killed_at(step, hit)
-    if step == "register.take-back":
-        armed["fail"] = {"steps": ["register.objects"], "errno": 28, "while": "/"}
-    return armed
+def _sorted(steps: list[str]) -> list[str]:
+    """What is reached only at the beginning of a registration comes first."""
+    return sorted(steps, key=lambda step: FIRST.index(step) if step in FIRST else len(FIRST))
 
 
 def _until_made(client: GatewayClient, name: str, source: pa.Table) -> int:
