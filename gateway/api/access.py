@@ -1,4 +1,4 @@
-"""Acts on access: ask the judge, see what stands, end it; policies; runs."""
+"""Acts on access: see what stands, end it; policies; runs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,10 @@ import gateway.wire as W
 from gateway.api.acts import Act, Asked
 from gateway.api.facade import Gateway
 from gateway.domain.dataset import parse_name
-from gateway.errors import AccessDenied, InvalidInput
+from gateway.errors import InvalidInput
 
 _POLICY = "/v1/policies/{tenant}"
 _SELECTORS = ("grant", "dataset", "subject", "run", "tenant")
-
-
-async def _evaluate(gateway: Gateway, asked: Asked) -> W.EvaluationResponse:
-    request = asked.value(W.EvaluationRequest)
-    subject = asked.caller.subject
-    if request.subject and (request.subject.id, request.subject.type) != (subject.id, subject.type):
-        raise AccessDenied("only the caller's own access can be asked for", advice="leave it out")
-    view = await gateway.check(asked.caller, request.ask(), request.context.at)
-    return W.EvaluationResponse(decision=view.effect == "allow", context=view)
 
 
 async def _revoke(gateway: Gateway, asked: Asked) -> W.Revocation:
@@ -54,14 +45,6 @@ def _etag(bundle: Any) -> Mapping[str, str]:
 
 
 ACTS = (
-    Act(
-        method="POST",
-        path="/access/v1/evaluation",
-        summary="Ask whether; never makes a Grant (AuthZEN 1.0)",
-        call=_evaluate,
-        body=W.EvaluationRequest,
-        reply=W.EvaluationResponse,
-    ),
     Act(
         method="GET",
         path="/v1/grants",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 import secrets
 import time
 import traceback
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api import (
     access,
+    asking,
     copies,
     datasets,
     health,
@@ -43,6 +45,7 @@ from gateway.errors import GatewayError, MethodNotAllowed
 ACTS: tuple[Act, ...] = (
     *datasets.ACTS,
     *copies.ACTS,
+    *asking.ACTS,
     *access.ACTS,
     *obligations.ACTS,
     *leases.ACTS,
@@ -56,6 +59,7 @@ _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+_PLAIN = re.compile(rb"[!-~]{1,255}\Z")
 log = logging.getLogger("gateway.api")
 
 
@@ -155,13 +159,13 @@ class Doorframe:
         request_id = base64.b32encode(secrets.token_bytes(10)).decode().lower()
         scope.setdefault("state", {})["request_id"] = request_id
         begun, status = time.monotonic(), 0
+        more = ((b"request-id", request_id.encode()), *_given_id(scope))
 
         async def framed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = (*_HEADERS, (b"request-id", request_id.encode()))
-                message = {**message, "headers": [*message["headers"], *extra]}
+                message = {**message, "headers": [*message["headers"], *_HEADERS, *more]}
             await send(message)
 
         await self._app(scope, receive, framed)
@@ -177,6 +181,14 @@ class Doorframe:
                 **({"decision": decision} if isinstance(decision, str) else {}),
             },
         )
+
+
+def _given_id(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """AuthZEN 1.0: who sends one `X-Request-ID` gets it back, whatever the answer is."""
+    if not scope["path"].startswith("/access/v1/"):
+        return []
+    given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    return [(b"x-request-id", given[0])] if len(given) == 1 and _PLAIN.match(given[0]) else []
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:

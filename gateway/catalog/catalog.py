@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from gateway.catalog import ancestry, erasures, holdings, obligations, streams
+from gateway.catalog import ancestry, asking, erasures, holdings, obligations, streams
 from gateway.catalog.records import (
+    Asked,
     DecisionRecord,
     Erasure,
     Identity,
@@ -228,6 +229,15 @@ class Catalog:
         known = self._state.runs.get(run)
         return [grants[grant] for grant in known.grants] if known else []
 
+    def request(self, request_id: str) -> Asked:
+        """What somebody asked a person for; NotFound."""
+        return _one(self._state.requests, request_id, "access request")
+
+    def requests(self, subject: str | None = None) -> list[Asked]:
+        """All of them, or those of one subject; newest first."""
+        known = reversed(self._state.requests.values())
+        return [asked for asked in known if subject in (None, asked.subject)]
+
     def planned(self, recipient: str, dataset_id: str) -> tuple[Planned, ...]:
         """What a tenant was ever given of a dataset of another, without what is covered."""
         return self._state.planned.get(planned_key(recipient, dataset_id), ())
@@ -309,6 +319,8 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.KeysRotated: erasures.keys_rotated,
     EventKind.PolicyPublished: holdings.policy_published,
     EventKind.AccessDecided: streams.access_decided,
+    EventKind.AccessRequested: asking.access_requested,
+    EventKind.RequestAnswered: asking.request_answered,
     EventKind.TokenIssued: _nothing,
     EventKind.TokenRevoked: streams.token_revoked,
     EventKind.GrantRevoked: streams.grant_revoked,

@@ -1,4 +1,4 @@
-"""What the catalogue knows besides the domain's values: tenants, identities, decisions, runs."""
+"""What the catalogue knows besides the domain's values: who, decisions, requests, runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.domain.access import Limits, Plan
 from gateway.domain.dataset import DatasetVersion
 from gateway.domain.lease import Lease, OrderSpec
 
@@ -139,6 +140,51 @@ class Erasure:
     reason: str
     certificate: str | None = None  # SHA-256 hex
     certificate_key: str | None = None  # in the object store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What somebody asked a person for, and what he was answered.
+
+    Without `plan` the owner's details were erased: it stays known, and is never approved.
+    """
+
+    id: str  # req_…
+    asked_at: int  # Unix seconds
+    expires_at: int  # pending no longer than this
+    owner_tenant: str
+    subject: str | None
+    subject_tenant: str
+    subject_tag: str | None  # keyed
+    dataset: str
+    dataset_id: str
+    version: int
+    action: str
+    purpose: str
+    split: str | None
+    run: str | None
+    fields: tuple[int, ...]  # ids of the Plan's columns
+    columns: tuple[str, ...] | None  # names as asked
+    limits: Limits  # as asked
+    valid_seconds: int | None
+    reason: str | None
+    plan: Plan | None  # that the rules would allow if a person says yes
+    request_digest: str
+    plan_digest: str
+    policy_epoch: int
+    answer: str | None = None  # `approve` | `reject`
+    answered_at: int | None = None
+    answered_by: str | None = None
+    answer_reason: str | None = None
+    given_fields: tuple[int, ...] = ()  # of these the approval is for
+    given_until: int | None = None  # Unix seconds
+    grant: str | None = None  # that the approval became
+
+    def state(self, now: float) -> str:
+        """`pending`, `approved`, `rejected`, or `expired` when nobody answered in time."""
+        if self.answer is not None:
+            return "approved" if self.answer == "approve" else "rejected"
+        return "pending" if now < self.expires_at else "expired"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gateway.catalog.ranges import Ranges
 from gateway.catalog.records import (
+    Asked,
     Bundle,
     DecisionRecord,
     Erasure,
@@ -25,6 +26,7 @@ from gateway.errors import Conflict, NotFound
 
 DECISIONS_KEPT = 10_000
 CLOSED_LEASES_KEPT = 10_000
+REQUESTS_KEPT = 10_000
 
 
 def planned_key(recipient: str, dataset_id: str) -> str:
@@ -57,6 +59,7 @@ class State:
     passes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # grant -> orders begun
     fulfilled: dict[str, Fulfilment] = field(default_factory=dict)  # by obligation id
     decisions: dict[str, DecisionRecord] = field(default_factory=dict)  # the newest
+    requests: dict[str, Asked] = field(default_factory=dict)  # oldest first
     runs: dict[str, Run] = field(default_factory=dict)
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expires_at
 

@@ -12,6 +12,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from gateway.catalog import asking
 from gateway.catalog.ranges import Ranges
 from gateway.catalog.records import DecisionRecord, KeyRelease, LeaseState, Run
 from gateway.catalog.state import CLOSED_LEASES_KEPT, DECISIONS_KEPT, State, planned_key
@@ -75,6 +76,7 @@ def _grant(state: State, event: Event) -> None:
         raise InvalidInput("a Grant is an allowed Decision about a known subject, with an end")
     if event.details is None:  # erased: it permits nothing any more, and its id stays taken
         state.erased_grants[grant_id] = event.owner_tenant
+        asking.grant_made(state, event)
         return
     plan = _plan(event)
     if event.actor is None:
@@ -92,7 +94,9 @@ def _grant(state: State, event: Event) -> None:
         parent=f.get("parent"),
     )
     _check_parent(state, grant)
+    asking.check_approved(state, event, plan)
     state.grants[grant_id] = grant
+    asking.grant_made(state, event)
     if grant.subject_tenant != grant.owner_tenant:
         key = planned_key(grant.subject_tenant, f["dataset_id"])
         planned = Planned(plan=plan, unit=_unit(event, plan))

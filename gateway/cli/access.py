@@ -18,7 +18,9 @@ from gateway.errors import AccessDenied, InvalidInput
 from gateway.wire.leases import LeaseManifest
 
 access_app = typer.Typer(
-    name="access", help="Ask whether something would be allowed.", no_args_is_help=True
+    name="access",
+    help="Ask whether something would be allowed, and ask people.",
+    no_args_is_help=True,
 )
 token_app = typer.Typer(name="token", help="Get permission and a token.", no_args_is_help=True)
 grant_app = typer.Typer(

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from gateway.cli import (
     access,
     admin,
+    asking,
     datasets,
     keys,
     lineage,
@@ -64,6 +65,7 @@ for group, panel in (
     (admin.operation_app, OPERATOR),
 ):
     app.add_typer(group, rich_help_panel=panel)
+asking.add_commands(access.access_app)
 access.add_stream(app, TRAINER)
 admin.add_whoami(app, TRAINER)
 server.add_commands(app, OPERATOR)

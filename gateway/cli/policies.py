@@ -199,7 +199,7 @@ def print_trial(schema: str, trial: dict[str, Any], *, as_json: bool) -> int:
 def explain(
     decision: str, server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
 ) -> None:
-    """Explain a decision: which rules were considered, and what would have to change."""
+    """Explain a decision or an access request: which rules spoke, and what would have to change."""
     found = f.client(server, key_file).policies.explain(decision).to_dict()
     if as_json:
         print_json("policy.explain", found)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import gateway.wire as W
-from gateway.client.records import Decision, Grant, Revocation, Table, Token
+from gateway.client.records import AccessRequest, Decision, Grant, Revocation, Table, Token
 from gateway.client.transport import segment
 from gateway.errors import InvalidInput
 from gateway.wire import codec
@@ -14,6 +14,8 @@ from gateway.wire.tokens import DETAIL_TYPE
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient
+
+_REQUESTS = "/v1/access-requests"
 
 
 class Ask(TypedDict, total=False):
@@ -32,9 +34,15 @@ class Ask(TypedDict, total=False):
 
 def ask_of(dataset: str, ask: Mapping[str, Any]) -> W.AccessAsk:
     """Return the AccessRequest; InvalidInput names what does not fit."""
-    if isinstance(ask.get("columns"), str):
-        raise InvalidInput("`columns` is a list of names", advice='write columns=["age", "hr"]')
+    if ask.get("columns") is not None:
+        _listed(ask["columns"])
     return codec.decode(W.AccessAsk, {"dataset": dataset, **ask})
+
+
+def _listed(columns: Sequence[str]) -> Sequence[str]:
+    if isinstance(columns, str):
+        raise InvalidInput("`columns` is a list of names", advice='write columns=["age", "hr"]')
+    return columns
 
 
 class Access:
@@ -49,6 +57,61 @@ class Access:
         request = W.EvaluationRequest.of(ask_of(dataset, ask), at)
         reply = self._gateway.post("/access/v1/evaluation", request)
         return Decision(reply["context"], self._gateway)
+
+    def request(
+        self,
+        dataset: str,
+        *,
+        valid: str | None = None,
+        reason: str | None = None,
+        **ask: Unpack[Ask],
+    ) -> AccessRequest:
+        """Ask the owner's people for what the rules allow only under an approval.
+
+        Raises:
+            AccessDenied: the rules do not allow it even so.
+            Conflict: no person is needed, or one said yes already.
+        """
+        same = codec.encode(ask_of(dataset, ask))
+        wanted = codec.decode(W.PersonAsk, {**same, "valid": valid, "reason": reason})
+        return AccessRequest(self._gateway.post(_REQUESTS, wanted), self._gateway)
+
+    def list(
+        self, *, pending: bool = False, dataset: str | None = None, subject: str | None = None
+    ) -> Table:
+        """What we asked for and what we are asked for."""
+        only = "true" if pending else None
+        return self._gateway.all_of(
+            _REQUESTS, AccessRequest, pending=only, dataset=dataset, subject=subject
+        )
+
+    def show(self, request: str) -> AccessRequest:
+        """One request."""
+        path = f"{_REQUESTS}/{segment(request)}"
+        return AccessRequest(self._gateway.get(path), self._gateway)
+
+    def approve(
+        self,
+        request: str,
+        *,
+        narrow_columns: Sequence[str] | None = None,
+        valid: str | None = None,
+        reason: str | None = None,
+    ) -> AccessRequest:
+        """Say yes, to all of it or to less; it becomes the asker's Grant."""
+        narrowed = narrow_columns if narrow_columns is None else tuple(_listed(narrow_columns))
+        said = W.RequestAnswer(
+            decision="approve", narrow_columns=narrowed, valid=valid, reason=reason
+        )
+        return self._answer(request, said)
+
+    def reject(self, request: str, *, reason: str) -> AccessRequest:
+        """Say no; the asker reads the reason."""
+        return self._answer(request, W.RequestAnswer(decision="reject", reason=reason))
+
+    def _answer(self, request: str, said: W.RequestAnswer) -> AccessRequest:
+        path = f"{_REQUESTS}/{segment(request)}/approvals"
+        return AccessRequest(self._gateway.post(path, said), self._gateway)
 
 
 class Tokens:

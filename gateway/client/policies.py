@@ -108,8 +108,11 @@ class Policies:
         return self._trial(source, tenant, ("replay",))
 
     def explain(self, decision: str) -> Record:
-        """Why a decision came out as it did."""
-        return Record(self._gateway.get(f"/v1/decisions/{segment(decision)}"), self._gateway)
+        """Why a decision (or a request, `req_…`) came out as it did."""
+        path = f"/v1/decisions/{segment(decision)}"
+        if decision.startswith("req_"):
+            path = f"/v1/access-requests/{segment(decision)}/explanation"
+        return Record(self._gateway.get(path), self._gateway)
 
     def _trial(self, source: Source | None, tenant: str | None, parts: tuple[str, ...]) -> Record:
         pulled = {} if source is None else _pulled(source)

@@ -128,6 +128,30 @@ class Decision(Record):
         raise TypeError("a Decision has no truth value; use decision.require()")
 
 
+class AccessRequest(Record):
+    """What was asked of the owner's people, and their answer."""
+
+    __slots__ = ()
+
+    def approve(
+        self,
+        *,
+        narrow_columns: Sequence[str] | None = None,
+        valid: str | None = None,
+        reason: str | None = None,
+    ) -> AccessRequest:
+        """Say yes, to all of it or to less."""
+        answered: AccessRequest = self._gateway.access.approve(
+            self.id, narrow_columns=narrow_columns, valid=valid, reason=reason
+        )
+        return answered
+
+    def reject(self, *, reason: str) -> AccessRequest:
+        """Say no; the asker reads the reason."""
+        answered: AccessRequest = self._gateway.access.reject(self.id, reason=reason)
+        return answered
+
+
 class Token(Record):
     """A dataset token; it works only together with this process's key."""
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gateway.domain import access_facts, key_facts
 from gateway.domain import facts as f
-from gateway.domain import key_facts
 from gateway.errors import InvalidInput
 
 FORMAT = "gateway-event/v0"
@@ -44,6 +44,8 @@ class EventKind(StrEnum):
     KeysRotated = "KeysRotated"
     PolicyPublished = "PolicyPublished"
     AccessDecided = "AccessDecided"
+    AccessRequested = "AccessRequested"
+    RequestAnswered = "RequestAnswered"
     TokenIssued = "TokenIssued"
     TokenRevoked = "TokenRevoked"
     GrantRevoked = "GrantRevoked"
@@ -108,7 +110,6 @@ _ORDER = f.record_of(
     world=f.COUNT,
 )
 _ORIGIN = f.record_of(dataset=f.DATASET, dataset_id=f.WORD, version=f.COUNT)
-_LIMIT = f.Fact("a limit", {"max_rows", "max_bytes", "max_epochs", "expires_at"}.__contains__)
 
 FACTS: Mapping[EventKind, f.Schema] = {
     EventKind.Boot: {"boot": f.HEX, "format": f.WORD, "log_key": f.HEX},
@@ -169,28 +170,9 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "files": f.COUNT,
         "rules": f.COUNT,
     },
-    EventKind.AccessDecided: {
-        "decision": f.DECISION,
-        "action": f.CODE,
-        "effect": f.Fact("`allow` or `deny`", ("allow", "deny").__contains__),
-        "dataset": f.DATASET | None,
-        "dataset_id": f.WORD | None,
-        "version": f.COUNT | None,
-        "split": f.TEXT | None,
-        "purpose": f.NAME | None,
-        "reasons": f.list_of(f.CODE),
-        "rules": f.list_of(f.TEXT),
-        "bundle": f.Fact("a SHA-256 in hex or empty", lambda v: v == "" or f.SHA256.holds(v)),
-        "policy_epoch": f.COUNT,
-        "catalog_index": f.COUNT,
-        "columns": f.list_of(f.COUNT),
-        "masks": f.map_of(f.FIELD_KEY, f.WORD),
-        "grant": f.GRANT | None,
-        "parent": f.GRANT | None,  # the wider Grant that this one is cut from
-        "run": f.WORD | None,
-        "expires_at": f.COUNT | None,  # Unix seconds; with a grant only, and then needed
-        "limits": f.map_of(_LIMIT, f.COUNT) | None,
-    },
+    EventKind.AccessDecided: access_facts.DECIDED,
+    EventKind.AccessRequested: access_facts.REQUESTED,
+    EventKind.RequestAnswered: access_facts.ANSWERED,
     EventKind.TokenIssued: {
         "jti": f.WORD,
         "grant": f.GRANT | None,

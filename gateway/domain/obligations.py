@@ -14,12 +14,13 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from gateway.domain.approval import REQUIRE_APPROVAL
 from gateway.domain.ids import is_id
 from gateway.domain.lease import Grant
 from gateway.errors import InvalidInput
 
 TRACKED = ("delete_after", "publish_results", "return_derived")
-ENFORCED: tuple[str, ...] = ()
+ENFORCED = (REQUIRE_APPROVAL,)
 _PREFIX = "obl_"
 _PERIOD = re.compile(r"P([1-9][0-9]{0,3}(?=[DWM])|[1-9][0-9]?(?=Y))([DWMY])\Z")
 _LAST_SECOND = 253_402_300_799  # of the year 9999

@@ -172,6 +172,24 @@ def _decided(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     )
 
 
+def _requested(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    dataset_id, version, columns = f["dataset_id"], f["version"], f["columns"]
+    name = column_set_id([dataset_id, version, columns, {}])
+    batch["access_request"].append(
+        (*head, _dataset(head, f), dataset_id, version, f["request"], f["action"], f.get("split"),
+         f["purpose"], f.get("run"), name)
+    )  # fmt: skip
+    batch["column_set_part"].extend(
+        (name, place, dataset_id, version, field, None) for place, field in enumerate(columns)
+    )
+
+
+def _answered(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    batch["request_answer"].append(
+        (*head, f["request"], f["answer"], len(f["columns"]), f.get("expires_at"))
+    )
+
+
 def _token(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["token"].append((*head, f["jti"], f.get("grant"), f["thumbprint"], f["expires_at"]))
 
@@ -254,6 +272,8 @@ _KINDS: dict[str, Callable[[Batch, Row, Mapping[str, Any]], None]] = {
     "DatasetResumed": _resumed,
     "PolicyPublished": _policy,
     "AccessDecided": _decided,
+    "AccessRequested": _requested,
+    "RequestAnswered": _answered,
     "TokenIssued": _token,
     "GrantRevoked": _revoked,
     "LeaseOpened": _lease_opened,

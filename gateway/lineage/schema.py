@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT = 3  # raise it and every projection is rebuilt from the journal
+FORMAT = 4  # raise it and every projection is rebuilt from the journal
 
 _EVENT = {
     "idx": "BIGINT",
@@ -117,6 +117,23 @@ TABLES: dict[str, dict[str, str]] = {
         "bundle": "VARCHAR",
         "column_set": "BIGINT",
         "run": "VARCHAR",
+        "expires_at": "BIGINT",
+    },
+    "access_request": {
+        **_EVENT,
+        **_DATASET,
+        "request": "VARCHAR",
+        "action": "VARCHAR",
+        "split": "VARCHAR",
+        "purpose": "VARCHAR",
+        "run": "VARCHAR",
+        "column_set": "BIGINT",
+    },
+    "request_answer": {
+        **_EVENT,
+        "request": "VARCHAR",
+        "answer": "VARCHAR",  # `approve` or `reject`
+        "columns": "BIGINT",  # how many were approved
         "expires_at": "BIGINT",
     },
     "token": {

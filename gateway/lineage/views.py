@@ -164,6 +164,18 @@ SELECT d.time, d.idx AS index, d.dataset, d.version, d.origin, d.origin_version,
 FROM derivation d WHERE {_side("d")} OR d.origin_tenant = $tenant
 """  # noqa: S608
 
+# Who answered is the owner's to know; what was asked and answered both sides see.
+_REQUEST = f"""
+SELECT q.time, q.idx AS index, q.request, q.dataset, q.version, q.action, q.split, q.purpose,
+       q.actor_tag AS subject_tag, q.actor AS actor_tenant, q.run, s.names AS columns,
+       a.answer, a.time AS answered_at, {_EXPIRES.format("a")} AS approved_until,
+       CASE WHEN q.owner = $tenant THEN a.actor_tag END AS answered_by_tag
+FROM access_request q
+LEFT JOIN column_set s ON s.id = q.column_set
+LEFT JOIN request_answer a ON a.request = q.request
+WHERE {_side("q")}
+"""  # noqa: S608
+
 # What an auditor's own SQL may name, and what it gets in the sandbox: exactly these.
 AUDITOR_VIEWS: dict[str, str] = {
     "read": _READ,
@@ -174,6 +186,7 @@ AUDITOR_VIEWS: dict[str, str] = {
     "policy": _POLICY,
     "release": _RELEASE,
     "question": _QUESTION,
+    "request": _REQUEST,
 }
 
 VIEWS: dict[str, str] = {

@@ -28,8 +28,9 @@ _SHOWN = {
     "subject_tag": "subject",
     "subject_tags": "subjects",
     "actor_tag": "actor",
+    "answered_by_tag": "answered_by",
 }  # once the names are back
-_TAG_COLUMNS = ("subject", "subjects", "actor", *_SHOWN)
+_TAG_COLUMNS = ("subject", "subjects", "actor", "answered_by", *_SHOWN)
 
 
 async def questions(house: House, caller: Caller) -> list[W.Question]:

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import gateway.wire as W
-from gateway.domain.access import Limits
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import AccessDenied, NotAuthenticated
 from gateway.services import (
@@ -26,7 +25,6 @@ from gateway.services import (
     publish,
     refusals,
     register,
-    request_access,
     revoke,
     runs,
     shapes,
@@ -36,18 +34,19 @@ from gateway.services import (
     update,
     uploads,
 )
+from gateway.services.asking import Asking
 from gateway.services.copies import Copies
 from gateway.services.custody import Custody
 from gateway.services.house import House
-from gateway.services.request_access import Ask, Caller
+from gateway.services.request_access import Caller
 from gateway.wire.leases import LeaseRequest, LeaseView
-from gateway.wire.times import iso, moment
+from gateway.wire.times import iso
 
 STREAM_PATHS = ("/v1/leases", "/oauth/revoke")  # all that a dataset token is good for
 
 
 @dataclass(slots=True)
-class Gateway(Copies, Custody):
+class Gateway(Asking, Copies, Custody):
     """All journeys over one House."""
 
     house: House
@@ -191,19 +190,6 @@ class Gateway(Copies, Custody):
         return shapes.operation_view(found)
 
     # access
-
-    async def check(self, caller: Caller, ask: W.AccessAsk, at: str | None) -> W.DecisionView:
-        """Would it be allowed? Never makes a Grant."""
-        when = moment(at, now=self.house.now()) if at is not None else None
-        decision = await request_access.check(self.house, caller, ask_of(ask), when)
-        return shapes.decision_view(
-            decision,
-            subject=caller.subject.id,
-            action=ask.action,
-            dataset=ask.dataset,
-            purpose=ask.purpose,
-            at=iso(self.house.now() if when is None else when),
-        )
 
     async def grants(self, caller: Caller, filters: Mapping[str, str]) -> list[W.GrantView]:
         """Grants given from the tenant's data or to the caller's tenant."""
@@ -367,19 +353,6 @@ class Gateway(Copies, Custody):
     async def metrics(self) -> Mapping[str, float]:
         """Gauges for the admin port."""
         return health.gauges(self.house)
-
-
-def ask_of(ask: W.AccessAsk) -> Ask:
-    """The AccessRequest's part that comes from the body."""
-    return Ask(
-        dataset=ask.dataset,
-        action=ask.action,
-        purpose=ask.purpose,
-        columns=ask.columns,
-        split=ask.split,
-        limits=Limits(max_rows=ask.max_rows, max_bytes=ask.max_bytes, max_epochs=ask.max_epochs),
-        run=ask.run,
-    )
 
 
 def _bundle_view(tenant: str, bundle: Any) -> W.BundleView:

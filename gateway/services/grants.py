@@ -8,6 +8,7 @@ from dataclasses import asdict
 import gateway.wire as W
 from gateway.catalog.records import DecisionRecord
 from gateway.domain.access import NOT_VISIBLE, AccessRequest, Plan, Subject
+from gateway.domain.approval import REQUIRED
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.lease import Grant
 from gateway.errors import NotFound
@@ -100,14 +101,32 @@ async def explain(house: House, caller: Caller, decision_id: str) -> W.Explanati
     if caller.subject.tenant != found.owner_tenant or found.dataset is None:
         return W.Explanation(decision=view, sentences=told)
     await authorize(house, caller, "publish", found.owner_tenant)
-    request = _request_again(house, found)
-    resource = resource_of(house, request.dataset) if request.dataset else None
-    if resource is None:
-        return W.Explanation(decision=view, sentences=told)
-    explanation = house.judge.explain(request, resource, house.now())
-    if explanation.effect != found.effect:
+    said = "allow" if REQUIRED in found.reasons else found.effect  # then a person was missing
+    return explained(house, _request_again(house, found), view, told, said=said)
+
+
+def explained(
+    house: House,
+    request: AccessRequest,
+    view: W.DecisionView,
+    told: tuple[str, ...],
+    *,
+    said: str,
+) -> W.Explanation:
+    """The Decision in `view` with the rules as they are now; for those who may read them.
+
+    Args:
+        house: the rooms.
+        request: that was decided.
+        view: the Decision.
+        told: sentences that come first.
+        said: the effect that the rules alone had then.
+    """
+    assert request.dataset is not None
+    explanation = house.judge.explain(request, resource_of(house, request.dataset), house.now())
+    if explanation.effect != said:
         told += (f"the rules changed since: today the answer is `{explanation.effect}`",)
-    readable = [c for c in explanation.candidates if c.tenant in (found.owner_tenant, PLATFORM)]
+    readable = [c for c in explanation.candidates if c.tenant in (request.tenant, PLATFORM)]
     if any(c.counts for c in explanation.candidates if c not in readable):
         told += ("rules of those whose data this was made from take part; they are not yours",)
     return W.Explanation(

@@ -36,7 +36,7 @@ from gateway.errors import (
     NotFound,
     Unavailable,
 )
-from gateway.services import combining, decision_event, down_scope, key_check, refusals
+from gateway.services import approvals, combining, decision_event, down_scope, key_check, refusals
 from gateway.services.house import PLATFORM, House
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
@@ -245,7 +245,7 @@ async def request_of(house: House, caller: Caller, ask: Ask) -> tuple[AccessRequ
 async def check(house: House, caller: Caller, ask: Ask, at: float | None = None) -> Decision:
     """Answer whether, without a Grant. The question itself is recorded."""
     request, resource = await request_of(house, caller, ask)
-    decision, _ = _decide_grant(house, request, resource, at)
+    decision = judge_grant(house, request, resource, at=at)[0]
     if decision.is_allowed:
         await record(house, request, decision, is_question=True)
     else:
@@ -277,18 +277,19 @@ async def request_grant(
         house, caller, down_scope.cut(ask, parent) if parent else ask
     )
     trouble = None
-    if request.dataset is not None and _decide_grant(house, request, resource)[0].is_allowed:
+    judged = judge_grant(house, request, resource, parent)
+    if request.dataset is not None and judged[0].is_allowed:
         trouble = await key_check.trouble(house, request.tenant)
         resource = resource_of(house, request.dataset)  # as it is by now, and so are the rules
-    decision, unit = _decide_grant(house, request, resource)
-    if parent is not None and decision.is_allowed:
-        decision = down_scope.narrowed(decision, parent)
+    decision, unit, wider = judge_grant(house, request, resource, parent)
+    if wider is not None and decision.is_allowed:
+        decision = down_scope.narrowed(decision, wider)
     if narrow is not None and decision.is_allowed:
         decision = narrow(decision)
     if not decision.is_allowed:
         await record_denial(house, request, decision, resource, ask.dataset)
         decision.require()
-    shared = _same_grant(house, request, decision, ask.parent)
+    shared = _same_grant(house, request, decision, wider, is_whole=parent is None)
     if shared is not None:
         return dataclasses.replace(decision, id=shared.decision, plan=shared.plan), shared
     if trouble is not None:
@@ -296,16 +297,41 @@ async def request_grant(
         raise KeyUnavailable(key_check.TEXT, decision=decision.id) from trouble
     grant_id = house.id("grant_")
     draft = decision_event.draft(house, request, decision, grant_id)
-    facts = {**draft.facts, "parent": ask.parent} if ask.parent is not None else draft.facts
+    facts = {**draft.facts, "parent": wider.id if wider else None}
     details = {**draft.details, "unit": unit.to_dict() if unit else None}
     await house.recorded(dataclasses.replace(draft, facts=facts, details=details))
     return decision, house.catalog.grant(grant_id)
 
 
-def _decide_grant(
+def judge_grant(
+    house: House,
+    request: AccessRequest,
+    resource: Resource,
+    parent: Grant | None = None,
+    at: float | None = None,
+) -> tuple[Decision, Plan | None, Grant | None]:
+    """(3) Judge, beside what was given before, and under an approval where one is needed.
+
+    Returns:
+        The Decision; for a recipient all that its rules would release at once; and the Grant
+        to cut from: the `parent` that was named, or one that a person approved.
+    """
+    decision, unit = judge_beside(house, request, resource, at)
+    if parent is not None:
+        return approvals.for_grant(house, request, parent, decision), unit, parent
+
+    def judged(other: AccessRequest) -> Decision:
+        return decide(house, other, resource, at)
+
+    now = house.now() if at is None else at
+    decision, approved = approvals.under(house, request, decision, judged, now)
+    return decision, unit, approved
+
+
+def judge_beside(
     house: House, request: AccessRequest, resource: Resource, at: float | None = None
 ) -> tuple[Decision, Plan | None]:
-    """(3) Judge, also beside what the asker's tenant was given before.
+    """(3) What the rules say, also beside what the asker's tenant was given before.
 
     Returns:
         The Decision, and for a recipient all that its rules would release at once.
@@ -318,21 +344,23 @@ def _decide_grant(
 
 
 def _same_grant(
-    house: House, request: AccessRequest, decision: Decision, parent: str | None
+    house: House, request: AccessRequest, decision: Decision, wider: Grant | None, *, is_whole: bool
 ) -> Grant | None:
-    if request.run is None or decision.plan is None:
+    """A living Grant that is just this; `is_whole`: that may be the wider one itself."""
+    plan = decision.plan
+    if wider is not None and is_whole and (wider.run, wider.plan) == (request.run, plan):
+        return wider
+    if request.run is None or plan is None:
         return None
     for grant in house.catalog.grants(run=request.run, subject=request.subject.id):
-        same = grant.plan.cells() == decision.plan.cells()
-        alive = not grant.revoked and grant.expires_at > house.now()
         if (
-            same
-            and alive
-            and grant.parent == parent
-            and grant.plan.purpose == decision.plan.purpose
-            and grant.plan.action == decision.plan.action
-            and grant.plan.limits.is_within(decision.plan.limits)  # the rules may allow less now
-            and set(grant.plan.obligations) >= set(decision.plan.obligations)
+            grant.plan.cells() == plan.cells()
+            and not grant.revoked
+            and grant.expires_at > house.now()
+            and grant.parent == (wider.id if wider else None)
+            and (grant.plan.purpose, grant.plan.action) == (plan.purpose, plan.action)
+            and grant.plan.limits.is_within(plan.limits)  # the rules may allow less now
+            and set(grant.plan.obligations) >= set(plan.obligations)
         ):
             return grant
     return None

@@ -36,7 +36,15 @@ from gateway.errors import (
     NotFound,
     PlanChanged,
 )
-from gateway.services import down_scope, fetch, key_check, request_access, shapes, update
+from gateway.services import (
+    approvals,
+    down_scope,
+    fetch,
+    key_check,
+    request_access,
+    shapes,
+    update,
+)
 from gateway.services.house import House
 from gateway.services.limits import require_pass
 from gateway.services.request_access import Caller
@@ -222,7 +230,8 @@ def _decide_again(house: House, grant: Grant) -> tuple[AccessRequest, Decision]:
         run=grant.run,
     )
     resource = request_access.resource_of(house, plan.dataset)
-    return request, request_access.decide(house, request, resource)
+    decision = request_access.decide(house, request, resource)
+    return request, approvals.for_grant(house, request, grant, decision)
 
 
 def subject_of(house: House, identity_id: str) -> Subject:

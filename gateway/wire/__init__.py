@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.wire.access import *  # noqa: F403
+    from gateway.wire.asking import *  # noqa: F403
     from gateway.wire.datasets import *  # noqa: F403
     from gateway.wire.evaluation import *  # noqa: F403
     from gateway.wire.exports import *  # noqa: F403
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 _NAMES = {
     "access": """AccessAsk Candidate DecisionView Explanation GrantView LimitsView PlanColumn
         PlanView ReasonView Revocation RevocationRequest RunFinish RunView""",
+    "asking": "AccessRequestView PersonAsk RequestAnswer",
     "datasets": """ColumnTags ColumnView DatasetChanges DatasetDetail DatasetSummary
         ErasurePlan ErasureRequest PartReceipt ProposedTag Registration RegistrationRequest
         SourceFile SplitView VersionView etag_of""",
-    "evaluation": """EvaluationAction EvaluationContext EvaluationRequest EvaluationResource
-        EvaluationResponse EvaluationSubject""",
+    "evaluation": """EvaluationAction EvaluationContext EvaluationError EvaluationErrorContext
+        EvaluationItem EvaluationRefusal EvaluationRequest EvaluationResource
+        EvaluationResponse EvaluationSubject EvaluationsRequest EvaluationsResponse""",
     "exports": """EXPORT_PART_BYTES Export ExportRequest ExportedColumn ExportedShard
         PREVIEW_ROWS_MAX Preview""",
     "keys": "KeyView",

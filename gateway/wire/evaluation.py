@@ -1,4 +1,4 @@
-"""The AuthZEN 1.0 Access Evaluation: the shape under which `access check` travels."""
+"""AuthZEN 1.0 Access Evaluation, one or a batch: the shape under which `access check` travels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESOURCE_TYPE = "dataset"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSubject:
-    """Who; may be left out. When given it must be the caller, whom only the token names."""
+    """Who; may be left out: the caller, as the token says. Others only for enforcement points."""
 
     type: str
     id: str
@@ -104,6 +104,74 @@ class EvaluationRequest:
                 at=at,
             ),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationItem:
+    """One question of a batch; what it leaves out is as the batch says."""
+
+    subject: EvaluationSubject | None = None
+    action: EvaluationAction | None = None
+    resource: EvaluationResource | None = None
+    context: EvaluationContext | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationsRequest:
+    """Several questions with defaults; without `evaluations` one question."""
+
+    subject: EvaluationSubject | None = None
+    action: EvaluationAction | None = None
+    resource: EvaluationResource | None = None
+    context: EvaluationContext | None = None
+    evaluations: tuple[EvaluationItem, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)  # unknown ones are ignored
+
+    def filled(self, item: EvaluationItem) -> EvaluationRequest:
+        """The question with the batch's defaults; InvalidInput when it asks for nothing."""
+        action, resource = item.action or self.action, item.resource or self.resource
+        if action is None or resource is None:
+            raise InvalidInput("a question names an action and a resource")
+        return EvaluationRequest(
+            subject=item.subject or self.subject,
+            action=action,
+            resource=resource,
+            context=item.context or self.context or EvaluationContext(),
+        )
+
+    def single(self) -> EvaluationRequest:
+        """The one question of a request that is no batch."""
+        return self.filled(EvaluationItem())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationError:
+    """Why one question of a batch could not be answered."""
+
+    status: int  # what it would have been as an HTTP status
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationErrorContext:
+    """Context of a refusal."""
+
+    error: EvaluationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRefusal:
+    """A question of a batch that could not be answered is denied."""
+
+    context: EvaluationErrorContext
+    decision: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationsResponse:
+    """The answers, in the order of the questions."""
+
+    evaluations: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from gateway.errors import (
 )
 from gateway.wire import tokens
 from gateway.wire.leases import LeaseRequest, LeaseView
+from tests.api.simulated_requests import SimulatedRequests
 
 NOW = "2026-11-23T10:00:00Z"
 
@@ -69,7 +70,7 @@ ICU = W.DatasetDetail(
 
 
 @dataclass
-class Simulator:
+class Simulator(SimulatedRequests):
     """State: what was registered, granted, published; `durable` counts recorded acts."""
 
     subjects: dict[str, Subject] = field(
@@ -79,6 +80,7 @@ class Simulator:
                 subject("clinic/owner", "owner"),
                 subject("startup/ml", "trainer"),
                 subject("platform/operator", "operator"),
+                subject("clinic/door", "enforcement-point"),
             )
         }
     )
@@ -90,6 +92,7 @@ class Simulator:
     decisions: dict[str, W.DecisionView] = field(default_factory=dict)
     held: dict[str, W.GrantView] = field(default_factory=dict)
     bundles: dict[str, W.BundleView] = field(default_factory=dict)
+    asked: dict[str, W.AccessRequestView] = field(default_factory=dict)
     known_tenants: dict[str, W.TenantView] = field(default_factory=dict)
     known: dict[str, W.IdentityView] = field(default_factory=dict)
     durable: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from gateway.domain.access import Limits, Plan, PlannedColumn
@@ -100,6 +101,60 @@ def derivation_released() -> EventDraft:
         kind=EventKind.DerivationReleased,
         owner_tenant="clinic",
         facts={**DATASET, **own, "version": 1},
+    )
+
+
+REQUEST = named("req_", 1)
+
+
+def requested(**changes: Any) -> EventDraft:
+    """The startup asks the clinic for a plan that needs an approval."""
+    facts = {
+        **DATASET,
+        "request": REQUEST,
+        "version": 1,
+        "action": "stream",
+        "purpose": "health-research",
+        "split": "train",
+        "run": None,
+        "columns": [1, 2],
+        "request_digest": sha("request"),
+        "plan_digest": sha("plan"),
+        "policy_epoch": 1,
+        "expires_at": 2_000_000_000,
+        **changes,
+    }
+    details = {"plan": plan().to_dict(), "asked_columns": ["age"], "limits": {}, "reason": "IRB"}
+    return EventDraft(
+        kind=EventKind.AccessRequested,
+        owner_tenant="clinic",
+        actor_tenant="startup",
+        actor="startup/ml",
+        facts=facts,
+        details=details,
+    )
+
+
+def answered(who: str = "clinic/anna", answer: str = "approve", **changes: Any) -> EventDraft:
+    facts = {
+        **DATASET,
+        "request": REQUEST,
+        "answer": answer,
+        "columns": [1],
+        "request_digest": sha("request"),
+        "plan_digest": sha("plan"),
+        "policy_epoch": 1,
+        "expires_at": 1_900_000_000,
+        **changes,
+    }
+    return EventDraft(
+        kind=EventKind.RequestAnswered,
+        owner_tenant="clinic",
+        actor_tenant=who.partition("/")[0],
+        actor=who,
+        facts=facts,
+        details={"reason": "fine"},
+        concerns=("startup",),
     )
 
 
@@ -206,6 +261,19 @@ def decided(
         actor="startup/ml",
         facts={**facts, **changes},
         details={"plan": what.to_dict(), "advice": None},
+    )
+
+
+def approved(
+    name: str = "approved", columns: tuple[int, ...] = (1,), who: str = "startup/ml", **changes: Any
+) -> EventDraft:
+    """The Grant of the request that was answered."""
+    kept = tuple(column for column in plan().columns if column.field_id in columns)
+    what = plan(columns=kept, obligations=(("require_approval", True),))
+    draft = decided(name, run=None)
+    facts = {"request": REQUEST, "columns": list(columns), **changes}
+    return replace(
+        draft, actor=who, facts={**draft.facts, **facts}, details={"plan": what.to_dict()}
     )
 
 

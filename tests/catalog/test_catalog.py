@@ -30,7 +30,7 @@ def tell(catalog: Catalog, *drafts: EventDraft) -> Catalog:
                 kind=draft.kind,
                 owner_tenant=draft.owner_tenant,
                 actor_tenant=draft.actor_tenant,
-                actor_tag=None,
+                actor_tag=h.sha(draft.actor)[:32] if draft.actor else None,
                 facts=draft.facts,
                 sealed=None,
                 chains={},
@@ -204,6 +204,61 @@ def test_the_policy_epoch_counts_what_can_narrow_a_plan_and_nothing_else() -> No
         assert catalog.policy_epoch == number
     tell(catalog, h.denied(), h.identity("startup/b", "k2"), h.version(2))
     assert catalog.policy_epoch == 12
+
+
+@pytest.mark.parametrize(
+    ("draft", "error"),
+    [
+        (h.answered("startup/ml"), InvalidInput),
+        (h.answered("lab/x"), InvalidInput),
+        (h.answered(request=h.named("req_", 9)), NotFound),
+        (h.answered(columns=[]), InvalidInput),
+        (h.answered(columns=[1, 3]), InvalidInput),
+        (h.answered(expires_at=None), InvalidInput),
+        (h.answered(request_digest=h.sha("x")), InvalidInput),
+        (h.answered(plan_digest=h.sha("x")), InvalidInput),
+        (h.answered(dataset_id="ee" * 16), InvalidInput),
+        (h.requested(), Conflict),
+        (h.approved(), InvalidInput),
+    ],
+)
+def test_an_answer_that_does_not_fit_its_request_is_refused(
+    draft: EventDraft, error: type[GatewayError]
+) -> None:
+    refuses(world(h.requested()), error, draft)
+
+
+def test_a_request_is_answered_once_and_in_time() -> None:
+    refuses(world(h.requested(), h.answered(answer="reject")), Conflict, h.answered())
+    refuses(world(h.requested(expires_at=1)), Conflict, h.answered())
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        h.approved(request=None),
+        h.approved(columns=(1, 2)),
+        h.approved(expires_at=1_900_000_001),
+        h.approved(run="r1"),
+        h.approved(who="startup/other"),
+    ],
+)
+def test_a_grant_is_never_wider_than_its_approval(draft: EventDraft) -> None:
+    asked = world(h.requested(), h.answered())
+    refuses(asked, InvalidInput, draft)
+    tell(asked, h.approved())
+    assert asked.request(h.REQUEST).grant == h.named("grant_", "approved")
+    refuses(asked, InvalidInput, h.approved("again"))
+
+
+def test_old_requests_that_nothing_rests_on_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.catalog.asking.REQUESTS_KEPT", 2)
+    catalog = world(h.requested(), h.answered(), h.approved())
+    for name in ("late", "open", "more"):
+        ends = 1 if name == "late" else 2_000_000_000
+        tell(catalog, h.requested(request=h.named("req_", name), expires_at=ends))
+    kept = [asked.id for asked in catalog.requests()]
+    assert kept == [h.named("req_", "more"), h.named("req_", "open"), h.REQUEST]
 
 
 def test_a_dataset_is_the_fold_of_its_events() -> None:

@@ -24,6 +24,8 @@ HISTORY = (
     h.on_dataset(EventKind.DatasetSuspended),
     h.rotated(2, 5, v1=2),
     h.denied(),
+    h.requested(),
+    h.answered(),
     h.decided("1"),
     h.decided("2", run=None),
     h.opened("1"),

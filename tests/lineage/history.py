@@ -157,6 +157,18 @@ class History:
         self.add("RunFinished", tenant, tenant, f"{tenant}/ml", run=run, model=model,
                  artifact_sha256="12" * 32 if model else None)  # fmt: skip
 
+    def request(self, subject: str, dataset: str, answer: str) -> None:
+        owner = dataset.partition("/")[0]
+        same = {
+            "request": self.new_id("req_"), "dataset": dataset,
+            "dataset_id": dataset.replace("/", "-"), "columns": [1, 2],
+            "request_digest": "56" * 32, "plan_digest": "78" * 32, "policy_epoch": 1,
+            "expires_at": self.clock + 600,
+        }  # fmt: skip
+        self.add("AccessRequested", owner, subject.partition("/")[0], subject, **same, version=1,
+                 action="stream", purpose="health-research", split=None, run=None)  # fmt: skip
+        self.add("RequestAnswered", owner, owner, f"{owner}/owner", **same, answer=answer)
+
     def asked(self, tenant: str, question: str = "who-read") -> None:
         self.add("QuestionAsked", tenant, tenant, f"{tenant}/audit", question=question,
                  parameters_digest="34" * 32)  # fmt: skip
@@ -188,4 +200,5 @@ def clinic_and_startup(history: History | None = None) -> History:
     h.read(h.lease(other), [0], 50)
     h.finish("lab", "run-1", model="lab-model")
     h.asked("clinic")
+    h.request("startup/ml", "clinic/icu", answer="approve")
     return h
