@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -91,6 +92,12 @@ class Follower(threading.Thread):
                 self._recover()
             except (GatewayError, OSError) as error:
                 self.fault = str(error)
+                self._stopping.wait(_RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001 - a thread that just ended would leave old
+                # answers that look like new ones: whoever asks is told that history stands still.
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                kind = type(error).__name__  # its text may hold values
+                self.fault = f"events cannot be projected: {kind} in {place.name}:{place.lineno}"
                 self._stopping.wait(_RETRY_SECONDS)
             finally:
                 self._stop_reader()

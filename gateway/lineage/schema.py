@@ -214,6 +214,7 @@ COLUMN_SET_PART = {
 
 _ARROW = {
     "BIGINT": pa.int64(),
+    "BIGINT[]": pa.list_(pa.int64()),
     "INTEGER": pa.int32(),
     "BOOLEAN": pa.bool_(),
     "VARCHAR": pa.string(),

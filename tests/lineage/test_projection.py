@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import IntegrityError
-from gateway.lineage import rows
+from gateway.lineage import rows, schema
 from gateway.lineage.follow import Follower
 from gateway.lineage.projection import Projection
 from tests.lineage.history import COLUMNS, History, clinic_and_startup
@@ -54,6 +55,27 @@ def test_a_changed_dataset_is_a_row_without_its_text(tmp_path: Path, history: Hi
     (row,) = found["dataset_change"]
     assert "'card', 'owners'" in row
     assert any("suspended" in state for state in found["dataset_state"])
+
+
+def test_every_table_can_be_written(history: History) -> None:
+    for columns in (*schema.TABLES.values(), schema.COLUMN_SET_PART):
+        assert schema.arrow_table(columns, [(None,) * len(columns)]).num_rows == 1
+
+
+def test_an_erasure_is_projected_and_what_comes_after_it(tmp_path: Path, history: History) -> None:
+    history.add(
+        "DatasetErased", "clinic", "clinic", "clinic/owner",
+        dataset="clinic/icu", dataset_id="clinic-icu", erasure="op_1", version=None, columns=[1, 2],
+        root=1, keks=["k"], deks=2, shards=1, shards_kept=0,
+    )  # fmt: skip
+    history.add(
+        "ErasureCertified", "clinic", dataset="clinic/icu", dataset_id="clinic-icu", erasure="op_1",
+        certificate="ab" * 32, certificate_key="certificates/op_1.json",
+    )  # fmt: skip
+    projected(tmp_path, history)
+    made = Projection(tmp_path, KEY)
+    assert made.projected == len(history.events)
+    assert sum("[1, 2]" in row for row in dump(made)["erasure"]) == 1
 
 
 def edit(directory: Path, sql: str) -> None:
@@ -267,6 +289,32 @@ def test_a_follower_keeps_up_with_a_growing_journal(
         clinic_and_startup(history)
         follower.wait_for(len(history.events), 10)
         assert projection.projected == len(history.events)
+    follower.stop()
+    projection.close()
+
+
+def test_a_follower_that_cannot_go_on_says_so_and_tries_again(
+    tmp_path: Path,
+    following: Callable[[History, Projection], Follower],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history, projection = clinic_and_startup(), Projection(tmp_path, KEY)
+    good, broken = projection.append, threading.Event()
+
+    def append(events: list[tuple[rows.EventLike, str]]) -> None:
+        if not broken.is_set():
+            broken.set()
+            raise KeyError("a mistake of ours")
+        good(events)
+
+    monkeypatch.setattr(projection, "append", append)
+    follower = following(history, projection)
+    assert broken.wait(10)
+    follower.wait_for(len(history.events), 10)
+    assert (projection.projected, follower.fault) == (len(history.events), None)
+    clinic_and_startup(history)  # it lives
+    follower.wait_for(len(history.events), 10)
+    assert projection.projected == len(history.events)
     follower.stop()
     projection.close()
 
