@@ -36,6 +36,7 @@ from gateway.services.doctor import LEFTOVERS
 from gateway.services.house import House
 from gateway.services.storage import load_manifest, open_keys
 from gateway.shards.reader import ShardReader, file_plan
+from tests.crashes.keys import SeenKeys, certificates_of, check_keys, leaves_of
 from tests.journeys.home import wait
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,7 @@ class Place:
     forge: subprocess.Popen[str]
     deaths: list[int] = field(default_factory=list)  # how each control ended
     versions: dict[str, pa.Table] = field(default_factory=dict)  # acknowledged or found: source
+    seen: SeenKeys = field(default_factory=SeenKeys)
 
     @classmethod
     def make(cls, root: Path) -> Place:
@@ -218,17 +220,26 @@ class Place:
         with self.opened() as house:
             known = {str(v.ref): v for d in house.catalog.datasets() for v in d.versions}
             assert set(known) == set(self.versions), "versions lost, half, or made twice"
-            objects: set[str] = set()
-            for name, source in self.versions.items():
-                assert self.read(house, name).cast(source.schema).equals(source), (
-                    f"`{name}` is not its source"
-                )
+            self._check_rows(house)
+            check_keys(house, self.seen)
+            objects = certificates_of(house)
+            for name in self.versions:
                 manifest = load_manifest(house, DatasetRef.parse(name))
                 objects.add(known[name].manifest_key)
                 for shard in manifest.shards:
                     objects |= {shard.object_key, shard.table_key}
             sheets = {f"sheets/{v.dataset_id}/{v.ref.version}.json" for v in known.values()}
         self._check_files(objects, sheets)
+
+    def check_readable(self) -> None:
+        """Nothing that must be there is lost, whatever is unfinished."""
+        with self.opened() as house:
+            self._check_rows(house)
+
+    def _check_rows(self, house: House) -> None:
+        for name, source in self.versions.items():
+            found = self.read(house, name).cast(source.schema)
+            assert found.equals(source.combine_chunks()), f"`{name}` is not its source"
 
     def _check_files(self, objects: set[str], sheets: set[str]) -> None:
         state = self.settings.state_dir
@@ -241,10 +252,10 @@ class Place:
         """All rows of a version, decrypted from its shards, by `id`."""
         version = house.catalog.version(DatasetRef.parse(name))
         manifest = load_manifest(house, version.ref)
-        ids = tuple(column.field_id for column in manifest.columns)
+        ids = tuple(column.field_id for column in version.columns)
         batches = []
         for shard in manifest.shards:
-            keys = open_keys(house, version, shard.leaves)
+            keys = open_keys(house, version, leaves_of(version, shard))
             path = house.store.local_path(shard.object_key)
             assert path is not None
             shard_reader = ShardReader(path, file_plan(manifest), shard, keys)
