@@ -13,9 +13,9 @@ from gateway.cli.output import note, print_record, progress_bar
 from gateway.errors import InvalidInput
 
 _PLAN = ("dataset", "versions", "columns", "is_whole", "keys", "shards", "shards_kept", "grants",
-         "recipients", "streams", "runs", "models", "views", "derived")  # fmt: skip
+         "recipients", "streams", "runs", "models", "keys_left", "views", "derived")  # fmt: skip
 _DONE = ("dataset", "erased_at", "effective_on", "deks", "shards", "shards_kept", "keks", "roots",
-         "certificate_digest", "public_key")  # fmt: skip
+         "keys_left", "certificate_digest", "public_key")  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,7 +51,21 @@ def erase(
         if signed is None:
             raise InvalidInput("there is no certificate of what is not erased yet")
         certificate.write_text(json.dumps(signed, sort_keys=True, separators=(",", ":")))
+    if wait and not as_json:
+        found["keys_left"] = [_left(line) for line in _releases(found)]
     only = None if not wait else _DONE if signed is not None else _PLAN
     print_record("dataset.erase", found, as_json=as_json, only=only)
     if wait and signed is None and not as_json:
         note("nothing was erased; --yes does it, and nothing brings it back")
+
+
+def _releases(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a dry run, or of a certificate (those of version 1 list none)."""
+    listed: list[dict[str, Any]] = found.get("keys_released") or found.get("released", {}).get(
+        "keys", []
+    )
+    return listed
+
+
+def _left(release: dict[str, Any]) -> str:
+    return "{keys} keys of version {version} to {tenant} ({grant})".format_map(release)

@@ -1,6 +1,7 @@
 """The erasure certificate: what was destroyed, signed; it verifies offline with one public key.
 
-Bytes: docs/formats/erasure-certificate-v1.md. It says what this gateway did and when the key
+Bytes: docs/formats/erasure-certificate-v2.md; certificates of version 1, which did not list
+releases of keys, are read for ever. It says what this gateway did and when the key
 service calls the root beyond recall; it cannot speak for what was released before, which it lists.
 """
 
@@ -14,7 +15,8 @@ from gateway.crypto import strict_json
 from gateway.crypto.signing import Signer, open_document, sign_document
 from gateway.errors import IntegrityError
 
-FORMAT = "erasure-certificate-v1"
+FORMAT = "erasure-certificate-v2"
+FORMAT_V1 = "erasure-certificate-v1"
 USE = "erasure"
 CERTIFICATE_BYTES_MAX = 16 << 20
 _MEMBERS: Mapping[str, type] = {
@@ -36,6 +38,7 @@ _MEMBERS: Mapping[str, type] = {
     "custody": str,
     "released": dict,
 }
+_RELEASED = {"grants", "runs", "keys"}
 
 
 def issue(signer: Signer, facts: Mapping[str, Any]) -> bytes:
@@ -62,9 +65,14 @@ def digest_of(data: bytes) -> str:
 
 
 def _check(value: Mapping[str, Any]) -> None:
-    if value.get("format") != FORMAT:
+    if value.get("format") not in (FORMAT, FORMAT_V1):
         raise IntegrityError("an erasure certificate is of an unknown format")
     if set(value) != set(_MEMBERS):
         raise IntegrityError("an erasure certificate has other members than expected")
     if any(type(value[name]) is not kind for name, kind in _MEMBERS.items()):
         raise IntegrityError("an erasure certificate has a member of another type")
+    released = value["released"]
+    if value["format"] == FORMAT and (
+        set(released) != _RELEASED or any(type(some) is not list for some in released.values())
+    ):
+        raise IntegrityError("an erasure certificate does not say what was released")

@@ -27,7 +27,14 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.manifest import FOOTER, Manifest
 from gateway.errors import Conflict, GatewayError, NotFound
 from gateway.services import rotate_keys, uploads
-from gateway.services.erasure_scope import Scope, grants_of, leases_of, plan_of, scope_of
+from gateway.services.erasure_scope import (
+    Scope,
+    grants_of,
+    leases_of,
+    plan_of,
+    released_by,
+    scope_of,
+)
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller, authorize, unseen
@@ -333,42 +340,13 @@ def _facts(house: House, erasure: Erasure, effective: int | None) -> dict[str, A
         "shards": erasure.shards,
         "shards_kept": erasure.shards_kept,
         "custody": house.kms.custody,
-        "released": _released(house, erasure),
+        "released": released_by(house, erasure),
     }
 
 
 def _columns(erasure: Erasure) -> dict[int, str]:
     found = (c for version in erasure.versions for c in version.columns)
     return {c.field_id: c.name for c in found if c.field_id in erasure.columns}
-
-
-def _released(house: House, erasure: Erasure) -> dict[str, Any]:
-    """What left before, and cannot be called back."""
-    dataset = DatasetRef.parse(erasure.dataset)
-    versions = {version.ref.version for version in erasure.versions}
-    grants = [
-        grant
-        for grant in house.catalog.grants(owner=dataset.tenant)
-        if grant.plan.dataset.unversioned == dataset
-        and grant.plan.dataset.version in versions
-        and (not erasure.columns or {c.field_id for c in grant.plan.columns} & set(erasure.columns))
-    ]
-    ids = {grant.id for grant in grants}
-    return {
-        "grants": [
-            {"grant": g.id, "tenant": g.subject_tenant, "rows": g.rows_charged} for g in grants
-        ],
-        "runs": [
-            {
-                "run": run.id,
-                "rows_acknowledged": run.rows_acknowledged,
-                "model": run.model,
-                "artifact_sha256": run.artifact_sha256,
-            }
-            for run in house.catalog.runs()
-            if ids & set(run.grants)
-        ],
-    }
 
 
 def _result(house: House, erasure: Erasure) -> dict[str, Any]:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import gateway.wire as W
+from gateway.catalog.records import Erasure
 from gateway.domain.dataset import Column, Dataset, DatasetRef, DatasetVersion
 from gateway.domain.lease import Grant
 from gateway.domain.manifest import FOOTER, Manifest
 from gateway.errors import InvalidInput
 from gateway.services.house import House
 from gateway.services.storage import load_manifest
+from gateway.wire import codec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,54 @@ def leases_of(house: House, grants: list[Grant]) -> list[str]:
     return [lease.id for lease in house.catalog.leases() if lease.grant in ids]
 
 
+def releases_of(
+    house: House, dataset_id: str, field_ids: tuple[int, ...]
+) -> tuple[W.KeyRelease, ...]:
+    """Data keys that left: of any version, since versions share shards; of these columns or all."""
+    return tuple(
+        W.KeyRelease(
+            grant=release.grant,
+            tenant=release.recipient_tenant,
+            version=release.version,
+            columns=release.columns,
+            shards=len(release.shards),
+            keys=release.keys,
+        )
+        for release in house.catalog.key_releases(dataset_id)
+        if not field_ids or set(field_ids) & set(release.columns)
+    )
+
+
+def released_by(house: House, erasure: Erasure) -> dict[str, Any]:
+    """What left before an erasure and cannot be called back, as its certificate says it."""
+    dataset = DatasetRef.parse(erasure.dataset)
+    versions = {version.ref.version for version in erasure.versions}
+    grants = [
+        grant
+        for grant in house.catalog.grants(owner=dataset.tenant)
+        if grant.plan.dataset.unversioned == dataset
+        and grant.plan.dataset.version in versions
+        and (not erasure.columns or {c.field_id for c in grant.plan.columns} & set(erasure.columns))
+    ]
+    ids = {grant.id for grant in grants}
+    return {
+        "grants": [
+            {"grant": g.id, "tenant": g.subject_tenant, "rows": g.rows_charged} for g in grants
+        ],
+        "runs": [
+            {
+                "run": run.id,
+                "rows_acknowledged": run.rows_acknowledged,
+                "model": run.model,
+                "artifact_sha256": run.artifact_sha256,
+            }
+            for run in house.catalog.runs()
+            if ids & set(run.grants)
+        ],
+        "keys": codec.encode(releases_of(house, erasure.dataset_id, erasure.columns)),
+    }
+
+
 def plan_of(house: House, scope: Scope) -> W.ErasurePlan:
     """The dry run's answer."""
     grants = grants_of(house, scope)
@@ -137,6 +188,9 @@ def plan_of(house: House, scope: Scope) -> W.ErasurePlan:
         streams=tuple(leases_of(house, grants)),
         runs=tuple(run.id for run in runs),
         models=tuple(run.model for run in runs if run.model is not None),
+        keys_released=releases_of(
+            house, scope.dataset.dataset_id, tuple(column.field_id for column in scope.columns)
+        ),
         views=house.views.count(scope.dataset.dataset_id),
         derived=_derived(house, scope),
     )

@@ -28,8 +28,8 @@ _NAMES = {
         PlanView ReasonView Revocation RevocationRequest RunFinish RunView""",
     "asking": "AccessRequestView PersonAsk RequestAnswer",
     "datasets": """ColumnTags ColumnView DatasetChanges DatasetDetail DatasetSummary
-        ErasurePlan ErasureRequest PartReceipt ProposedTag Registration RegistrationRequest
-        SourceFile SplitView VersionView etag_of""",
+        ErasurePlan ErasureRequest KeyRelease PartReceipt ProposedTag Registration
+        RegistrationRequest SourceFile SplitView VersionView etag_of""",
     "evaluation": """EvaluationAction EvaluationContext EvaluationError EvaluationErrorContext
         EvaluationItem EvaluationRefusal EvaluationRequest EvaluationResource
         EvaluationResponse EvaluationSubject EvaluationsRequest EvaluationsResponse""",

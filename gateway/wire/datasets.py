@@ -175,6 +175,18 @@ class ErasureRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRelease:
+    """Data keys that left in a sealed copy; erasing does not reach what they open."""
+
+    grant: str
+    tenant: str  # of the recipient
+    version: int
+    columns: tuple[int, ...]  # field ids
+    shards: int  # that they open
+    keys: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErasurePlan:
     """What an erasure takes, what it stops, and what it leaves."""
 
@@ -190,5 +202,6 @@ class ErasurePlan:
     streams: tuple[str, ...]  # open leases that stop
     runs: tuple[str, ...]  # that read of it before
     models: tuple[str, ...]  # that they made
+    keys_released: tuple[KeyRelease, ...]  # that left before; what they open stays readable
     views: int  # sealed results that go
     derived: tuple[str, ...]  # versions that say they come from it, anybody's; they stay

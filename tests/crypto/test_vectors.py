@@ -73,6 +73,7 @@ FORMATS: dict[str, Callable[[dict[str, Any], Path], object]] = {
     "key-sheet-v1": open_sheet,
     "key-vault-v1": open_ring,
     "erasure-certificate-v1": open_certificate,
+    "erasure-certificate-v2": open_certificate,
     "access-token-v0": open_token,
     "sealed-detail-v0": open_detail,
 }

@@ -26,7 +26,7 @@ from gateway.errors import (
     KeyUnavailable,
     NotFound,
 )
-from gateway.services import erase, request_access, update
+from gateway.services import erase, export, preview, request_access, update
 from gateway.services.house import House
 from gateway.services.request_access import Ask
 from gateway.services.storage import open_keys
@@ -158,6 +158,63 @@ def test_a_name_that_was_erased_can_be_given_to_another_dataset(home: Settings) 
         assert house.catalog.dataset("clinic", "icu").dataset_id != old
         with pytest.raises(NotFound):
             run(erase.erase(house, TRAINER, DatasetRef("clinic", "icu", 1), ErasureRequest()))
+
+
+def test_keys_that_left_stand_in_the_dry_run_and_in_the_certificate(home: Settings) -> None:
+    with opened(home) as house:
+        ask = Ask(dataset="clinic/icu@1", purpose="research", columns=("age",))
+        left = run(export.release(house, TRAINER, ask))
+        line = {"grant": left.id, "tenant": "startup", "version": 1, "columns": [1],
+                "shards": 1, "keys": 2}  # fmt: skip
+        for ref, columns, listed in (
+            ("clinic/icu@1", (), [line]),
+            ("clinic/icu@2", (), [line]),  # it refers to the same shard
+            ("clinic/icu", ("age",), [line]),
+            ("clinic/icu", ("hr",), []),
+            ("clinic/other", (), []),
+        ):
+            assert run(erased(house, ref, *columns, yes=False))["keys_released"] == listed
+        assert run(erased(house, "clinic/icu", "hr"))["released"]["keys"] == []
+        done = run(erased(house, "clinic/icu"))
+        assert done["released"]["keys"] == [line]
+        data = json.dumps(done["certificate"], sort_keys=True, separators=(",", ":")).encode()
+        facts = certificate.verify(data, bytes.fromhex(done["public_key"]))
+        assert facts["format"] == "erasure-certificate-v2"
+        assert facts["released"]["keys"] == [line]
+
+
+@pytest.mark.parametrize(
+    ("ref", "columns", "gone", "columns_gone", "rest"),
+    [
+        ("clinic/icu", (), "clinic/icu@1", None, None),
+        ("clinic/icu@1", (), "clinic/icu@1", None, "clinic/icu"),
+        ("clinic/icu", ("age",), "clinic/icu", ("age",), "clinic/icu@1"),
+    ],
+)
+def test_what_is_erased_is_neither_exported_nor_previewed(
+    home: Settings,
+    ref: str,
+    columns: tuple[str, ...],
+    gone: str,
+    columns_gone: tuple[str, ...] | None,
+    rest: str | None,
+) -> None:
+    with opened(home) as house:
+        before = run(export.release(house, TRAINER, Ask(dataset=gone, purpose="research")))
+        assert run(export.part(house, TRAINER, before.id, 0, 0))[:4] == b"PARE"
+        run(erased(house, ref, *columns))
+        ask = Ask(dataset=gone, purpose="research", columns=columns_gone)
+        for act in (export.release(house, TRAINER, ask), preview.preview(house, TRAINER, ask, 5)):
+            with pytest.raises((AccessDenied, NotFound)):
+                run(act)
+        with pytest.raises((AccessDenied, NotFound)):  # its Grant ended with what it needed
+            run(export.part(house, TRAINER, before.id, 0, 0))
+        if rest is None:
+            return
+        ask = Ask(dataset=rest, purpose="research")
+        left = {column.name for column in run(export.release(house, TRAINER, ask)).columns}
+        assert left == {"age", "hr"} - set(columns)
+        assert run(preview.preview(house, TRAINER, ask, 5)).rows > 0
 
 
 def test_the_certificate_verifies_offline_and_says_what_was_released(home: Settings) -> None:

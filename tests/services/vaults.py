@@ -36,7 +36,7 @@ rules:
     kind: allow
     principals: [startup/role:trainer]
     scope: dataset:clinic/icu
-    actions: [stream]
+    actions: [stream, export, preview]
     purpose: [research]
     columns: [age, hr]
 """

@@ -33,7 +33,8 @@ def main() -> None:
     for name, make in (
         ("key-sheet-v1", key_sheets),
         ("key-vault-v1", keyrings),
-        ("erasure-certificate-v1", certificates),
+        ("erasure-certificate-v1", lambda: certificates(certificate.FORMAT_V1, {})),
+        ("erasure-certificate-v2", lambda: certificates(certificate.FORMAT, {"keys": []})),
         ("access-token-v0", access_tokens),
         ("sealed-detail-v0", sealed_details),
     ):
@@ -178,7 +179,7 @@ def keyrings() -> dict[str, Any]:
         }
 
 
-def certificates() -> dict[str, Any]:
+def certificates(version: str, more: dict[str, Any]) -> dict[str, Any]:
     signer, other = Signer(b"\x06" * 32, "erasure"), Signer(b"\x06" * 32, "manifest")
     facts: dict[str, Any] = {
         "erasure": "op_aaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -196,7 +197,7 @@ def certificates() -> dict[str, Any]:
         "shards": 1,
         "shards_kept": 0,
         "custody": "0600 files",
-        "released": {"grants": [], "runs": []},
+        "released": {"grants": [], "runs": [], **more},
     }
 
     def vector(data: bytes) -> dict[str, Any]:
@@ -205,23 +206,32 @@ def certificates() -> dict[str, Any]:
     def signed(value: Mapping[str, Any], by: Signer = signer) -> dict[str, Any]:
         return vector(strict_json.encode(sign_document(by, value)))
 
-    full = {"format": certificate.FORMAT, **facts}
-    good = certificate.issue(signer, facts)
+    full = {"format": version, **facts}
+    good = strict_json.encode(sign_document(signer, full))
     column = {"columns": [{"field_id": 2, "name": "größe"}], "shards": 0, "shards_kept": 1}
     run = {"run": "a:b", "rows_acknowledged": 3, "model": None, "artifact_sha256": None}
     grant = {"grant": "grant_a", "tenant": "startup", "rows": 3}
-    released = {"released": {"grants": [grant], "runs": [run]}}
+    keys = {
+        name: [{"grant": "grant_a", "tenant": "startup", "version": 1, "columns": [1, 2],
+                "shards": 1, "keys": 3}]
+        for name in more
+    }  # fmt: skip
+    released = {"released": {"grants": [grant], "runs": [run], **keys}}
     return {
         "ok-dataset": vector(good),
-        "ok-column": vector(certificate.issue(signer, facts | column)),
-        "ok-released": vector(certificate.issue(signer, facts | released)),
+        "ok-column": signed(full | column),
+        "ok-released": signed(full | released),
         "bad-integrity-cut": vector(good[:-1]),
         "bad-integrity-spaces": vector(json.dumps(json.loads(good)).encode()[:-1] + b" ,}"),
         "bad-integrity-other-use": signed(full, other),
-        "bad-integrity-other-format": signed(full | {"format": "erasure-certificate-v2"}),
+        "bad-integrity-other-format": signed(full | {"format": "erasure-certificate-v9"}),
         "bad-integrity-unknown-member": signed(full | {"more": 1}),
         "bad-integrity-missing-member": signed({k: v for k, v in full.items() if k != "keks"}),
         "bad-integrity-other-type": signed(full | {"deks": True}),
+        **{
+            f"bad-integrity-no-{name}": signed(full | {"released": {"grants": [], "runs": []}})
+            for name in more
+        },
         "bad-integrity-edited": vector(good.replace(b'"payload":"ey', b'"payload":"eY')),
     }
 
