@@ -44,6 +44,8 @@ class Revocation:
 async def revoke(house: House, caller: Caller, selector: Selector, reason: str) -> Revocation:
     """Revoke every Grant the selector names among those the caller may revoke.
 
+    One that is named by its id and revoked already is answered as done: its answer was lost.
+
     Raises:
         InvalidInput: the selector is empty.
         NotFound: it names no Grant that the caller may revoke.
@@ -54,8 +56,11 @@ async def revoke(house: House, caller: Caller, selector: Selector, reason: str) 
         if owner == caller.subject.tenant:
             await authorize(house, caller, "revoke", owner)
     for owner in owners:
-        ids = [g.id for g in chosen if g.owner_tenant == owner]
-        recipients = sorted({g.subject_tenant for g in chosen if g.owner_tenant == owner})
+        ended = [g for g in chosen if g.owner_tenant == owner and not g.revoked]
+        if not ended:
+            continue
+        ids = [g.id for g in ended]
+        recipients = sorted({g.subject_tenant for g in ended})
         house.record(
             EventDraft(
                 kind=EventKind.GrantRevoked,
@@ -102,7 +107,7 @@ def _select(house: House, caller: Caller, selector: Selector) -> list[Grant]:
     chosen = [
         grant
         for grant in house.catalog.grants(subject=selector.subject, run=selector.run)
-        if not grant.revoked
+        if (not grant.revoked or grant.id == selector.grant)
         and _may_touch(caller, grant)
         and selector.grant in (None, grant.id)
         and selector.tenant in (None, grant.subject_tenant)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import gateway.wire as W
 from gateway.catalog.records import Identity
 from gateway.crypto.identity_keys import public_key_of
@@ -10,6 +12,7 @@ from gateway.domain.dataset import parse_name
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import Conflict, InvalidInput, NotFound
 from gateway.policy import packs
+from gateway.policy.bundle import bundle_digest
 from gateway.services import publish
 from gateway.services.house import PLATFORM, House
 from gateway.services.request_access import Caller, authorize
@@ -21,33 +24,53 @@ TYPES = ("person", "job")
 async def add_tenant(house: House, caller: Caller, wanted: W.TenantRequest) -> None:
     """Add a tenant with its standard rules (the `tenant` pack); Conflict when it exists.
 
-    With the public key of its first owner, the identity `owner` is added too.
+    With the public key of its first owner, the identity `owner` is added too. The same request
+    again, before anybody used the tenant, does what a killed gateway had left undone.
     """
     tenant = parse_name(wanted.tenant, what="tenant")
     await authorize(house, caller, "operate", PLATFORM)
-    _require_new(house, tenant)
-    await house.aside(house.vault.add_tenant, tenant)
-    _require_new(house, tenant)  # somebody else may have been faster
-    house.record(
-        EventDraft(
-            kind=EventKind.TenantAdded,
-            owner_tenant=tenant,
-            actor_tenant=caller.subject.tenant,
-            actor=caller.subject.id,
-            facts={"tenant": tenant},
-        )
-    )
-    await publish.store_and_record(house, caller.subject, tenant, packs.load("tenant", tenant))
+    rules = packs.load("tenant", tenant)
+    if not _is_begun(house, wanted, rules):
+        await house.aside(house.vault.add_tenant, tenant)
+        if not _is_begun(house, wanted, rules):  # somebody else may have been faster
+            house.record(
+                EventDraft(
+                    kind=EventKind.TenantAdded,
+                    owner_tenant=tenant,
+                    actor_tenant=caller.subject.tenant,
+                    actor=caller.subject.id,
+                    facts={"tenant": tenant},
+                )
+            )
+    if house.catalog.bundle(tenant) is None:
+        await publish.store_and_record(house, caller.subject, tenant, rules)
     if wanted.owner_public_key is not None:
         first = W.IdentityRequest(
             identity="owner", type="person", roles=("owner",), public_key=wanted.owner_public_key
         )
         await add_identity(house, caller, tenant, first)
+    await house.settled()
 
 
-def _require_new(house: House, tenant: str) -> None:
-    if any(known.name == tenant for known in house.catalog.tenants()):
-        raise Conflict(f"tenant `{tenant}` exists already", advice="choose another name")
+def _is_begun(house: House, wanted: W.TenantRequest, rules: Mapping[str, str]) -> bool:
+    """Whether it is there as this request makes it, perhaps not all of it yet.
+
+    Raises:
+        Conflict: it is there, and another request made it or somebody used it.
+    """
+    found = next((t for t in house.catalog.tenants() if t.name == wanted.tenant), None)
+    if found is None:
+        return False
+    people = {(person.id, person.public_key) for person in house.catalog.identities(found.name)}
+    pack = bundle_digest(found.name, rules)
+    if (
+        found.suspended
+        or people - {(f"{found.name}/owner", wanted.owner_public_key)}
+        or house.catalog.bundle(found.name) not in (None, pack)
+        or any(dataset.tenant == found.name for dataset in house.catalog.datasets())
+    ):
+        raise Conflict(f"tenant `{found.name}` exists already", advice="choose another name")
+    return True
 
 
 async def views(house: House, caller: Caller) -> list[W.TenantView]:
@@ -89,6 +112,9 @@ async def add_identity(
         caller: an owner of the tenant, or an operator.
         tenant: whose identity it will be.
         wanted: name, type, roles and Ed25519 public key.
+
+    Raises:
+        Conflict: there is another identity of that name; the very same one is answered again.
     """
     name = parse_name(wanted.identity, what="identity")
     roles = tuple(sorted({parse_name(role, what="role") for role in wanted.roles}))
@@ -99,8 +125,11 @@ async def add_identity(
     await _authorize_for(house, caller, tenant)
     house.catalog.tenant(tenant)
     identity = f"{tenant}/{name}"
-    if any(known.id == identity for known in house.catalog.identities(tenant)):
-        raise Conflict(f"identity `{identity}` exists already", advice="choose another name")
+    for known in house.catalog.identities(tenant):
+        if known.id == identity:
+            _require_same(known, wanted, roles)
+            await house.settled()
+            return _identity_view(known)
     await house.recorded(
         EventDraft(
             kind=EventKind.IdentityAdded,
@@ -117,6 +146,13 @@ async def add_identity(
         )
     )
     return _identity_view(house.catalog.identity(identity))
+
+
+def _require_same(known: Identity, wanted: W.IdentityRequest, roles: tuple[str, ...]) -> None:
+    """Let a request pass that says what stands already: the answer to it was lost."""
+    said = (wanted.type, roles, wanted.public_key, False)
+    if said != (known.type, tuple(known.roles), known.public_key, known.disabled):
+        raise Conflict(f"identity `{known.id}` exists already", advice="choose another name")
 
 
 async def identities(house: House, caller: Caller, tenant: str) -> list[W.IdentityView]:
