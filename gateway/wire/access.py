@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.errors import InvalidInput
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessAsk:
@@ -20,6 +22,19 @@ class AccessAsk:
     max_bytes: int | None = None
     max_epochs: int | None = None
     run: str | None = None
+
+    def __post_init__(self) -> None:
+        refuse_shards(self.shards)
+
+
+def refuse_shards(shards: tuple[int, ...] | None) -> None:
+    """Plans know splits, not single shards: an ask for some would silently be one for all."""
+    if shards is not None:
+        raise InvalidInput(
+            "shards cannot be asked for one by one",
+            advice="ask for a split, or leave `shards` out",
+            field="shards",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

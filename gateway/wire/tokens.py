@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.errors import InvalidInput
 from gateway.wire import codec
-from gateway.wire.access import AccessAsk
+from gateway.wire.access import AccessAsk, refuse_shards
 
 DETAIL_TYPE = "dataset_access"
 GRANT_JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -42,6 +42,7 @@ class AuthorizationDetail:
             )
         if len(self.actions) != 1:
             raise InvalidInput("authorization details name exactly one action")
+        refuse_shards(self.shards)
 
     def ask(self) -> AccessAsk:
         """The AccessRequest in it; only when a dataset is named."""

@@ -294,3 +294,10 @@ def test_an_edited_bundle_file_is_not_obeyed(shared: House) -> None:
     path.write_text(path.read_text().replace("health-research", "marketing"))
     with pytest.raises(Exception, match="not the recorded one"):
         publish.load(shared, "clinic")
+
+
+def test_single_shards_are_refused_and_not_granted_as_all() -> None:
+    with pytest.raises(InvalidInput, match="one by one"):
+        W.AccessAsk(dataset="clinic/icu", shards=(0, 2))
+    with pytest.raises(InvalidInput, match="one by one"):
+        W.AuthorizationDetail(type="dataset_access", dataset="clinic/icu", shards=(0, 2))
