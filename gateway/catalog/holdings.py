@@ -93,7 +93,8 @@ def version_registered(state: State, event: Event) -> None:
         raise Conflict(f"`{f['dataset']}` is another dataset")
     if known is None and any(d.dataset_id == f["dataset_id"] for d in state.datasets.values()):
         raise Conflict("this dataset id is in use")
-    version = _version(event, known)
+    erased = known.erased_columns if known else _erased_before(state, f["dataset"])
+    version = _version(event, known, erased)
     ancestry.check(state, version, f.get("origins") or ())
     details = event.details or {}
     card = details.get("card") or (known.card if known else {})
@@ -106,7 +107,7 @@ def version_registered(state: State, event: Event) -> None:
         versions=(*(known.versions if known else ()), version),
         suspended=known.suspended if known else False,
         last_version=f["version"],
-        erased_columns=known.erased_columns if known else (),
+        erased_columns=erased,
         card=card,
         hints={**(known.hints if known else {}), **_hints(details.get("hints", ()))},
         owners=known.owners if known else (),
@@ -115,14 +116,22 @@ def version_registered(state: State, event: Event) -> None:
     )
 
 
-def _version(event: Event, known: Dataset | None) -> DatasetVersion:
+def _erased_before(state: State, name: str) -> tuple[tuple[str, int], ...]:
+    """Columns of erased datasets of this name; 0 is no field id of the new one."""
+    erased = (e for e in state.erasures.values() if e.dataset == name)
+    return tuple(sorted({(c.name, 0) for e in erased for v in e.versions for c in v.columns}))
+
+
+def _version(
+    event: Event, known: Dataset | None, erased: tuple[tuple[str, int], ...]
+) -> DatasetVersion:
     f = event.facts
     tenant, _, name = f["dataset"].partition("/")
     registered = time.gmtime(event.time_us // 1_000_000)
     return DatasetVersion(
         ref=DatasetRef(tenant, name, f["version"]),
         dataset_id=f["dataset_id"],
-        columns=_columns(f["columns"], known),
+        columns=_columns(f["columns"], known, erased),
         splits=tuple(Split(**split) for split in f["splits"]),
         rows=f["rows"],
         bytes=f["bytes"],
@@ -147,10 +156,14 @@ def _origins(facts: Sequence[Mapping[str, Any]], known: Dataset | None) -> tuple
     return tuple(dict.fromkeys((*(known.newest.origins if known else ()), *given)))
 
 
-def _columns(facts: Sequence[Mapping[str, Any]], known: Dataset | None) -> tuple[Column, ...]:
+def _columns(
+    facts: Sequence[Mapping[str, Any]],
+    known: Dataset | None,
+    erased: tuple[tuple[str, int], ...],
+) -> tuple[Column, ...]:
     earlier = known.versions if known else ()
     meant = {(c.name, c.field_id) for version in earlier for c in version.columns}
-    meant |= set(known.erased_columns) if known else set()
+    meant |= set(erased)
     ids: dict[str, set[int]] = {}
     for name, field_id in meant:
         ids.setdefault(name, set()).add(field_id)

@@ -181,7 +181,9 @@ class Dataset:
     versions: tuple[DatasetVersion, ...] = ()  # ascending, never empty once visible
     suspended: bool = False
     last_version: int = 0  # the highest number ever given, erased or not
-    erased_columns: tuple[tuple[str, int], ...] = ()  # (name, field id) that no version has now
+    erased_columns: tuple[
+        tuple[str, int], ...
+    ] = ()  # (name, field id) that no version has now; 0: of an erased dataset of this name
     card: dict[str, object] = field(default_factory=dict)
     hints: dict[int, Hint] = field(default_factory=dict)  # field_id -> what its values look like
     owners: tuple[str, ...] = ()  # `tenant/name` or `tenant/role:NAME`: whom to ask

@@ -26,7 +26,7 @@ from gateway.errors import (
     KeyUnavailable,
     NotFound,
 )
-from gateway.services import erase, export, preview, request_access, update
+from gateway.services import describe, erase, export, preview, request_access, update
 from gateway.services.house import House
 from gateway.services.request_access import Ask
 from gateway.services.storage import open_keys
@@ -158,6 +158,25 @@ def test_a_name_that_was_erased_can_be_given_to_another_dataset(home: Settings) 
         assert house.catalog.dataset("clinic", "icu").dataset_id != old
         with pytest.raises(NotFound):
             run(erase.erase(house, TRAINER, DatasetRef("clinic", "icu", 1), ErasureRequest()))
+
+
+def test_an_old_rule_does_not_release_columns_of_another_dataset_of_that_name(
+    home: Settings,
+) -> None:
+    ask = Ask(dataset="clinic/icu", purpose="research")
+    with opened(home) as house:
+        assert run(request_access.check(house, TRAINER, ask)).is_allowed
+        run(erased(house, "clinic/icu@1"))
+        run(erased(house, "clinic/icu"))
+        run(registered(house, OWNER, "clinic/icu", v.ICU))
+        assert not run(request_access.check(house, TRAINER, ask)).is_allowed
+        run(registered(house, OWNER, "clinic/icu", v.MORE, append=True))  # nor does its next one
+        assert not run(request_access.check(house, TRAINER, ask)).is_allowed
+        tags = {"age": ["pii.indirect"]}
+        run(describe.classify(house, OWNER, DatasetRef("clinic", "icu"), tags))
+        plan = run(request_access.check(house, TRAINER, ask)).plan
+        assert plan is not None
+        assert [column.name for column in plan.columns] == ["age"]
 
 
 def test_keys_that_left_stand_in_the_dry_run_and_in_the_certificate(home: Settings) -> None:
