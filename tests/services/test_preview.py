@@ -17,7 +17,7 @@ from gateway.config import Settings
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventKind
 from gateway.errors import AccessDenied, InvalidInput, LimitExceeded, NotFound
-from gateway.services import preview, request_access, stream, update
+from gateway.services import preview, request_access, sources, stream, update
 from gateway.services.house import House
 from gateway.services.request_access import Ask
 from gateway.wire.leases import LeaseRequest, OrderRequest
@@ -45,6 +45,14 @@ rules:
     columns: [age, hr]
     masks: {age: "x-bucket:10"}
     where: age >= 80
+  - id: clinic.icu.narrow
+    kind: allow
+    principals: [startup/role:narrow]
+    scope: dataset:clinic/icu
+    actions: [preview]
+    purpose: [health-research]
+    columns: [hr]
+    where: age >= 80
   - id: clinic.icu.stream
     kind: allow
     principals: [startup/role:streamer]
@@ -56,6 +64,7 @@ rules:
 OWNER = caller("clinic", "owner", "owner")
 TRAINER = caller("startup", "ml", "trainer")
 STREAMER = caller("startup", "st", "streamer")
+NARROW = caller("startup", "nn", "narrow")
 STRANGER = caller("rival", "spy", "trainer")
 ASK = Ask(dataset="clinic/icu", purpose="health-research")
 
@@ -66,7 +75,7 @@ def run(act: Coroutine[Any, Any, Any]) -> Any:
 
 async def furnish(house: House) -> None:
     await add_tenant(house, "clinic", ("owner", "owner"))
-    await add_tenant(house, "startup", ("ml", "trainer"), ("st", "streamer"))
+    await add_tenant(house, "startup", ("ml", "trainer"), ("st", "streamer"), ("nn", "narrow"))
     await add_tenant(house, "rival", ("spy", "trainer"))
     await registered(house, OWNER, "clinic/icu", ICU)
     await add_rules(house, "clinic", RULES)
@@ -192,3 +201,26 @@ def test_a_withheld_column_is_denied_or_left_out_and_its_keys_stay_away(icu: Hou
         run(preview.preview(icu, TRAINER, dataclasses.replace(ASK, columns=("name",)), 5))
     both = dataclasses.replace(ASK, columns=("age", "name"))
     assert table_of(run(preview.preview(icu, TRAINER, both, 5))).schema.names == ["age"]
+
+
+def test_the_key_of_a_filters_withheld_column_goes_to_the_decoder_alone(
+    icu: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, jobs, made = preview.views.build_view, [], []
+
+    def seen(job: Any, progress: Any) -> Any:
+        jobs.append(job)
+        made.append(build(job, progress))
+        return made[-1]
+
+    monkeypatch.setattr(preview.views, "build_view", seen)
+    shown = table_of(run(preview.preview(icu, NARROW, ASK, 5)))
+    assert shown.to_pydict() == {"hr": [60, 61, 62, 63, 64]}  # of rows 80 to 84
+    ids = {column.name: str(column.field_id) for column in jobs[0].manifest.columns}
+    held = {dek.rpartition("/")[2] for dek in jobs[0].deks}
+    assert held == {"footer", ids["hr"], ids["age"]}
+    worker_gets, _ = sources._source(made[0], ())
+    keys = [v for v in dataclasses.asdict(worker_gets).values() if isinstance(v, bytes)]
+    assert keys == [made[0].key]
+    assert made[0].key not in jobs[0].deks.values()
+    assert pa.ipc.read_schema(pa.py_buffer(made[0].schema)).names == ["hr"]
