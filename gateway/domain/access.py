@@ -194,7 +194,7 @@ class Plan:
             dataset=DatasetRef.parse(value["dataset"]),
             split=value["split"],
             columns=tuple(PlannedColumn(**column) for column in value["columns"]),
-            row_filter=_as_tuple(value["row_filter"]),
+            row_filter=as_tuple(value["row_filter"]),
             limits=Limits(**value["limits"]),
             obligations=tuple((name, what) for name, what in value["obligations"]),
             purpose=value["purpose"],
@@ -207,8 +207,9 @@ class Plan:
         return digest_of(self.to_dict())
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(_as_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
+def as_tuple(value: Any) -> Any:
+    """Tuples, however deep, in place of the lists that JSON made of them."""
+    return tuple(as_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def digest_of(value: Any) -> str:

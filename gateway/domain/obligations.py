@@ -20,7 +20,7 @@ from gateway.domain.lease import Grant
 from gateway.errors import InvalidInput
 
 TRACKED = ("delete_after", "publish_results", "return_derived")
-ENFORCED = (REQUIRE_APPROVAL,)
+ENFORCED = ("min_group_size", "region_lock", REQUIRE_APPROVAL)
 _PREFIX = "obl_"
 _PERIOD = re.compile(r"P([1-9][0-9]{0,3}(?=[DWM])|[1-9][0-9]?(?=Y))([DWMY])\Z")
 _LAST_SECOND = 253_402_300_799  # of the year 9999
@@ -72,6 +72,11 @@ def grant_of(obligation_id: str) -> tuple[str, str]:
     if not (obligation_id.startswith(_PREFIX) and dash and is_id(grant, "grant_")):
         raise InvalidInput(f"`{obligation_id[:80]}` is no obligation", advice="write `obl_…`")
     return grant, name
+
+
+def regions(text: str) -> frozenset[str]:
+    """The regions that a `region_lock` lists."""
+    return frozenset(filter(None, map(str.strip, text.split(","))))
 
 
 def parse_period(text: str) -> str:

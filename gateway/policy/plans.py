@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gateway.domain.access import Limits, Plan, PlannedColumn, Resource, Scalar
 from gateway.domain.dataset import Column
 from gateway.domain.masks import DROP, LARGE_DOMAIN_TAG, UNKEYED, applies_to, strictest
+from gateway.domain.obligations import regions
 from gateway.domain.rowfilter import Filter, bind, binds_of, check_types, conjunction
 from gateway.errors import InvalidInput
 from gateway.policy.rules import Rule
@@ -62,6 +63,8 @@ def make_plan(
     rows = _rows(rules, resource, trial.facts)
     if isinstance(rows, Refusal):
         return rows
+    if _is_elsewhere(rules, trial.facts):
+        return Refusal("region-locked", "the data may not go to where this would go")
     duties = _duties(rules, schema)
     if isinstance(duties, Refusal):
         return duties
@@ -149,6 +152,19 @@ def _rows(
     except InvalidInput:
         return Refusal("filter-unusable", "a row filter cannot be applied")
     return conjunction(bound)
+
+
+def _is_elsewhere(rules: Iterable[Rule], facts: RequestFacts) -> bool:
+    """Whether a `region_lock` excludes a region, or nobody whom its rule accepts names one."""
+    for rule in rules:
+        lock = dict(rule.obligations).get("region_lock")
+        if lock is None:
+            continue
+        named = ["workload.region", *(["subject.region"] if "recipient" in rule.accepts else [])]
+        known = set(facts.values(named).values())
+        if not known or not known <= regions(str(lock)):
+            return True
+    return False
 
 
 def _duties(rules: Iterable[Rule], schema: Schema) -> tuple[tuple[str, Scalar], ...] | Refusal:

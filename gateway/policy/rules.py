@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from gateway.domain.access import ACTIONS, DATA_ACTIONS, Limits, Scalar
 from gateway.domain.dataset import UNCLASSIFIED_TAG, DatasetRef, parse_name, parse_tag
 from gateway.domain.masks import parse_mask
-from gateway.domain.obligations import parse_period
+from gateway.domain.obligations import parse_period, regions
 from gateway.domain.purpose import parse_purpose
 from gateway.domain.rowfilter import Filter, binds_of
 from gateway.errors import InvalidInput
@@ -36,6 +36,7 @@ _BYTES = re.compile(r"([1-9][0-9]{0,14}) ?(|B|KiB|MiB|GiB|TiB)\Z")
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECONDS = {"m": 60, "h": 3600, "d": 86400}
 _ID_CHARS_MAX = 128
+GROUP_MAX = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class Rule:
     owner: str = ""
     ticket: str = ""
     description: str = ""
+    accepts: tuple[str, ...] = ()  # authorities besides gateway, owner and attestation
     time_edges: tuple[float, ...] = ()  # Unix seconds at which `when` may change by itself
 
 
@@ -107,9 +109,10 @@ def read_rule(node: Yaml, tenant: str, schema: Schema) -> Rule:
         owner=own.text("owner"),
         ticket=own.text("ticket"),
         description=own.text("description"),
+        accepts=tuple(word(scalar, ACCEPTABLE) for scalar in own.scalars("accepts")),
         time_edges=_time_edges(condition),
     )
-    _check_accepted(rule, own, schema)
+    _check_accepted(rule, schema)
     own.finish()
     _check_kind(rule)
     _check_reach(rule, scope.place)
@@ -277,8 +280,16 @@ def _obligations(own: Fields, schema: Schema) -> tuple[tuple[str, Scalar], ...]:
             raise node.place.refuse(f"`{name}` is of type {declared.type}")
         if declared.type == PERIOD and isinstance(node, Text):
             parsed(node, parse_period)
+        _check_enforced(name, value, node)
         found.append((name, value))
     return tuple(sorted(found))
+
+
+def _check_enforced(name: str, value: Scalar, node: Yaml) -> None:
+    if name == "min_group_size" and not 1 <= int(value) <= GROUP_MAX:
+        raise node.place.refuse(f"`{name}` is a number from 1 to {GROUP_MAX}")
+    if name == "region_lock" and not regions(str(value)):
+        raise node.place.refuse(f"`{name}` names no region", "write `eu` or `eu, ch`")
 
 
 def _time_edges(node: Node | None) -> tuple[float, ...]:
@@ -289,15 +300,14 @@ def _time_edges(node: Node | None) -> tuple[float, ...]:
     return tuple(sorted({edge for part in node.parts() for edge in _time_edges(part)}))
 
 
-def _check_accepted(rule: Rule, own: Fields, schema: Schema) -> None:
+def _check_accepted(rule: Rule, schema: Schema) -> None:
     """What others vouch for is read only by a rule that says it accepts that."""
-    accepted = {word(scalar, ACCEPTABLE) for scalar in own.scalars("accepts")}
     reads = set(rule.when.reads()) if rule.when else set()
     reads |= set(binds_of(rule.where)) if rule.where else set()
     for name in sorted(reads - {PURPOSE}):
         authority = schema.attributes[name].authority
-        if authority in ACCEPTABLE and authority not in accepted:
-            raise own.place.refuse(
+        if authority in ACCEPTABLE and authority not in rule.accepts:
+            raise rule.place.refuse(
                 f"`{name}` is said by the {authority} alone", f"write `accepts: [{authority}]`"
             )
 

@@ -16,11 +16,17 @@ from gateway.domain.access import AccessRequest, Decision, Limits, Plan
 from gateway.domain.approval import needs_approval, plan_hash
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import AccessDenied, Conflict, InvalidInput, KeyUnavailable
-from gateway.services import decision_event, key_check, refusals
+from gateway.services import decision_event, groups, key_check, refusals
 from gateway.services.ask_person import ROUTE, again, reason_of, ref_of, show
 from gateway.services.decision_event import GRANT_SECONDS_DEFAULT
 from gateway.services.house import House
-from gateway.services.request_access import Caller, authorize, judge_beside, resource_of
+from gateway.services.request_access import (
+    Caller,
+    authorize,
+    decide,
+    judge_beside,
+    resource_of,
+)
 from gateway.wire.times import seconds_of
 
 
@@ -106,6 +112,9 @@ async def _approve(house: House, caller: Caller, asked: Asked, wanted: W.Request
     valid_seconds = None if wanted.valid is None else seconds_of(wanted.valid)
     if await key_check.trouble(house, asked.owner_tenant) is not None:
         raise KeyUnavailable(key_check.TEXT)
+    request = again(house, asked)
+    by_rules = decide(house, request, resource_of(house, ref_of(asked)))
+    await groups.count(house, request, by_rules)
     asked = house.catalog.request(asked.id)  # as it is by now
     is_repeated = _is_repeated(house, caller, asked, "approve")
     if is_repeated and asked.grant is not None:

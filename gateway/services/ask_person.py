@@ -23,7 +23,7 @@ from gateway.errors import (
     LimitExceeded,
     NotFound,
 )
-from gateway.services import approvals, grants, refusals, shapes
+from gateway.services import approvals, grants, groups, refusals, shapes
 from gateway.services.house import House
 from gateway.services.request_access import (
     Ask,
@@ -58,6 +58,7 @@ async def ask(
     text = reason_of(reason)
     request, resource = await request_of(house, caller, wanted)
     await _require_may_ask(house, request, resource, wanted.dataset)
+    await groups.count(house, request, decide(house, request, resource))
     decision, _ = judge_beside(house, request, resource)
     if decision.plan is None:
         await record_denial(house, request, decision, resource, wanted.dataset, is_question=True)

@@ -12,12 +12,13 @@ from gateway.domain.access import Decision, Effect, Reason, Subject, digest_of
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import AccessDenied, NotFound
-from gateway.services import refusals
+from gateway.services import groups, refusals
 from gateway.services.house import House
 from gateway.services.request_access import (
     Ask,
     Caller,
     authorize,
+    decide,
     judge_grant,
     request_of,
     unseen,
@@ -76,6 +77,7 @@ async def _judged(
         return Decision(id=house.id("dec_"), effect=Effect.DENY, reasons=(nobody,))
     other = Caller(subject=subject, jti=caller.jti)
     request, resource = await request_of(house, other, ask)
+    await groups.count(house, request, decide(house, request, resource, at))
     return judge_grant(house, request, resource, at=at)[0]
 
 

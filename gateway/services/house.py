@@ -103,6 +103,7 @@ class House:
     fetches: Fetches
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expiry
     uploads: dict[str, Upload] = field(default_factory=dict)  # open registrations
+    groups: dict[tuple[str, str], int | None] = field(default_factory=dict)  # services/groups.py
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     # ^ by dataset: registrations of one dataset publish one after the other
     operations: Operations = field(default_factory=Operations)

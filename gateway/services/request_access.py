@@ -36,8 +36,17 @@ from gateway.errors import (
     NotFound,
     Unavailable,
 )
-from gateway.services import approvals, combining, decision_event, down_scope, key_check, refusals
+from gateway.services import (
+    approvals,
+    combining,
+    decision_event,
+    down_scope,
+    groups,
+    key_check,
+    refusals,
+)
 from gateway.services.house import PLATFORM, House
+from gateway.services.shared_grant import same_grant
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
 CLOCK_BACK_SECONDS_MAX = 5  # invariant 1
@@ -245,6 +254,7 @@ async def request_of(house: House, caller: Caller, ask: Ask) -> tuple[AccessRequ
 async def check(house: House, caller: Caller, ask: Ask, at: float | None = None) -> Decision:
     """Answer whether, without a Grant. The question itself is recorded."""
     request, resource = await request_of(house, caller, ask)
+    await groups.count(house, request, decide(house, request, resource, at))
     decision = judge_grant(house, request, resource, at=at)[0]
     if decision.is_allowed:
         await record(house, request, decision, is_question=True)
@@ -277,6 +287,7 @@ async def request_grant(
         house, caller, down_scope.cut(ask, parent) if parent else ask
     )
     trouble = None
+    await groups.count(house, request, decide(house, request, resource))
     judged = judge_grant(house, request, resource, parent)
     if request.dataset is not None and judged[0].is_allowed:
         trouble = await key_check.trouble(house, request.tenant)
@@ -289,7 +300,7 @@ async def request_grant(
     if not decision.is_allowed:
         await record_denial(house, request, decision, resource, ask.dataset)
         decision.require()
-    shared = _same_grant(house, request, decision, wider, is_whole=parent is None)
+    shared = same_grant(house, request, decision, wider, is_whole=parent is None)
     if shared is not None:
         return dataclasses.replace(decision, id=shared.decision, plan=shared.plan), shared
     if trouble is not None:
@@ -337,33 +348,11 @@ def judge_beside(
         The Decision, and for a recipient all that its rules would release at once.
     """
     decision = decide(house, request, resource, at)
+    decision = groups.large_enough(house, request, decision)
     if decision.plan is None or request.subject.tenant == request.tenant:
         return decision, None
     unit = decide(house, dataclasses.replace(request, columns=None), resource, at).plan
     return combining.beside_earlier(house, request, decision, unit), unit
-
-
-def _same_grant(
-    house: House, request: AccessRequest, decision: Decision, wider: Grant | None, *, is_whole: bool
-) -> Grant | None:
-    """A living Grant that is just this; `is_whole`: that may be the wider one itself."""
-    plan = decision.plan
-    if wider is not None and is_whole and (wider.run, wider.plan) == (request.run, plan):
-        return wider
-    if request.run is None or plan is None:
-        return None
-    for grant in house.catalog.grants(run=request.run, subject=request.subject.id):
-        if (
-            grant.plan.cells() == plan.cells()
-            and not grant.revoked
-            and grant.expires_at > house.now()
-            and grant.parent == (wider.id if wider else None)
-            and (grant.plan.purpose, grant.plan.action) == (plan.purpose, plan.action)
-            and grant.plan.limits.is_within(plan.limits)  # the rules may allow less now
-            and set(grant.plan.obligations) >= set(plan.obligations)
-        ):
-            return grant
-    return None
 
 
 async def record_denial(

@@ -39,6 +39,7 @@ KINDS = {
     "gateway.shards.parser": "parser",
     "gateway.shards.sealer": "sealer",
     "gateway.shards.decoder": "decoder",
+    "gateway.shards.counter": "counter",
 }
 
 

@@ -150,6 +150,8 @@ def test_a_billion_laughs_are_refused_before_anything_grows() -> None:
         {"obligations": {"no_redistribution": "yes"}},
         {"obligations": {"delete_after": True}},
         {"obligations": {"delete_after": "30 days"}},
+        {"obligations": {"min_group_size": 0}},
+        {"obligations": {"region_lock": " , "}},
         {"colunms": ["age"]},
         {"public": "yes"},
         {"when": "subject.clearance >= 2"},

@@ -509,3 +509,30 @@ def test_a_resource_without_dataset_is_judged_by_tenant_scopes() -> None:
     nothing = Resource(tenant="clinic")
     assert ask(judged, nothing, subject=owner, action="publish", dataset=None).is_allowed
     assert not ask(judged, nothing, subject=owner, action="operate", dataset=None).is_allowed
+
+
+def test_locked_data_goes_nowhere_when_nobody_accepted_says_where_it_goes() -> None:
+    here = replace(TRAINER, attributes={"region": "eu"})
+    locked = rule(obligations={"region_lock": "eu, ch"})
+    for judged, subject, context in (
+        (judge(locked), TRAINER, {}),
+        (judge(locked), here, {}),  # the recipient's own word, which the rule does not accept
+        (judge({**locked, "accepts": ["recipient"]}), TRAINER, {}),
+        (
+            judge({**locked, "accepts": ["recipient"]}),
+            replace(here, attributes={"region": "us"}),
+            {},
+        ),
+        (judge({**locked, "accepts": ["recipient"]}), here, {"workload.region": "us"}),
+        (judge(locked), TRAINER, {"workload.region": "eu, ch"}),
+    ):
+        assert codes(ask(judged, subject=subject, context=context)) == ["region-locked"]
+
+
+def test_locked_data_goes_where_an_accepted_authority_says_it_may() -> None:
+    here = replace(TRAINER, attributes={"region": "ch"})
+    locked = rule(obligations={"region_lock": "eu, ch"})
+    assert ask(judge(locked), context={"workload.region": "eu"}).is_allowed
+    assert ask(judge({**locked, "accepts": ["recipient"]}), subject=here).is_allowed
+    narrow = restrict(obligations={"region_lock": "eu"})
+    assert codes(ask(judge(rule(), narrow))) == ["region-locked"]
