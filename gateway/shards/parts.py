@@ -29,6 +29,7 @@ _SEALED_BYTES = FRAME_BYTES + NONCE_BYTES + TAG_BYTES
 _OVERHEAD_BYTES = NONCE_BYTES + TAG_BYTES
 PART_BYTES_MAX = 1 << 40
 FRAMES_HELD = 16  # decrypted; columns of a Parquet file are read in turns
+_PARTS_HELD = 2  # a row group may lie across the border of two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +153,15 @@ class PartReader:
             out[:count] = frame[start : start + count]
             offset, out = offset + count, out[count:]
 
+    def release(self) -> None:
+        """Forget the opened frames; reading opens them again."""
+        self._frames_held.clear()
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the opened frames."""
+        return sum(map(len, self._frames_held.values()))
+
     def close(self) -> None:
         """Close the file; harmless twice."""
         if self._descriptor >= 0:
@@ -204,8 +214,10 @@ class UploadReader:
             for number, path in enumerate(paths):
                 part = PartReader(path, key, place=part_place(file, number))
                 stack.callback(part.close)
+                part.release()  # of the last frame, which was opened for its length
                 self._parts.append(part)
             stack.pop_all()
+        self._recent: list[PartReader] = []
         self._starts = [0]
         for part in self._parts:
             self._starts.append(self._starts[-1] + part.size)
@@ -223,8 +235,22 @@ class UploadReader:
         for start, part in zip(self._starts, self._parts, strict=False):
             low, high = max(offset, start), min(stop, start + part.size)
             if low < high:
+                self._use(part)
                 part.read_into(low - start, view[low - offset : high - offset])
         return out
+
+    def _use(self, part: PartReader) -> None:
+        """Only the parts read last keep frames: memory does not grow with the upload."""
+        if part in self._recent:
+            self._recent.remove(part)
+        elif len(self._recent) == _PARTS_HELD:
+            self._recent.pop(0).release()
+        self._recent.append(part)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the opened frames of all parts."""
+        return sum(part.held_bytes for part in self._parts)
 
     def close(self) -> None:
         """Close every part."""

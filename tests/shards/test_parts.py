@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 import pytest
@@ -64,4 +65,17 @@ def test_ranges_over_frames_and_parts_are_the_uploaded_bytes(tmp_path: Path) -> 
     for start, length in ((0, 10), (FRAME_BYTES - 3, 9), (cut - 5, 10), (0, len(data)), (cut, 9)):
         assert upload.read_at(start, length) == data[start : start + length]
     assert upload.read_at(len(data), 5) == b""
+    upload.close()
+
+
+def test_memory_does_not_grow_with_the_number_of_parts(tmp_path: Path) -> None:
+    key, paths = secrets.token_bytes(32), []
+    for number in range(12):
+        paths.append(str(tmp_path / str(number)))
+        write_part(Path(paths[-1]), key, [bytes(3 << 20)], place=part_place(0, number))
+    upload = UploadReader(paths, key, file=0)
+    assert upload.held_bytes == 0
+    for at in range(0, upload.size, 1 << 20):
+        assert upload.read_at(at, 1 << 20) == bytes(1 << 20)
+        assert upload.held_bytes <= 6 << 20
     upload.close()
