@@ -122,6 +122,49 @@ def test_output_that_cannot_be_written_is_one_line(dataset: str, typed: Typed) -
         assert said.stderr.count("\n") == 1
 
 
+ASKED = """format: gateway-policy/v0
+rules:
+  - id: home.mine.asked
+    kind: allow
+    principals: [home/role:trainer]
+    scope: dataset:home/mine
+    actions: [stream, request]
+    purpose: [safety]
+    columns: [age, name]
+    obligations: {require_approval: true}
+"""
+
+
+def test_a_second_person_approves_and_the_rows_he_approved_are_read(
+    dataset: str, typed: Typed, home: Path
+) -> None:
+    typed("policy", "pull", home / "rules")
+    (home / "rules/asked.yaml").write_text(ASKED)
+    typed("policy", "push", home / "rules")
+    ask = (dataset, "--purpose", "safety", "--split", "all")
+    denied = typed("access", "check", *ask, expect=3).stdout
+    assert f"gateway access request {dataset} --purpose safety --split all" in denied
+    asked = json.loads(
+        typed("access", "request", *ask, "--valid", "2d", "--reason", "IRB 17", "--json").stdout
+    )
+    new = home / "second.json"
+    typed("identity", "add", "home/second", "--role", "owner", "--new-key", new)
+    typed("access", "approve", asked["id"], expect=3)
+    waiting = json.loads(typed("access", "list", "--pending", "--json", "--key-file", new).stdout)
+    assert [(one["id"], one["reason"]) for one in waiting["items"]] == [(asked["id"], "IRB 17")]
+    assert "home.mine.asked" in typed("policy", "explain", asked["id"], "--key-file", new).stdout
+    yes = ("--narrow-columns", "age", "--valid", "14d", "--reason", "fine")
+    typed("access", "approve", asked["id"], *yes, "--key-file", new)
+    assert "approved" in typed("access", "show", asked["id"]).stdout
+    typed("access", "reject", asked["id"], "--reason", "late", "--key-file", new, expect=5)
+    typed("stream", *ask, "--run", "seven", "--out", home / "asked.arrows")
+    rows = pa.ipc.open_stream((home / "asked.arrows").read_bytes()).read_all()
+    assert rows.column_names == ["age"]
+    grant = json.loads(typed("access", "show", asked["id"], "--json").stdout)["grant"]
+    typed("grant", "revoke", grant, "--reason", "over", "--key-file", new)
+    typed("stream", *ask, "--run", "seven", "--out", home / "more.arrows", expect=3)
+
+
 def test_a_person_column_that_is_no_column_is_refused(
     dataset: str, typed: Typed, home: Path
 ) -> None:
@@ -177,6 +220,11 @@ ACTS: tuple[Act, ...] = (
     lambda c, t: c.access.check("home/mine", purpose="research", columns=[t], split=t, run=t),
     lambda c, t: c.access.check("home/mine", action=t, at=t),
     lambda c, t: c.access.check(t),
+    lambda c, t: c.access.request("home/mine", purpose="safety", columns=[t], reason=t, valid=t),
+    lambda c, t: c.access.list(dataset=t, subject=t),
+    lambda c, t: c.access.approve(t, narrow_columns=[t], valid=t, reason=t),
+    lambda c, t: c.access.reject("req_" + "a" * 26, reason=t),
+    lambda c, t: c.post("/access/v1/evaluations", {"evaluations": [{}], "options": {t: t}}),
     lambda c, t: c.tokens.request("home/mine", purpose="research", columns=[t]),
     lambda c, t: c.tokens.request(grant=t),
     lambda c, t: c.datasets.classify("home/mine", {t: t}),

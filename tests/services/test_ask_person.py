@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gateway.wire as W
+from gateway import bootstrap
 from gateway.catalog.records import Asked
+from gateway.config import Settings
 from gateway.domain.access import Decision, Limits
 from gateway.domain.approval import OUTDATED, REQUIRED
 from gateway.domain.events import EventDraft, EventKind
@@ -69,8 +74,13 @@ ASK = Ask(dataset="clinic/icu", purpose="health-research", columns=("age", "hr")
 DAY = 24 * 3600
 
 
-@pytest.fixture
-def shared(house: House) -> House:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A house with three tenants and the rules, at rest; each test works on a copy."""
+    base = tmp_path_factory.mktemp("prepared")
+    bootstrap.init(settings_in(base))
+    house = open_house(settings_in(base))
+
     async def arrange() -> None:
         await add_tenant(house, "clinic", ("owner", "owner"), ("second", "owner"))
         await add_tenant(house, "startup", ("ml", "trainer"), ("other", "trainer"))
@@ -79,7 +89,20 @@ def shared(house: House) -> House:
         await add_rules(house, "clinic", RULES)
 
     run(arrange())
-    return house
+    house.journal.close()
+    return base
+
+
+def settings_in(base: Path) -> Settings:
+    return Settings(state_dir=base / "state", config_dir=base / "config", runtime_dir=base / "run")
+
+
+@pytest.fixture
+def shared(prepared: Path, tmp_path: Path) -> Iterator[House]:
+    base = shutil.copytree(prepared, tmp_path / "own")
+    house = open_house(settings_in(base))
+    yield house
+    house.journal.close()
 
 
 def ask(house: House, who: Caller = TRAINER, wanted: Ask = ASK, **more: Any) -> Asked:
@@ -445,6 +468,7 @@ def test_alternative_grants_are_not_joined_by_approvals(shared: House) -> None:
     asked = ask(shared)
     get(shared, Ask(dataset="clinic/icu", purpose="safety"))
     assert codes(check(shared)) == ["would-combine"]
+    assert codes(check(shared, at=shared.now() + 60 * DAY)) == ["would-combine"]
     with pytest.raises(Conflict):
         answer(shared, asked)
     with pytest.raises(AccessDenied):
@@ -535,6 +559,13 @@ def test_an_enforcement_point_asks_about_its_own_tenants_data_alone(shared: Hous
             check_for(shared, door=foreign, dataset=name)
         words.add(caught.value.message.replace(name, "X"))
     assert len(words) == 1
+
+
+def test_a_recipients_enforcement_point_learns_nothing_of_what_others_may(shared: House) -> None:
+    seen = RULES.replace("actions: [stream, request]", "actions: [describe, stream, request]")
+    run(add_rules(shared, "clinic", seen))
+    with pytest.raises(NotFound):
+        check_for(shared, door=caller("startup", "door", "enforcement-point", "trainer"))
 
 
 def test_the_role_without_the_owners_rule_is_denied(shared: House) -> None:
