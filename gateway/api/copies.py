@@ -9,8 +9,6 @@ from gateway.api.facade import Gateway
 from gateway.errors import InvalidInput
 from gateway.wire import codec
 
-PREVIEW_ROWS_DEFAULT = 10
-
 
 async def _preview(gateway: Gateway, asked: Asked) -> W.Preview:
     wanted = W.ExportRequest(
@@ -19,7 +17,7 @@ async def _preview(gateway: Gateway, asked: Asked) -> W.Preview:
         columns=_columns(asked.query.get("columns")),
         split=asked.query.get("split"),
     )
-    rows = asked.number("rows", PREVIEW_ROWS_DEFAULT)
+    rows = asked.number("rows", W.PREVIEW_ROWS_DEFAULT)
     return await gateway.preview(asked.caller, asked.ref, wanted, rows)
 
 
@@ -43,7 +41,7 @@ ACTS = (
             "purpose": "why",
             "columns": "a JSON list of names (default: all that may be had)",
             "split": "one split of the version",
-            "rows": f"1 to {W.PREVIEW_ROWS_MAX} (default {PREVIEW_ROWS_DEFAULT})",
+            "rows": f"1 to {W.PREVIEW_ROWS_MAX} (default {W.PREVIEW_ROWS_DEFAULT})",
         },
         reply=W.Preview,
     ),

@@ -10,6 +10,7 @@ import typer
 from gateway.cli import flags as f
 from gateway.cli.output import note, print_json, print_record, print_table, progress_bar
 from gateway.errors import InvalidInput
+from gateway.wire.exports import PREVIEW_ROWS_DEFAULT, PREVIEW_ROWS_MAX
 
 _SHOWN = ("dataset", "kind", "rows", "columns", "row_filter", "split", "purpose", "decision",
           "grant", "out", "keys_to", "keys")  # fmt: skip
@@ -18,7 +19,9 @@ _SHOWN = ("dataset", "kind", "rows", "columns", "row_filter", "split", "purpose"
 def preview(
     dataset: str,
     purpose: f.Purpose = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, max=100, help="at most so many")] = 10,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, max=PREVIEW_ROWS_MAX, help="at most so many")
+    ] = PREVIEW_ROWS_DEFAULT,
     columns: f.Columns = None,
     column: f.Column = None,
     split: f.Split = None,

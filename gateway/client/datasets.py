@@ -146,7 +146,7 @@ class Datasets:
         dataset: str,
         *,
         purpose: str | None = None,
-        rows: int = 10,
+        rows: int = W.PREVIEW_ROWS_DEFAULT,
         columns: Sequence[str] | None = None,
         split: str | None = None,
     ) -> Preview:

@@ -24,7 +24,7 @@ from gateway.client.export_keys import column_paths, key_file
 from gateway.client.records import Record
 from gateway.client.streaming import granted_token, open_under
 from gateway.client.transport import segment
-from gateway.errors import Conflict, IntegrityError, InvalidInput, StreamBroken
+from gateway.errors import Conflict, IntegrityError, InvalidInput, LimitExceeded, StreamBroken
 from gateway.wire import codec
 
 if TYPE_CHECKING:
@@ -95,11 +95,27 @@ def plain(gateway: GatewayClient, dataset: str, ask: Mapping[str, Any], target: 
         open_under(gateway.transport, token, how, None, patience) as stream,
         _growing(target.out) as growing,
     ):
+        about = f"/v1/grants/{segment(str(token.grant))}"
+        _require_room(gateway.get(about), stream.manifest.rows)
         files = _write(stream, growing / DATA, target)
-        grant = gateway.get(f"/v1/grants/{segment(str(token.grant))}")
+        grant = gateway.get(about)
         manifest = _manifest(gateway, grant, kind="plain", files=files)
         _write_json(growing / MANIFEST, manifest)
     return Record({**manifest, "out": str(target.out)}, gateway)
+
+
+def _require_room(grant: Mapping[str, Any], rows: int) -> None:
+    """Raise LimitExceeded before the first row when the whole copy is known to be too much.
+
+    How many bytes a view has is not known before; that limit ends the copy where it is reached.
+    """
+    most = grant["limits"]["max_rows"]
+    if most is not None and grant["rows_charged"] + rows > most:
+        raise LimitExceeded(
+            f"the copy has {rows} rows, and the grant allows {most - grant['rows_charged']} more",
+            advice="ask for more rows, or for one split",
+            limit="max_rows",
+        )
 
 
 def _write(stream: Any, folder: Path, target: Target) -> list[dict[str, Any]]:

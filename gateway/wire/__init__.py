@@ -34,7 +34,7 @@ _NAMES = {
         EvaluationItem EvaluationRefusal EvaluationRequest EvaluationResource
         EvaluationResponse EvaluationSubject EvaluationsRequest EvaluationsResponse""",
     "exports": """EXPORT_PART_BYTES Export ExportRequest ExportedColumn ExportedShard
-        PREVIEW_ROWS_MAX Preview""",
+        PREVIEW_ROWS_DEFAULT PREVIEW_ROWS_MAX Preview""",
     "keys": "KeyView",
     "lineage": """Answer AskRequest CheckpointView Proof QueryRequest Question QuestionParameter
         Trace TraceEdge TraceNode Graph GraphEdge GraphNode VerificationRequest""",

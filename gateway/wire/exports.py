@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gateway.wire.access import PlanColumn
 
 PREVIEW_ROWS_MAX = 100
+PREVIEW_ROWS_DEFAULT = 10
 EXPORT_PART_BYTES = 8 << 20  # of a sealed shard per GET; the last part is what is left
 
 

@@ -17,6 +17,7 @@ from gateway.cli.flags import names, pairs
 from gateway.cli.output import safe
 from gateway.crypto.identity_keys import IdentityKey
 from gateway.errors import InvalidInput
+from gateway.wire.exports import PREVIEW_ROWS_MAX
 from tests.api.secured import SecuredSimulator
 from tests.cli.conftest import Said
 
@@ -30,6 +31,7 @@ def test_what_is_mistyped_is_one_line_and_exit_code_2(typed: Typed) -> None:
         ("dataset", "show"),
         ("dataset", "list", "--frob"),
         ("access", "check", "a/b", "--max-rows", "0"),
+        ("dataset", "preview", "a/b", "--rows", str(PREVIEW_ROWS_MAX + 1)),
         ("grant", "revoke"),
         ("serve", "--port", "70000"),
     ):

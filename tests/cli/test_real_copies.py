@@ -17,7 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from gateway.client import GatewayClient
-from gateway.errors import AccessDenied, Conflict, InvalidInput, NotFound
+from gateway.errors import (
+    AccessDenied,
+    Conflict,
+    GatewayError,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+)
 from tests.cli.test_real_gateway import Typed, client, home, server, typed
 
 __all__ = ["client", "home", "server", "typed"]
@@ -55,13 +62,14 @@ GIVEN = [name for name in ORIGINAL.schema.names if name != "secret"]
 ASK = ("--purpose", "research")
 
 
-@pytest.fixture(scope="module", params=["train", "archive"])
-def copied(request: pytest.FixtureRequest, client: GatewayClient, typed: Typed) -> str:
-    """A dataset of one profile that its trainers may preview and export but for one column."""
-    name = f"home/{request.param}"
-    client.datasets.register(
-        name, ORIGINAL, profile=request.param, splits={"train": 0.8, "test": 0.2}
-    )
+@pytest.fixture(scope="module")
+def copied(client: GatewayClient, typed: Typed) -> str:
+    """A dataset that its trainers may preview and export but for one column."""
+    return shared(client, typed, "home/train", profile="train")
+
+
+def shared(client: GatewayClient, typed: Typed, name: str, **options: Any) -> str:
+    client.datasets.register(name, ORIGINAL, splits={"train": 0.8, "test": 0.2}, **options)
     columns = [word for column in GIVEN for word in ("--column", column)]
     new = ("policy", "new", name, "--to", "role:trainer", *ASK, *columns, "--push")
     typed(*new, "--allow", "export", "--allow", "preview")
@@ -72,12 +80,15 @@ def sorted_rows(rows: Any) -> list[Any]:
     return sorted(rows.to_pylist(), key=lambda row: row["place"]["a"])
 
 
-def sealed(typed: Typed, home: Path, dataset: str, *words: str) -> tuple[Path, dict[str, Any]]:
+def sealed(
+    client: GatewayClient, home: Path, dataset: str, **ask: Any
+) -> tuple[Path, Path, dict[str, Any]]:
     name = dataset.replace("/", "-") + f"-{len(list(home.glob('*.keys')))}"
     keys = home / f"{name}.keys"
-    typed("dataset", "export", dataset, *ASK, "--encrypted", "--keys-to", keys, "--out", name,
-          *words)  # fmt: skip
-    return home / name, json.loads(keys.read_text())
+    client.datasets.export(
+        dataset, purpose="research", encrypted=True, keys_to=keys, out=home / name, **ask
+    )
+    return home / name, keys, json.loads(keys.read_text())
 
 
 def stranger(program: str, *words: object) -> subprocess.CompletedProcess[str]:
@@ -88,14 +99,38 @@ def stranger(program: str, *words: object) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_a_stream_right_is_no_right_to_take_it_out(client: GatewayClient, typed: Typed) -> None:
+def test_a_stream_right_is_no_right_to_take_it_out(
+    client: GatewayClient, typed: Typed, home: Path
+) -> None:
     client.datasets.register("home/kept", pa.table({"n": [1, 2, 3]}))
     typed("policy", "new", "home/kept", "--to", "role:trainer", *ASK, "--columns", "n", "--push")
-    for words in (("preview", "home/kept"), ("export", "home/kept", "--out", "kept")):
-        typed("dataset", *words, *ASK, expect=3)
-    typed("dataset", "export", "home/kept", *ASK, "--out", "kept", "--encrypted", "--keys-to",
-          "kept.keys", expect=3)  # fmt: skip
-    typed("dataset", "export", "home/absent", *ASK, "--out", "kept", expect=4)
+    with pytest.raises(AccessDenied):
+        client.datasets.preview("home/kept", purpose="research")
+    with pytest.raises(AccessDenied):
+        sealed(client, home, "home/kept")
+    typed("dataset", "export", "home/kept", *ASK, "--out", "kept", expect=3)
+    with pytest.raises(NotFound):
+        client.datasets.export("home/absent", purpose="research", out=home / "kept")
+    assert not (home / "kept").exists()
+
+
+def test_a_copy_that_a_limit_cuts_leaves_nothing(
+    copied: str, client: GatewayClient, home: Path
+) -> None:
+    before = sorted(path.name for path in home.iterdir())
+    ask: dict[str, Any] = {"purpose": "research", "out": home / "cut"}
+    with pytest.raises(LimitExceeded) as refused:
+        client.datasets.export(copied, max_rows=ROWS - 1, **ask)
+    assert refused.value.message == (
+        f"the copy has {ROWS} rows, and the grant allows {ROWS - 1} more"
+    )
+    grant = max(client.grants.list(), key=lambda grant: str(grant.granted_at))
+    assert grant.rows_charged == 0
+    with pytest.raises(GatewayError):
+        client.datasets.export(copied, max_bytes=1000, **ask)
+    assert sorted(path.name for path in home.iterdir()) == before
+    done = client.datasets.export(copied, max_rows=ROWS, columns=["age"], **ask)
+    assert done.rows == ROWS
 
 
 def test_nothing_is_asked_for_when_there_is_no_place_for_it(
@@ -122,7 +157,7 @@ def test_nothing_is_asked_for_when_there_is_no_place_for_it(
 def test_a_preview_is_escaped_for_people_and_whole_for_programs(
     copied: str, client: GatewayClient, typed: Typed
 ) -> None:
-    said = typed("dataset", "preview", copied, *ASK, "--rows", "4").stdout
+    said = typed("dataset", "preview", copied, *ASK).stdout
     assert "\x1b" not in said
     assert "secret" not in said
     told = json.loads(typed("dataset", "preview", copied, *ASK, "--rows", "4", "--json").stdout)
@@ -165,55 +200,62 @@ def test_a_plain_copy_has_every_row_name_and_type_and_registers_again(
     )
     for column in GIVEN:  # columns without missing values may have become NOT NULL
         assert twice[column].equals(rows[column])
-    (read,) = [r for r in client.lineage.ask("who-read", dataset=copied) if r.rows == ROWS]
-    assert read.grant == manifest["grant"]
+    reads = {r.grant: r.rows for r in client.lineage.ask("who-read", dataset=copied)}
+    assert reads[manifest["grant"]] == ROWS
 
 
 def test_sealed_copies_are_read_by_stock_pyarrow_and_polars(
-    copied: str, typed: Typed, home: Path, tmp_path: Path
+    copied: str, client: GatewayClient, typed: Typed, home: Path, tmp_path: Path
 ) -> None:
-    out, keys = sealed(typed, home, copied)
-    path = next(home.glob(f"{out.name}.keys"))
+    out, path = home / "sealed", home / "sealed.keys"
+    typed("dataset", "export", copied, *ASK, "--encrypted", "--keys-to", path, "--out", out)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [c["name"] for c in keys["columns"]] == GIVEN
-    for program in ("read_sealed_pyarrow.py", "read_sealed_polars.py"):
-        target = tmp_path / f"{program}.arrow"
-        done = stranger(program, path, out, target)
+    archive = shared(client, typed, "home/archive", profile="archive")
+    packed, keys, _ = sealed(client, home, archive)
+    for program, copy, given in (
+        ("read_sealed_pyarrow.py", out, path),
+        ("read_sealed_polars.py", out, path),
+        ("read_sealed_pyarrow.py", packed, keys),
+    ):
+        assert [c["name"] for c in json.loads(given.read_text())["columns"]] == GIVEN
+        target = tmp_path / "rows.arrow"
+        done = stranger(program, given, copy, target)
         assert done.returncode == 0, done.stderr
-        rows = pa.ipc.open_file(target.read_bytes()).read_all()
-        assert rows.schema.names == GIVEN
-        assert sorted(rows["age"].to_pylist()) == sorted(ORIGINAL["age"].to_pylist())
-        for column in ("age", ODD, "words", "list", "money"):
-            assert sorted(map(str, rows[column].to_pylist())) == sorted(
-                map(str, ORIGINAL[column].to_pylist())
-            )
-        places = [{"a": p["s0"], "b": {"c": p["s1"]["s0"]}} for p in rows["place"].to_pylist()]
-        assert sorted(p["a"] for p in places) == list(range(ROWS))
-        assert all(p["b"]["c"] == str(p["a"]) for p in places)
+        assert_original(pa.ipc.open_file(target.read_bytes()).read_all())
+
+
+def assert_original(rows: Any) -> None:
+    assert rows.schema.names == GIVEN
+    assert sorted(rows["age"].to_pylist()) == sorted(ORIGINAL["age"].to_pylist())
+    for column in ("age", ODD, "words", "list", "money"):
+        assert sorted(map(str, rows[column].to_pylist())) == sorted(
+            map(str, ORIGINAL[column].to_pylist())
+        )
+    places = [{"a": p["s0"], "b": {"c": p["s1"]["s0"]}} for p in rows["place"].to_pylist()]
+    assert sorted(p["a"] for p in places) == list(range(ROWS))
+    assert all(p["b"]["c"] == str(p["a"]) for p in places)
 
 
 def test_what_was_not_approved_stays_sealed_for_strangers(
-    copied: str, typed: Typed, home: Path, tmp_path: Path
+    copied: str, client: GatewayClient, home: Path, tmp_path: Path
 ) -> None:
-    out, keys = sealed(typed, home, copied, "--columns", "age", "--split", "test")
+    out, path, keys = sealed(client, home, copied, columns=["age"], split="test")
     assert all(set(file["column_keys"]) == {"f1"} for file in keys["files"])
     assert {file["split"] for file in keys["files"]} == {"test"}
-    path = next(home.glob(f"{out.name}.keys"))
     opened = stranger("read_sealed_pyarrow.py", path, out, tmp_path / "a.arrow")
     assert opened.returncode == 0, opened.stderr
-    for program in ("read_sealed_pyarrow.py", "read_sealed_polars.py"):
-        for physical in ("f3", "f11"):
-            refused = stranger(program, path, out, tmp_path / "b.arrow", physical)
-            assert refused.returncode != 0
-            assert "key" in refused.stderr.lower()
-            assert not (tmp_path / "b.arrow").exists()
+    for program, physical in (("read_sealed_pyarrow.py", "f3"), ("read_sealed_polars.py", "f11")):
+        refused = stranger(program, path, out, tmp_path / "b.arrow", physical)
+        assert refused.returncode != 0
+        assert "key" in refused.stderr.lower()
+        assert not (tmp_path / "b.arrow").exists()
     assert b"secret 1" not in b"".join(f.read_bytes() for f in (out / "data").iterdir())
 
 
 def test_a_release_of_keys_is_told_to_the_owner_and_outlives_its_grant(
     copied: str, client: GatewayClient, typed: Typed, home: Path
 ) -> None:
-    _, keys = sealed(typed, home, copied, "--columns", "age")
+    _, _, keys = sealed(client, home, copied, columns=["age"])
     released = client.lineage.ask("keys-released", dataset=copied, column="age")
     (one,) = [r for r in released if r.grant == keys["export"]]
     assert (one.keys, one.rows) == (len(keys["keys"]), ROWS)
