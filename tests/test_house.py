@@ -36,6 +36,23 @@ def test_a_module_says_what_it_is_and_fits_in_one_head(path: Path) -> None:
             )
 
 
+PARQUET = {"pyarrow.parquet", "pyarrow.dataset", "pyarrow.compute"}
+COPIES = {"gateway/client/export.py", "gateway/client/export_keys.py"}  # docs/adr/0004
+
+
+def test_parquet_is_touched_by_shards_and_connectors_and_for_copies() -> None:
+    found = set()
+    for path in OURS:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            if any(".".join(n.split(".")[:2]) in PARQUET for n in names):
+                found.add(name(path))
+    allowed = ("gateway/shards/", "connectors/")
+    assert {path for path in found if not path.startswith(allowed)} == COPIES
+
+
 def test_policies_hold_data_only() -> None:
     code = [p for p in (ROOT / "policies").rglob("*.py") if p.name != "__init__.py"]
     assert not code
