@@ -28,23 +28,38 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
+from gateway.config import Settings
 from gateway.shards.ingest import SealJob, UploadedFile, seal_upload
 from gateway.shards.parts import PartWriter, part_place
 
 RATE_GOAL, MEMORY_GOAL = 100, 600
 BATCH_ROWS = 65_536
+PART_BYTES = Settings().part_bytes_max
 
 
 class Upload:
-    """A file object that seals what is written to it."""
+    """A file object that seals what is written to it, in parts as a client uploads them."""
 
-    def __init__(self, path: Path, key: bytes) -> None:
-        self.part = PartWriter(path, key, place=part_place(0, 0))
+    def __init__(self, folder: Path, key: bytes) -> None:
+        self.folder, self.key, self.count = folder, key, 0
         self.at, self.closed = 0, False
+        self.begin()
+
+    def begin(self) -> None:
+        path, place = self.folder / f"{self.count}.part", part_place(0, self.count)
+        self.part, self.room = PartWriter(path, self.key, place=place), PART_BYTES
+        self.count += 1
 
     def write(self, data: Any) -> int:
-        self.part.write(memoryview(data).cast("B"))
-        self.at += len(data)
+        view = memoryview(data).cast("B")
+        self.at += len(view)
+        while len(view):
+            if not self.room:
+                self.part.finish()
+                self.begin()
+            piece, view = view[: self.room], view[self.room :]
+            self.part.write(piece)
+            self.room -= len(piece)
         return len(data)
 
     def tell(self) -> int:
@@ -78,11 +93,11 @@ def people(random: Any, rows: int) -> Any:
 
 
 def write(
-    path: Path, make: Callable[[Any, int], Any], size: int, *, kind: str
+    folder: Path, make: Callable[[Any, int], Any], size: int, *, kind: str
 ) -> tuple[bytes, int]:
-    """Generate about `size` Arrow bytes into a sealed part; returns its key and the bytes."""
+    """Generate about `size` Arrow bytes into sealed parts; returns its key and the bytes."""
     key, random, done = secrets.token_bytes(32), np.random.default_rng(7), 0
-    upload = Upload(path, key)
+    upload = Upload(folder, key)
     batch = make(random, BATCH_ROWS)
     sink = pa.PythonFile(upload, mode="w")
     writers: dict[str, Callable[[], Any]] = {
@@ -115,14 +130,15 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def run(folder: Path, part: Path, key: bytes) -> tuple[float, float, int]:
+def run(folder: Path, key: bytes) -> tuple[float, float, int]:
     """Register once; returns CPU seconds, wall seconds and peak bytes of both children."""
+    parts = sorted(folder.glob("*.part"), key=lambda path: int(path.stem))
     staging = folder / uuid.uuid4().hex
     staging.mkdir()
     job = SealJob(
         dataset_id=uuid.uuid4().hex,
         version=1,
-        files=(UploadedFile(name="source", parts=(str(part),)),),
+        files=(UploadedFile(name="source", parts=tuple(map(str, parts))),),
         parts_key=key,
         split_key=bytes(32),
         staging=str(staging),
@@ -146,8 +162,8 @@ def start_seconds(runs: int) -> float:
     """CPU seconds of registering next to nothing."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        key, _ = write(folder / "0.0", numbers, 1, kind="parquet")
-        return statistics.median(run(folder, folder / "0.0", key)[0] for _ in range(runs))
+        key, _ = write(folder, numbers, 1, kind="parquet")
+        return statistics.median(run(folder, key)[0] for _ in range(runs))
 
 
 def fact(metric: str, value: float, unit: str, goal: float | None, runs: int) -> dict[str, Any]:
@@ -180,8 +196,8 @@ def main() -> int:
     for name, make, kind, wanted, has_goal in cases:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            key, done = write(folder / "0.0", make, wanted, kind=kind)
-            results = [run(folder, folder / "0.0", key) for _ in range(runs)]
+            key, done = write(folder, make, wanted, kind=kind)
+            results = [run(folder, key) for _ in range(runs)]
         cpu, wall, memory = (statistics.median(column) for column in zip(*results, strict=True))
         label = f"{name} ({done // 10**6} MB)"
         rate = done / max(cpu - start, 0.01) / 1e6
