@@ -101,8 +101,16 @@ class Asking:
             answered_at=None if answered_at is None else iso(answered_at),
             answered_by=asked.answered_by if is_owner else None,
             answer_reason=asked.answer_reason,
+            approved_columns=_approved(asked),
+            approved_until=None if asked.given_until is None else iso(asked.given_until),
             grant=asked.grant,
         )
+
+
+def _approved(asked: Asked) -> tuple[str, ...] | None:
+    if asked.answer != "approve" or asked.plan is None:
+        return None
+    return tuple(c.name for c in asked.plan.columns if c.field_id in asked.given_fields)
 
 
 def ask_of(ask: W.AccessAsk) -> Ask:

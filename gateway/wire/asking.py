@@ -49,4 +49,6 @@ class AccessRequestView:
     answered_at: str | None = None
     answered_by: str | None = None  # for the owner's side
     answer_reason: str | None = None
+    approved_columns: tuple[str, ...] | None = None  # all of the plan's, or fewer
+    approved_until: str | None = None
     grant: str | None = None

@@ -155,7 +155,8 @@ def test_a_second_person_approves_and_the_rows_he_approved_are_read(
     assert "home.mine.asked" in typed("policy", "explain", asked["id"], "--key-file", new).stdout
     yes = ("--narrow-columns", "age", "--valid", "14d", "--reason", "fine")
     typed("access", "approve", asked["id"], *yes, "--key-file", new)
-    assert "approved" in typed("access", "show", asked["id"]).stdout
+    shown = typed("access", "show", asked["id"]).stdout.splitlines()
+    assert "approved_columns        age" in shown
     typed("access", "reject", asked["id"], "--reason", "late", "--key-file", new, expect=5)
     typed("stream", *ask, "--run", "seven", "--out", home / "asked.arrows")
     rows = pa.ipc.open_stream((home / "asked.arrows").read_bytes()).read_all()

@@ -204,6 +204,17 @@ def test_only_rows_of_the_tenants_own_side_are_loaded(projection: Projection, te
                 assert "secret-rule" not in text
 
 
+@pytest.mark.parametrize("tenant", ["startup", "clinic"])
+def test_who_answered_a_request_is_the_owners_to_know(projection: Projection, tenant: str) -> None:
+    with projection.reading() as cursor:
+        payload = query.load(Query(sql="", tenant=tenant), "request", cursor)
+        (row,) = pa.ipc.open_stream(payload).read_all().to_pylist()
+    assert (row["answer"], row["actor_tenant"], row["columns"]) == (
+        "approve", "startup", ["age", "hr"],
+    )  # fmt: skip
+    assert (row["answered_by_tag"] is not None) == (tenant == "clinic")
+
+
 @pytest.mark.parametrize("sql", ALLOWED)
 def test_ordinary_analysis_passes(projection: Projection, sql: str) -> None:
     with sandbox.open_database("512MB") as connection, projection.reading() as cursor:
