@@ -46,6 +46,8 @@ class Upload:
         found = codec.decode_reply(W.Registration, reply)
         if found.dataset != request.dataset:
             raise InvalidInput(f"the registration `{found.id}` is of another dataset")
+        if resume is not None and found.request is not None:
+            _require_same(found.id, found.request, request)
         self._gateway, self._files, self._dataset = gateway, files, request.dataset
         self._part_bytes = found.part_bytes_max
         self._arrived = {(part.file, part.n): part.sha256 for part in found.parts_received}
@@ -106,6 +108,38 @@ class Upload:
         )
         if codec.decode_reply(W.PartReceipt, reply.json()).sha256 != digest:
             raise IntegrityError("a part arrived with other bytes than it was sent")
+
+
+def _require_same(begun: str, asked: W.RegistrationRequest, now: W.RegistrationRequest) -> None:
+    """An interrupted registration goes on as it was begun, or not at all.
+
+    Raises:
+        InvalidInput: an option differs; it would have been ignored.
+    """
+    before, after = codec.encode(asked), codec.encode(now)
+    before["card"] = {k: v for k, v in asked.card.items() if k != "derived_from"}  # the gateway's
+    before["files"] = [(file.bytes, dict(file.partition)) for file in asked.files]
+    after["files"] = [(file.bytes, dict(file.partition)) for file in now.files]
+    if len(asked.derived_from) == len(now.derived_from):
+        pairs = zip(asked.derived_from, now.derived_from, strict=True)
+        if all(_pins(pinned, given) for pinned, given in pairs):
+            after["derived_from"] = before["derived_from"]
+    differing = [name for name in before if before[name] != after[name]]
+    if differing:
+        raise InvalidInput(
+            f"the registration `{begun}` was begun with another `{differing[0]}`",
+            advice="resume it with the same files and options, or register anew",
+            field=differing[0],
+        )
+
+
+def _pins(pinned: str, given: str) -> bool:
+    """Whether the gateway's exact reference is what was given, with version or tenant added."""
+    run = "run:"
+    if pinned.startswith(run):
+        name, asked = pinned.removeprefix(run), given.removeprefix(run)
+        return given.startswith(run) and (name == asked or name.endswith(f"/{asked}"))
+    return pinned == given or pinned.startswith(f"{given}@")
 
 
 @contextmanager

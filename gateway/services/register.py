@@ -67,7 +67,7 @@ async def commit(house: House, caller: Caller, upload_id: str) -> Operation:
     upload.state, upload.operation = "committing", operation.id
 
     async def act(report: Report) -> dict[str, Any]:
-        staging = house.places.staging / upload.id
+        staging, asked = house.places.staging / upload.id, upload.wanted
         is_over = True
         try:
             return await _register(house, upload, staging, report)
@@ -77,7 +77,7 @@ async def commit(house: House, caller: Caller, upload_id: str) -> Operation:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
             failpoints.reach("register.staging-gone")
-            upload.state, upload.operation = "open", None
+            upload.state, upload.operation, upload.wanted = "open", None, asked
             if is_over:
                 uploads.forget(house, upload)
             failpoints.reach("register.parts-gone")

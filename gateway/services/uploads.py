@@ -183,6 +183,7 @@ def _view(house: House, known: Upload | DatasetVersion) -> W.Registration:
         parts_received=tuple(upload.parts[key] for key in sorted(upload.parts)),
         state=upload.state,
         expires_at=iso(upload.opened_at + SECONDS_OPEN_MAX),
+        request=upload.wanted,
     )
 
 

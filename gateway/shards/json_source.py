@@ -19,8 +19,12 @@ from gateway.shards.sources import Working, bounded, logical
 from gateway.shards.types import COLUMNS_MAX, DEPTH_MAX, normal_schema
 
 _BLOCK_BYTES = 2 << 20
+_INT64_CHARS = 20  # a sign and 19 digits
 LINE_BYTES_MAX = 16 << 20
 _CHANGED = re.compile(r"Column\(/(.*?)\) changed from (\w+) to (\w+)", re.DOTALL)
+_LONG = re.compile(rb"\d{19}")
+_LONG_INTEGER = re.compile(rb'"(?:[^"\\]|\\.)*"|(-?\d{19,})(?![\d.eE])')
+_INT64 = range(-(1 << 63), 1 << 63)
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -72,6 +76,7 @@ class JsonSource:
     def _infer(self, line: int, block: bytes) -> None:
         _told(line, block, bytes.decode)  # pyarrow takes any bytes for text
         table = _told(line, block, _parse)
+        _require_int64(line, block)
         for name, column in zip(table.schema.names, table.columns, strict=True):
             known = self.types.get(name, pa.null())
             try:
@@ -120,6 +125,19 @@ def _parse(block: bytes, **options: Any) -> Any:
         read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
         parse_options=pj.ParseOptions(**options),
     )
+
+
+def _require_int64(line: int, block: bytes) -> None:
+    """Refuse whole numbers that pyarrow would make fractions without a word (sound JSON only)."""
+    if not _LONG.search(block):
+        return
+    for found in _LONG_INTEGER.finditer(block):
+        if found[1] and (len(found[1]) > _INT64_CHARS or int(found[1]) not in _INT64):
+            at = line + block.count(b"\n", 0, found.start())
+            raise SourceRefused(
+                f"line {at} has a whole number of more than 64 bits",
+                advice="write it as text, or convert the file to Parquet with a decimal column",
+            )
 
 
 def _told(line: int, block: bytes, read: Callable[[bytes], Any]) -> Any:

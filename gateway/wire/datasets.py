@@ -163,6 +163,7 @@ class Registration:
     state: str  # open | committing | committed
     expires_at: str
     version: int | None = None  # that it has become, when committed
+    request: RegistrationRequest | None = None  # as it was begun, while it is no version yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -346,6 +346,7 @@ class Simulator(SimulatedRequests):
             parts_received=(),
             state="open",
             expires_at=NOW,
+            request=request,
         )
         self.registrations[made.id] = made
         self.requests[made.id] = request

@@ -61,6 +61,14 @@ def test_a_file_is_registered_in_parts_and_an_interrupted_one_goes_on(
     with pytest.raises(InvalidInput):
         client.datasets.register("clinic/new", source)
     (registration,) = gateway.registrations
+    for name, other in {"profile": "archive", "splits": {"a": 1.0}, "card": {"title": "b"}}.items():
+        with pytest.raises(InvalidInput, match=f"begun with another `{name}`") as refusal:
+            client.datasets.register("clinic/new", source, resume=registration, **{name: other})
+        assert "same files and options" in refusal.value.advice
+    shorter = tmp_path / "shorter.csv"
+    shorter.write_bytes(b"a,b\n")
+    with pytest.raises(InvalidInput, match="begun with another `files`"):
+        client.datasets.register("clinic/new", shorter, resume=registration)
     made = client.datasets.register(
         "clinic/new", source, resume=registration, progress=lambda *step: steps.append(step)
     )

@@ -93,7 +93,10 @@ def test_parts_that_arrived_before_a_restart_are_not_sent_again(
     lost = house.places.parts / upload / "0.1"
     lost.write_bytes(b"a part whose receipt was not written")
     again = restarted(house, settings)
-    (part,) = asyncio.run(uploads.state(again, OWNER, upload)).parts_received
+    known = asyncio.run(uploads.state(again, OWNER, upload))
+    (part,) = known.parts_received
+    assert known.request is not None
+    assert known.request.dataset == "clinic/icu"
     assert (part.n, part.bytes) == (0, 100)
     with pytest.raises(NotFound):
         asyncio.run(uploads.state(again, caller("clinic", "other", "owner"), upload))

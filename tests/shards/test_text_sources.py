@@ -38,6 +38,9 @@ REFUSED = {
     "half a line": (lines('{"a": 1}') + b'{"a": ', "line 2 is not a JSON object"),
     "other text than UTF-8": (b'{"a": "x"}\n{"a": "\xe4"}\n', "line 2 is not UTF-8"),
     "no field": (b"{}\n{}\n", "no fields"),
+    "a number of 65 bits": (lines('{"a": 1}', f'{{"a": {2**63}}}'), "line 2 .* 64 bits"),
+    "a number of 65 bits within": (lines('{"a": [{"b": [-9223372036854775809]}]}'), "line 1 .* 64"),
+    "a number of 65 bits, later": (lines(*FILLER, '{"d": 18446744073709551615}'), "line 90001 has"),
     "a line without end": (b'{"a": "' + b"x" * (20 << 20) + b'"}\n', "longer than 16 MiB"),
 }
 
@@ -53,6 +56,21 @@ class Bytes(io.BytesIO):
 def opened(content: bytes) -> JsonSource:
     assert kind_of(Bytes(content)) == "jsonl"
     return JsonSource(Bytes(content), lambda _: None)
+
+
+def test_whole_numbers_of_64_bits_are_exact_and_digits_in_text_are_text() -> None:
+    ends = [-(2**63), 2**63 - 1]
+    long = "9" * 40
+    content = lines(
+        *(f'{{"a": {n}, "t": "{long} \\" {long}", "x": {long}.5}}' for n in ends),
+        f'{{"a": 0, "t": "", "x": {long}e3}}',
+    )
+    source = opened(content)
+    (batch,) = source.batches()
+    assert batch.schema.field("a").type == pa.int64()
+    assert batch.column("a").to_pylist() == [*ends, 0]
+    assert batch.column("t")[0].as_py() == f'{long} " {long}'
+    assert batch.column("x")[2].as_py() == float(f"{long}e3")
 
 
 @pytest.mark.parametrize("name", REFUSED)
