@@ -222,12 +222,18 @@ def _earlier(
     """An append refers to the newest version's shards; their keys go into the new sheet too.
 
     Raises:
-        Conflict: the layout differs, so that one Manifest could not describe both.
+        Conflict: the layout differs, or one of its columns was erased, so that one Manifest
+            could not describe both.
     """
     if not upload.wanted.append:
         return (), {}
     version = house.catalog.version(upload.ref)
     older = load_manifest(house, version.ref)
+    if len(version.columns) < len(older.columns):
+        raise Conflict(
+            f"a column of `{version.ref}` was erased, so its shards cannot be taken over",
+            advice="register a whole new version; later ones can be appended to that",
+        )
     if (older.columns, older.direct, older.schema) != (
         sealed.columns,
         sealed.direct,

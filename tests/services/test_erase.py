@@ -20,6 +20,7 @@ from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventKind
 from gateway.errors import (
     AccessDenied,
+    Conflict,
     GatewayError,
     IntegrityError,
     InvalidInput,
@@ -139,6 +140,8 @@ def test_an_erased_column_is_gone_and_does_not_come_back(home: Settings) -> None
         )
         assert rest.plan is not None
         assert rest.plan.names == ("hr",)
+        with pytest.raises(Conflict, match="was erased"):
+            run(registered(house, OWNER, "clinic/icu", v.MORE.drop(["age"]), append=True))
         run(registered(house, OWNER, "clinic/icu", v.ICU))
         (column,) = (
             c for c in house.catalog.version(DatasetRef("clinic", "icu")).columns if c.name == "age"
