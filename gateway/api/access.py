@@ -131,4 +131,13 @@ ACTS = (
         body=W.TrialRequest,
         reply=W.Trial,
     ),
+    Act(
+        method="POST",
+        path=_POLICY + "/approvals",
+        summary="Put in force, as second person, the bundle that somebody else proposed",
+        call=lambda g, a: g.approve(a.caller, _tenant(a), a.value(W.ApprovalRequest).bundle),
+        body=W.ApprovalRequest,
+        reply=W.BundleView,
+        headers=_etag,
+    ),
 )

@@ -18,6 +18,7 @@ from gateway.catalog.records import (
     Identity,
     KeyRecord,
     KeyRelease,
+    ProposedBundle,
     RingRecord,
     Run,
     Tenant,
@@ -149,6 +150,10 @@ class Catalog:
         """Digest of the tenant's rules in force; None = it never published any."""
         found = self._state.bundles.get(tenant)
         return found.digest if found else None
+
+    def proposed(self, tenant: str) -> ProposedBundle | None:
+        """Rules of the tenant that wait for a second person, or waited too long."""
+        return self._state.proposed.get(tenant)
 
     def erasures(self, dataset: DatasetRef | None = None) -> list[Erasure]:
         """What was erased, of one dataset (name) if given, oldest first."""
@@ -318,6 +323,7 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.ErasureCertified: erasures.erasure_certified,
     EventKind.KeysRotated: erasures.keys_rotated,
     EventKind.PolicyPublished: holdings.policy_published,
+    EventKind.PolicyProposed: holdings.policy_proposed,
     EventKind.AccessDecided: streams.access_decided,
     EventKind.AccessRequested: asking.access_requested,
     EventKind.RequestAnswered: asking.request_answered,

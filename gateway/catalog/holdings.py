@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.catalog import ancestry
-from gateway.catalog.records import Bundle, Identity, KeyRecord, Tenant
+from gateway.catalog.records import Bundle, Identity, KeyRecord, ProposedBundle, Tenant
 from gateway.catalog.state import State
 from gateway.domain.dataset import Column, Dataset, DatasetRef, DatasetVersion, Dealing, Split
 from gateway.domain.events import Event
@@ -234,11 +234,16 @@ def dataset_resumed(state: State, event: Event) -> None:
 
 
 def policy_published(state: State, event: Event) -> None:
-    """These rules of a tenant are in force from here on."""
+    """These rules of a tenant are in force from here on; what waited was about older ones."""
     f = event.facts
-    if f["tenant"] != event.owner_tenant:
-        raise InvalidInput("rules are published by the tenant that they belong to")
-    state.tenant(f["tenant"])
+    _own_rules(state, event)
+    waiting = state.proposed.get(f["tenant"])
+    if f.get("proposal") is not None:
+        if waiting is None or (waiting.index, waiting.digest) != (f["proposal"], f["bundle"]):
+            raise Conflict("these are not the rules that wait for a second person")
+        if event.actor is not None and event.actor == waiting.proposer:  # None: erased since
+            raise InvalidInput("a second person approves rules, and not who proposed them")
+    state.proposed.pop(f["tenant"], None)
     state.bundles[f["tenant"]] = Bundle(
         tenant=f["tenant"],
         digest=f["bundle"],
@@ -247,3 +252,29 @@ def policy_published(state: State, event: Event) -> None:
         index=event.index,
         published_at=event.time,
     )
+
+
+def policy_proposed(state: State, event: Event) -> None:
+    """These rules wait for a second person; they take the place of others that waited."""
+    f = event.facts
+    _own_rules(state, event)
+    known = state.bundles.get(f["tenant"])
+    if known is None or known.digest != f["base"]:
+        raise Conflict("rules are proposed in place of those in force")
+    state.proposed[f["tenant"]] = ProposedBundle(
+        tenant=f["tenant"],
+        digest=f["bundle"],
+        files=f["files"],
+        rules=f["rules"],
+        base=f["base"],
+        index=event.index,
+        proposed_at=event.time,
+        expires_at=f["expires_at"],
+        proposer=event.actor,
+    )
+
+
+def _own_rules(state: State, event: Event) -> None:
+    if event.facts["tenant"] != event.owner_tenant:
+        raise InvalidInput("rules are published by the tenant that they belong to")
+    state.tenant(event.facts["tenant"])

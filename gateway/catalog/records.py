@@ -47,6 +47,21 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedBundle:
+    """Rules that wait for a second person."""
+
+    tenant: str
+    digest: str  # SHA-256 hex; the files are stored under it
+    files: int
+    rules: int
+    base: str  # digest of the bundle in force that they replace
+    index: int  # of the event that proposed them
+    proposed_at: float  # Unix seconds
+    expires_at: int  # Unix seconds
+    proposer: str | None  # None when it was erased: nobody can approve then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
     """A signing key that the log introduced."""
 

@@ -14,6 +14,7 @@ from gateway.catalog.records import (
     KeyRecord,
     KeyRelease,
     LeaseState,
+    ProposedBundle,
     RingRecord,
     Run,
     Tenant,
@@ -62,6 +63,7 @@ class State:
     requests: dict[str, Asked] = field(default_factory=dict)  # oldest first
     runs: dict[str, Run] = field(default_factory=dict)
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expires_at
+    proposed: dict[str, ProposedBundle] = field(default_factory=dict)  # by tenant, the newest
 
     def tenant(self, name: str) -> Tenant:
         """The tenant, or NotFound."""

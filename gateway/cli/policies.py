@@ -15,7 +15,7 @@ from gateway.cli.output import note, print_json, print_table, safe
 from gateway.cli.trials import trial_lines
 from gateway.client.policies import policy_files, tenant_of, write_files
 from gateway.domain.dataset import Column, DatasetRef
-from gateway.errors import GatewayError, InvalidInput
+from gateway.errors import GatewayError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from gateway.policy.write import RuleWish, WrittenRule
@@ -115,13 +115,16 @@ def pull(
     directory: Annotated[Path, typer.Argument(metavar="DIR")],
     tenant: f.Tenant = None,
     yes: Annotated[bool, typer.Option("--yes", help="lose what else is in DIR")] = False,
+    proposed: Annotated[
+        bool, typer.Option("--proposed", help="the rules that wait for a second person")
+    ] = False,
     server: f.Server = None,
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
 ) -> None:
     """Write the rules in force into a directory, to edit and push them."""
     policies = f.client(server, key_file).policies
-    bundle = policies.pull(directory, tenant=tenant, overwrite=yes).to_dict()
+    bundle = policies.pull(directory, tenant=tenant, overwrite=yes, proposed=proposed).to_dict()
     if as_json:
         print_json("policy.pull", bundle)
         return
@@ -152,8 +155,39 @@ def push(
     bundle = policies.push(directory, tenant=tenant, if_match=if_match).to_dict()
     if as_json:
         print_json("policy.push", bundle)
+        return 0
+    print(f"{bundle['rules']} rules of {safe(bundle['tenant'])} in force as {bundle['hash']}")
+    if bundle.get("proposed"):
+        waiting = safe(bundle["proposed"]["hash"])
+        note(f"yours wait for a second person, who runs `gateway policy approve {waiting}`")
+    return 0
+
+
+@app.command("approve", epilog="Example: gateway policy approve 3f9a…")
+def approve(
+    bundle: str,
+    tenant: f.Tenant = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="lint, test, diff and replay it; approve nothing")
+    ] = False,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> int:
+    """Put in force, as second person, the rules that somebody else pushed."""
+    gateway = f.client(server, key_file)
+    if dry_run:
+        owner = tenant or gateway.whoami().tenant
+        waiting = gateway.policies.show(owner).proposed
+        if waiting is None or waiting["hash"] != bundle:
+            raise NotFound(f"no bundle `{bundle[:80]}` waits for a second person")
+        trial = gateway.policies.trial(waiting["files"], tenant=owner).to_dict()
+        return print_trial("policy.approve", trial, as_json=as_json)
+    found = gateway.policies.approve(bundle, tenant=tenant).to_dict()
+    if as_json:
+        print_json("policy.approve", found)
     else:
-        print(f"{bundle['rules']} rules of {safe(bundle['tenant'])} in force as {bundle['hash']}")
+        print(f"{found['rules']} rules of {safe(found['tenant'])} in force as {found['hash']}")
     return 0
 
 

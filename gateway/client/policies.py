@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gateway.wire as W
 from gateway.client.records import Record
 from gateway.client.transport import segment
-from gateway.errors import Conflict, InvalidInput
+from gateway.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient
@@ -37,23 +37,32 @@ class Policies:
         return Record(self._gateway.get(f"/v1/policies/{segment(tenant)}"), self._gateway)
 
     def pull(
-        self, directory: str | Path, *, tenant: str | None = None, overwrite: bool = False
+        self,
+        directory: str | Path,
+        *,
+        tenant: str | None = None,
+        overwrite: bool = False,
+        proposed: bool = False,
     ) -> Record:
         """Write the bundle in force into a directory, which `push` then pushes against it.
 
+        `proposed=True` writes the one that waits for a second person.
+
         Raises:
+            NotFound: none waits.
             Conflict: the directory holds other rules; `overwrite=True` replaces them.
         """
         bundle = self.show(tenant or self._own_tenant())
+        files = _proposed(bundle)["files"] if proposed else bundle.files
         root = Path(directory)
         here = policy_files(root) if root.is_dir() else {}
-        if not overwrite and {**here, **bundle.files} != bundle.files:
+        if not overwrite and {**here, **files} != files:
             raise Conflict(
                 f"`{root}` holds rules that are not those in force",
                 advice="pull into a new directory, or say --yes to lose them",
             )
-        write_files(root, bundle.files)
-        for name in set(here) - set(bundle.files):
+        write_files(root, files)
+        for name in set(here) - set(files):
             (root / name).unlink()
         _remember(root, bundle)
         return bundle
@@ -86,6 +95,11 @@ class Policies:
         if pulled and not isinstance(source, Mapping):
             _remember(Path(source), bundle)
         return bundle
+
+    def approve(self, bundle: str, *, tenant: str | None = None) -> Record:
+        """Put in force what somebody else proposed; `bundle` is its hash."""
+        path = f"/v1/policies/{segment(tenant or self._own_tenant())}/approvals"
+        return Record(self._gateway.post(path, W.ApprovalRequest(bundle=bundle)), self._gateway)
 
     def trial(self, source: Source, *, tenant: str | None = None) -> Record:
         """All that a push of these rules would do: lint, test, diff and replay in one."""
@@ -137,6 +151,12 @@ def policy_files(source: Source) -> dict[str, str]:
     if sum(p.stat().st_size for p in found) > POLICY_BYTES_MAX:
         raise InvalidInput(f"the rules in `{root}` are over {POLICY_BYTES_MAX} bytes")
     return {p.relative_to(root).as_posix(): p.read_text("utf-8") for p in found}
+
+
+def _proposed(bundle: Record) -> dict[str, Any]:
+    if bundle.proposed is None:
+        raise NotFound("no bundle waits for a second person")
+    return dict(bundle.proposed)
 
 
 def tenant_of(directory: Path) -> str:

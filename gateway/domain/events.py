@@ -43,6 +43,7 @@ class EventKind(StrEnum):
     ErasureCertified = "ErasureCertified"
     KeysRotated = "KeysRotated"
     PolicyPublished = "PolicyPublished"
+    PolicyProposed = "PolicyProposed"  # narrows nothing yet
     AccessDecided = "AccessDecided"
     AccessRequested = "AccessRequested"
     RequestAnswered = "RequestAnswered"
@@ -93,6 +94,7 @@ NAMED_BY_LEASE = frozenset(
 )
 
 _TENANT: f.Schema = {"tenant": f.NAME}
+_BUNDLE: f.Schema = {**_TENANT, "bundle": f.SHA256, "files": f.COUNT, "rules": f.COUNT}
 _DATASET: f.Schema = {"dataset": f.DATASET, "dataset_id": f.WORD}
 _COLUMN = f.record_of(field_id=f.COUNT, name=f.TEXT, type=f.TYPE, nullable=f.FLAG)
 _DEALING = f.record_of(
@@ -164,12 +166,9 @@ FACTS: Mapping[EventKind, f.Schema] = {
     EventKind.DatasetErased: key_facts.ERASED,
     EventKind.ErasureCertified: key_facts.CERTIFIED,
     EventKind.KeysRotated: key_facts.ROTATED,
-    EventKind.PolicyPublished: {
-        **_TENANT,
-        "bundle": f.SHA256,
-        "files": f.COUNT,
-        "rules": f.COUNT,
-    },
+    # proposal: index of the PolicyProposed that the actor approves; base: what it replaces
+    EventKind.PolicyPublished: {**_BUNDLE, "proposal": f.COUNT | None},
+    EventKind.PolicyProposed: {**_BUNDLE, "base": f.SHA256, "expires_at": f.COUNT},
     EventKind.AccessDecided: access_facts.DECIDED,
     EventKind.AccessRequested: access_facts.REQUESTED,
     EventKind.RequestAnswered: access_facts.ANSWERED,

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from gateway.domain.access import digest_of
 from gateway.domain.dataset import parse_name
-from gateway.policy.documents import Fields, Place, read_document
+from gateway.policy.documents import Fields, Place, read_document, word
 from gateway.policy.rules import Rule, read_rule
 from gateway.policy.schema import Schema, default_schema
 
 FORMAT = "gateway-policy/v0"
 SUITE_SUFFIX = "_test.yaml"
+SETTINGS_PATH = "bundle.yaml"
+SETTINGS_FORMAT = "gateway-policy-bundle/v0"
 FILES_MAX = 1_000
 BUNDLE_CHARS_MAX = 1 << 20
 _PATH = re.compile(r"(?:[a-z0-9][a-z0-9_.-]{0,62}/){0,3}[a-z0-9][a-z0-9_.-]{0,95}\.yaml\Z")
@@ -32,6 +34,7 @@ class PolicyBundle:
     files: Mapping[str, str]
     rules: tuple[Rule, ...]
     digest: str  # SHA-256 hex over tenant and files
+    second_person: bool = False  # whoever pushes in its place needs another's approval
 
     @classmethod
     def read(
@@ -48,7 +51,7 @@ class PolicyBundle:
         rules: list[Rule] = []
         seen: dict[str, Place] = {}
         for path in sorted(files):
-            if path.endswith(SUITE_SUFFIX):
+            if path == SETTINGS_PATH or path.endswith(SUITE_SUFFIX):
                 continue
             for rule in _read_file(path, files[path], tenant, known):
                 if rule.id in seen:
@@ -64,6 +67,7 @@ class PolicyBundle:
             files=dict(files),
             rules=tuple(rules),
             digest=bundle_digest(tenant, files),
+            second_person=SETTINGS_PATH in files and _second_person(files[SETTINGS_PATH]),
         )
 
 
@@ -82,6 +86,17 @@ def _check_files(files: Mapping[str, str]) -> None:
             raise Place(path[:80]).refuse(
                 "this cannot name a policy file", "use lower-case paths that end in `.yaml`"
             )
+
+
+def _second_person(text: str) -> bool:
+    """The one setting that a bundle has of itself."""
+    top = Fields(read_document(text, SETTINGS_PATH), "the settings of a bundle")
+    version = top.required("format")
+    if version.text != SETTINGS_FORMAT:
+        raise version.place.refuse(f"`{version.text[:80]}` is not `{SETTINGS_FORMAT}`")
+    found = word(top.required("second_person"), ("true", "false"))
+    top.finish()
+    return found == "true"
 
 
 def _read_file(path: str, text: str, tenant: str, schema: Schema) -> list[Rule]:

@@ -22,7 +22,6 @@ from gateway.services import (
     grants,
     health,
     obligations,
-    publish,
     refusals,
     register,
     revoke,
@@ -30,7 +29,6 @@ from gateway.services import (
     shapes,
     stream,
     tenants,
-    trial,
     update,
     uploads,
 )
@@ -38,6 +36,7 @@ from gateway.services.asking import Asking
 from gateway.services.copies import Copies
 from gateway.services.custody import Custody
 from gateway.services.house import House
+from gateway.services.policies import Policies
 from gateway.services.request_access import Caller
 from gateway.wire.leases import LeaseRequest, LeaseView
 from gateway.wire.times import iso
@@ -46,7 +45,7 @@ STREAM_PATHS = ("/v1/leases", "/oauth/revoke")  # all that a dataset token is go
 
 
 @dataclass(slots=True)
-class Gateway(Asking, Copies, Custody):
+class Gateway(Asking, Copies, Custody, Policies):
     """All journeys over one House."""
 
     house: House
@@ -267,24 +266,6 @@ class Gateway(Asking, Copies, Custody):
         """Say that it is over, and which model it made."""
         return await runs.finish(self.house, caller, run, wanted.model, wanted.artifact_sha256)
 
-    # policies
-
-    async def bundle(self, caller: Caller, tenant: str) -> W.BundleView:
-        """The rules in force."""
-        return _bundle_view(tenant, await publish.current(self.house, caller, tenant))
-
-    async def publish(
-        self, caller: Caller, tenant: str, files: Mapping[str, str], if_match: str | None
-    ) -> W.BundleView:
-        """Put new rules in force."""
-        return _bundle_view(
-            tenant, await publish.publish(self.house, caller, tenant, files, if_match)
-        )
-
-    async def trial(self, caller: Caller, tenant: str, wanted: W.TrialRequest) -> W.Trial:
-        """Lint, test, compare and replay rules without publishing them."""
-        return await trial.trial(self.house, caller, tenant, wanted)
-
     # lineage
 
     async def questions(self, caller: Caller) -> list[W.Question]:
@@ -353,9 +334,3 @@ class Gateway(Asking, Copies, Custody):
     async def metrics(self) -> Mapping[str, float]:
         """Gauges for the admin port."""
         return health.gauges(self.house)
-
-
-def _bundle_view(tenant: str, bundle: Any) -> W.BundleView:
-    return W.BundleView(
-        tenant=tenant, hash=bundle.digest, files=dict(bundle.files), rules=len(bundle.rules)
-    )

@@ -13,16 +13,20 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from gateway.catalog.records import ProposedBundle
 from gateway.domain.access import AccessRequest, Resource, Subject
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import IntegrityError, PolicyError, PreconditionFailed
-from gateway.policy.bundle import PolicyBundle
+from gateway.errors import Conflict, IntegrityError, PolicyError, PreconditionFailed
+from gateway.policy.bundle import PolicyBundle, bundle_digest
 from gateway.policy.judge import Judge
 from gateway.services import bench
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize, resource_of
+
+PROPOSAL_SECONDS = 14 * 24 * 3600
 
 
 async def current(house: House, caller: Caller, tenant: str) -> PolicyBundle:
@@ -64,7 +68,54 @@ async def publish(
     await authorize(house, caller, "publish", tenant)
     await bench.examined(house, tenant, files)
     expected = if_match.strip('"') if if_match is not None else None
+    present = house.bundles.get(tenant)
+    if present is not None and present.second_person:
+        return await _propose(house, caller, present, files, expected)
     return await store_and_record(house, caller.subject, tenant, files, expected=expected)
+
+
+async def _propose(
+    house: House,
+    caller: Caller,
+    present: PolicyBundle,
+    files: Mapping[str, str],
+    expected: str | None,
+) -> PolicyBundle:
+    """Store the rules and let them wait; what is in force stays, and is returned."""
+    bundle = await asyncio.to_thread(PolicyBundle.read, files, present.tenant)
+    require_publisher(house, bundle)
+    await asyncio.to_thread(_store, house.places.bundles, bundle)
+    if expected not in (None, present.digest) or house.bundles[present.tenant] is not present:
+        raise _another_in_force()
+    await house.recorded(
+        EventDraft(
+            kind=EventKind.PolicyProposed,
+            owner_tenant=bundle.tenant,
+            actor_tenant=caller.subject.tenant,
+            actor=caller.subject.id,
+            facts={
+                **_bundle_facts(bundle),
+                "base": present.digest,
+                "expires_at": int(house.now()) + PROPOSAL_SECONDS,
+            },
+        )
+    )
+    return present
+
+
+def _bundle_facts(bundle: PolicyBundle) -> dict[str, Any]:
+    return {
+        "tenant": bundle.tenant,
+        "bundle": bundle.digest,
+        "files": len(bundle.files),
+        "rules": len(bundle.rules),
+    }
+
+
+def _another_in_force() -> PreconditionFailed:
+    return PreconditionFailed(
+        "the bundle in force is another one", advice="read it again, then merge"
+    )
 
 
 def require_publisher(house: House, bundle: PolicyBundle) -> None:
@@ -76,6 +127,7 @@ def require_publisher(house: House, bundle: PolicyBundle) -> None:
     tenant = bundle.tenant
     judge = Judge.build({**house.bundles, tenant: bundle}.values())
     people = [person for person in house.catalog.identities(tenant) if not person.disabled]
+    able = 0
     for person in people:
         subject = Subject(id=person.id, tenant=tenant, type=person.type, roles=person.roles)
         request = AccessRequest(subject=subject, action="publish", dataset=None, tenant=tenant)
@@ -87,8 +139,14 @@ def require_publisher(house: House, bundle: PolicyBundle) -> None:
             policy_epoch=house.catalog.policy_epoch,
             catalog_index=house.catalog.index,
         )
-        if decision.is_allowed:
+        able += decision.is_allowed and (not bundle.second_person or person.type == "person")
+        if able > bundle.second_person:
             return
+    if able:
+        raise PolicyError(
+            f"under these rules nobody else of `{tenant}` could be the second person",
+            advice="add a second person who may publish, or leave out `second_person`",
+        )
     if people:
         raise PolicyError(
             f"under these rules nobody of `{tenant}` could publish rules again",
@@ -104,6 +162,7 @@ async def store_and_record(
     files: Mapping[str, str],
     *,
     expected: str | None = None,
+    approves: ProposedBundle | None = None,
 ) -> PolicyBundle:
     """Steps (2) to (4), of files that the bench has examined or that ship with the gateway.
 
@@ -113,15 +172,15 @@ async def store_and_record(
         tenant: whose bundle.
         files: path to text.
         expected: digest that must be in force still; None = whatever is.
+        approves: what waited for the actor as second person.
     """
     bundle = await asyncio.to_thread(PolicyBundle.read, files, tenant)
     if actor is not None:
         require_publisher(house, bundle)
     await asyncio.to_thread(_store, house.places.bundles, bundle)
     if expected not in (None, house.catalog.bundle(tenant)):
-        raise PreconditionFailed(
-            "the bundle in force is another one", advice="read it again, then merge"
-        )
+        raise _another_in_force()
+    _require_approved(house, tenant, approves)
     bundles = {**house.bundles, tenant: bundle}
     judge = Judge.build(bundles.values())
     index = house.record(
@@ -131,16 +190,35 @@ async def store_and_record(
             actor_tenant=actor.tenant if actor else tenant,
             actor=actor.id if actor else None,
             facts={
-                "tenant": tenant,
-                "bundle": bundle.digest,
-                "files": len(bundle.files),
-                "rules": len(bundle.rules),
+                **_bundle_facts(bundle),
+                **({"proposal": approves.index} if approves else {}),
             },
         )
     )
     house.bundles, house.judge = bundles, judge
     await house.journal.durable(index)
     return bundle
+
+
+def _require_approved(house: House, tenant: str, approves: ProposedBundle | None) -> None:
+    """Nothing comes in force past the second person, by whatever way; no await follows.
+
+    Raises:
+        Conflict: what is in force demands one, and there is none.
+    """
+    present = house.bundles.get(tenant)
+    if approves is not None:
+        if (
+            house.catalog.proposed(tenant) != approves
+            or present is None
+            or (present.digest != approves.base)
+        ):
+            raise _another_in_force()
+    elif present is not None and present.second_person:
+        raise Conflict(
+            f"rules of `{tenant}` need a second person",
+            advice="push them, then another person runs `gateway policy approve`",
+        )
 
 
 def take_in_force(house: House) -> None:
@@ -153,16 +231,19 @@ def take_in_force(house: House) -> None:
 def load(house: House, tenant: str) -> PolicyBundle:
     """Read a stored bundle; IntegrityError when it is not the one that was recorded."""
     digest = house.catalog.bundle(tenant)
-    if digest is None:
-        return PolicyBundle.read({}, tenant)
+    return PolicyBundle.read({} if digest is None else stored_files(house, tenant, digest), tenant)
+
+
+def stored_files(house: House, tenant: str, digest: str) -> dict[str, str]:
+    """The files of a stored bundle; IntegrityError when they are not those of this digest."""
     try:
         files = json.loads((house.places.bundles / f"{digest}.json").read_text("utf-8"))
-        bundle = PolicyBundle.read(files, tenant)
-    except (OSError, ValueError, AttributeError) as cause:
+        found = bundle_digest(tenant, files)
+    except (OSError, ValueError, TypeError, AttributeError) as cause:
         raise IntegrityError(f"the policy bundle of `{tenant}` cannot be read") from cause
-    if bundle.digest != digest:
+    if found != digest:
         raise IntegrityError(f"the policy bundle of `{tenant}` is not the recorded one")
-    return bundle
+    return dict(files)
 
 
 def _store(directory: Path, bundle: PolicyBundle) -> None:

@@ -16,6 +16,18 @@ class PolicyFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProposedBundleView:
+    """A bundle that waits for a second person."""
+
+    hash: str
+    base: str  # hash of the bundle that it would replace
+    by: str
+    proposed_at: str
+    expires_at: str
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BundleView:
     """The bundle in force."""
 
@@ -23,6 +35,15 @@ class BundleView:
     hash: str  # SHA-256 hex; the ETag
     files: dict[str, str]
     rules: int
+    second_person: bool = False  # what is pushed in its place waits for an approval
+    proposed: ProposedBundleView | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequest:
+    """Which proposed bundle a second person approves."""
+
+    bundle: str  # its hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -519,6 +519,16 @@ class Simulator(SimulatedRequests):
         self.bundles[tenant] = made
         return made
 
+    async def approve(self, caller: Any, tenant: str, bundle: str) -> W.BundleView:
+        present = await self.bundle(caller, tenant)
+        if present.proposed is None or present.proposed.hash != bundle:
+            raise NotFound("no such bundle waits")
+        waiting = present.proposed
+        self.bundles[tenant] = W.BundleView(
+            tenant=tenant, hash=waiting.hash, files=waiting.files, rules=len(waiting.files)
+        )
+        return self.bundles[tenant]
+
     async def trial(self, caller: Any, tenant: str, wanted: W.TrialRequest) -> W.Trial:
         files = (await self.bundle(caller, tenant)).files if wanted.files is None else wanted.files
         problems = tuple(
