@@ -53,6 +53,8 @@ class Connections:
             connection.request(method, target, body, headers)
             reply = connection.getresponse()
             data = reply.read(REPLY_BYTES_MAX + 1)
+            if reply.length and len(data) <= REPLY_BYTES_MAX:  # `read(n)` takes a torn body as one
+                raise http.client.IncompleteRead(data, reply.length)
         except (OSError, http.client.HTTPException) as cause:
             self.close()
             raise Unavailable(

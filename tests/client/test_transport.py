@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.client.client import GatewayClient
+from gateway.client.connections import Connections
 from gateway.client.credentials import check_url, find_key_file, find_server
 from gateway.client.replies import Response, error_of, kinds
 from gateway.client.transport import Transport, segment
@@ -150,6 +151,27 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for(
     client.transport._retry_seconds = (0.01, 0.01, 0.01)
     assert len(client.datasets.list()) == 1
     assert len(calls) == 3
+
+
+def test_an_answer_that_was_cut_off_is_none_and_asked_for_again() -> None:
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n[1,2,3]"
+    for cut in (-1, -7, -8):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def answer(server: socket.socket = server, cut: int = cut) -> None:
+                for data in (whole[:cut], whole):
+                    with server.accept()[0] as peer:
+                        peer.recv(65536)
+                        peer.sendall(data)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            connections = Connections(f"http://127.0.0.1:{server.getsockname()[1]}", None)
+            with pytest.raises(Unavailable, match="no gateway answers"):
+                connections.send("GET", "/", None, {})
+            assert connections.send("GET", "/", None, {}).json() == [1, 2, 3]
+            thread.join()
+            connections.close()
 
 
 def test_threads_have_connections_of_their_own(login: Login) -> None:

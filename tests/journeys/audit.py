@@ -146,19 +146,22 @@ def _check_confirmed(story: list[Event], intents: dict[str, list[dict[str, Any]]
 
 
 def check_objects(home: Home) -> None:
-    """After `doctor --repair`, every stored object belongs to a registered version."""
+    """After `doctor --repair`, what is stored belongs to a version or an open registration."""
     home.run("doctor", "--repair", "--json", expect=doctor_code())
     settings = home.settings
-    known = set()
+    known, committed = set(), set()
     for event in events(settings):
         if event.kind is EventKind.VersionRegistered:
+            committed.add(event.facts["registration"])
             known.add(event.facts["manifest_key"])
             for shard in _manifest(settings, event.facts).shards:
                 known |= {shard.object_key, shard.table_key}
     root = settings.state_dir / "objects"
     stored = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
     assert stored == known, f"left: {stored - known}, lost: {known - stored}"
-    for leftovers in ("parts", "staging", "views"):
+    uploads = {path.name for path in (settings.state_dir / "parts").iterdir()}
+    assert not uploads & committed, "parts of a version are left"
+    for leftovers in ("staging", "views"):
         assert not list((settings.state_dir / leftovers).iterdir()), f"something in {leftovers}"
 
 
