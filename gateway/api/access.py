@@ -140,4 +140,13 @@ ACTS = (
         reply=W.BundleView,
         headers=_etag,
     ),
+    Act(
+        method="POST",
+        path=_POLICY + "/who",
+        summary="Review who could get a dataset's columns",
+        call=lambda g, a: g.who(a.caller, _tenant(a), a.value(W.WhoRequest)),
+        body=W.WhoRequest,
+        reply=W.AccessEntry,
+        is_page=True,
+    ),
 )

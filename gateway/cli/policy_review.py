@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,22 +10,29 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import flags as f
-from gateway.cli.output import print_json, safe
+from gateway.cli.output import print_json, print_table, safe
 from gateway.cli.policies import print_trial, problem_of
 from gateway.cli.trials import diff_lines, finding_line, replay_lines
 from gateway.client.policies import policy_files, tenant_of
 from gateway.errors import GatewayError, InvalidInput
 from gateway.wire import codec
+from gateway.wire.spreadsheet import to_csv
 
 Rules = Annotated[
     Path | None, typer.Argument(metavar="[DIR]", help="a directory; default: what is in force")
 ]
+
+_REVIEWED = (
+    "column", "subject", "actions", "access", "condition", "unless", "rule", "owner", "ticket",
+    "expires_at", "last_used",
+)  # fmt: skip
 
 
 def add_commands(app: typer.Typer) -> None:
     """Put them beside the other verbs of `policy`."""
     app.command("lint", epilog="Example: gateway policy lint rules/")(lint)
     app.command("diff", epilog="Example: gateway policy diff rules/")(diff)
+    app.command("who", epilog="Example: gateway policy who clinic/icu --column age")(who)
     app.command("replay", epilog="Example: gateway policy replay rules/")(replay)
 
 
@@ -61,6 +69,27 @@ def _lint_here(directory: Path, tenant: str) -> dict[str, Any]:
         return {"problems": [problem_of(refused)], "findings": []}
     found = rules.lint(bundle, now=time.time())
     return {"problems": [], "findings": [finding.to_dict() for finding in found]}
+
+
+def who(
+    dataset: str,
+    column: Annotated[str | None, typer.Option("--column", help="one column")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Say who could get a dataset's columns (`lineage ask who-read` says who did)."""
+    found = f.client(server, key_file).policies.who(dataset, column=column)
+    rows = [row.to_dict() for row in found]
+    if csv:
+        sys.stdout.write(to_csv(_REVIEWED, [[_cell(r[n]) for n in _REVIEWED] for r in rows]))
+        return
+    print_table("policy.who", rows, _REVIEWED, as_json=as_json)
+
+
+def _cell(value: Any) -> Any:
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def diff(

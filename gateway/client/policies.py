@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gateway.wire as W
-from gateway.client.records import Record
+from gateway.client.records import Record, Table
 from gateway.client.transport import segment
 from gateway.errors import Conflict, InvalidInput, NotFound
 
@@ -95,6 +95,12 @@ class Policies:
         if pulled and not isinstance(source, Mapping):
             _remember(Path(source), bundle)
         return bundle
+
+    def who(self, dataset: str, *, column: str | None = None) -> Table:
+        """Who could get the dataset's columns (at most 1,000 entries; name a column)."""
+        path = f"/v1/policies/{segment(dataset.partition('/')[0])}/who?limit=1000"
+        reply = self._gateway.post(path, W.WhoRequest(dataset=dataset, column=column))
+        return Table.of([Record(item, self._gateway) for item in reply["items"]])
 
     def approve(self, bundle: str, *, tenant: str | None = None) -> Record:
         """Put in force what somebody else proposed; `bundle` is its hash."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import gateway.wire as W
 from gateway.catalog.records import ProposedBundle
 from gateway.policy.bundle import PolicyBundle
-from gateway.services import approve, publish, trial
+from gateway.services import approve, publish, trial, who
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 from gateway.wire.times import iso
@@ -38,6 +38,10 @@ class Policies:
     async def trial(self, caller: Caller, tenant: str, wanted: W.TrialRequest) -> W.Trial:
         """Lint, test, compare and replay rules without publishing them."""
         return await trial.trial(self.house, caller, tenant, wanted)
+
+    async def who(self, caller: Caller, tenant: str, wanted: W.WhoRequest) -> list[W.AccessEntry]:
+        """Who could get a dataset's columns."""
+        return await who.who(self.house, caller, tenant, wanted)
 
     def _view(self, tenant: str, bundle: PolicyBundle) -> W.BundleView:
         waiting = self.house.catalog.proposed(tenant)

@@ -40,9 +40,9 @@ _NAMES = {
         Trace TraceEdge TraceNode Graph GraphEdge GraphNode VerificationRequest""",
     "obligations": "EVIDENCE_CHARS_MAX FulfilmentRequest ObligationView",
     "operations": "CheckResult Operation Readiness",
-    "policy": """AccessChange ApprovalRequest BundleView ForeignChange PolicyDiff PolicyFiles
-        PolicyFinding PolicyProblem PolicyReplay ProposedBundleView ReplayedChange RuleChange
-        SuiteResult TRIAL_PARTS Trial TrialRequest""",
+    "policy": """AccessChange AccessEntry ApprovalRequest BundleView ForeignChange PolicyDiff
+        PolicyFiles PolicyFinding PolicyProblem PolicyReplay ProposedBundleView
+        ReplayedChange RuleChange SuiteResult TRIAL_PARTS Trial TrialRequest WhoRequest""",
     "tenants": "IdentityRequest IdentityView TenantRequest TenantView",
     "tokens": "AuthorizationDetail KeySet TokenResponse WhoAmI",
 }

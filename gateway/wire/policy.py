@@ -167,3 +167,28 @@ class Trial:
     uncovered: tuple[str, ...] = ()  # rules that no test makes count
     diff: PolicyDiff | None = None
     replay: PolicyReplay | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhoRequest:
+    """Which access to review."""
+
+    dataset: str
+    column: str | None = None  # None: every column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessEntry:
+    """Somebody who could get a column."""
+
+    column: str
+    subject: str  # as rules name it
+    actions: tuple[str, ...]
+    access: str  # `raw`, or the mask
+    condition: str  # "" = always
+    unless: tuple[str, ...]  # rules that may deny it or narrow it
+    rule: str
+    owner: str
+    ticket: str
+    expires_at: str | None
+    last_used: str | None = None  # newest remembered Grant under the rule

@@ -519,6 +519,15 @@ class Simulator(SimulatedRequests):
         self.bundles[tenant] = made
         return made
 
+    async def who(self, caller: Any, tenant: str, wanted: W.WhoRequest) -> Sequence[W.AccessEntry]:
+        return (
+            W.AccessEntry(
+                column=wanted.column or "age", subject="startup/role:trainer", actions=("stream",),
+                access="raw", condition="for research", unless=(), rule="clinic.icu",
+                owner="=cmd()", ticket="", expires_at=None,
+            ),
+        )  # fmt: skip
+
     async def approve(self, caller: Any, tenant: str, bundle: str) -> W.BundleView:
         present = await self.bundle(caller, tenant)
         if present.proposed is None or present.proposed.hash != bundle:

@@ -229,6 +229,11 @@ def test_a_dry_run_says_who_newly_may_and_who_no_longer(as_: Typed, home: Path) 
         assert as_(OWNER, "policy", verb, rules).code == 1
 
 
+def test_an_access_review_is_a_table_or_a_csv_that_runs_nothing(as_: Typed) -> None:
+    assert "for research" in as_(OWNER, "policy", "who", "clinic/icu", "--column", "age").out
+    assert '"\'=cmd()"' in as_(OWNER, "policy", "who", "clinic/icu", "--csv").out
+
+
 def test_a_decision_is_explained(as_: Typed) -> None:
     check = as_(TRAINER, "access", "check", "clinic/icu", "--json")
     said = as_(TRAINER, "policy", "explain", check.json["decision"])

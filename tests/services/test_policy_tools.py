@@ -16,7 +16,7 @@ from gateway.domain.events import EventKind
 from gateway.errors import AccessDenied, InvalidInput, LimitExceeded, NotFound, PolicyError
 from gateway.policy.bench import examine
 from gateway.policy.bench_job import BenchJob
-from gateway.services import bench, publish, request_access, trial
+from gateway.services import bench, publish, request_access, trial, who
 from gateway.services.house import House
 from gateway.services.quota import Quota
 from gateway.services.request_access import Ask, Caller
@@ -227,3 +227,22 @@ def test_a_tenant_replays_so_often_and_no_more() -> None:
         quota.take("clinic", 20.0)
     assert over.value.facts["retry_after_seconds"] == 3581
     quota.take("clinic", 3601.0)
+
+
+def test_a_review_says_who_could_and_when_it_was_used(shared: House) -> None:
+    wanted = Ask(dataset="clinic/icu", purpose="health-research", columns=("age",))
+    run(request_access.request_grant(shared, caller("startup", "ml", "trainer"), wanted))
+    asked = W.WhoRequest(dataset="clinic/icu", column="age")
+    found = run(who.who(shared, OWNER, "clinic", asked))
+    assert {entry.subject for entry in found} == {"startup/*", "friend/*", "clinic/role:owner"}
+    assert {(e.access, e.condition, e.rule) for e in found} == {
+        ("raw", "for health-research", "clinic.icu.research")
+    }
+    assert all(entry.last_used for entry in found)
+    assert run(who.who(shared, OWNER, "clinic", replace(asked, column="name"))) == []
+    for person, dataset in (
+        (OWNER, "clinic/none"),
+        (caller("startup", "ml", "trainer"), "clinic/icu"),
+    ):
+        with pytest.raises((NotFound, AccessDenied)):
+            run(who.who(shared, person, "clinic", W.WhoRequest(dataset=dataset)))

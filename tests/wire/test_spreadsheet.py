@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from gateway.lineage.spreadsheet import cell, to_csv
+from gateway.wire.spreadsheet import cell, to_csv
 
 
 @pytest.mark.parametrize(
