@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import gateway.wire as W
 from gateway.domain.access import Resource
 from gateway.domain.card import texts_of
-from gateway.domain.dataset import Dataset, DatasetRef, parse_tag
+from gateway.domain.dataset import Column, Dataset, DatasetRef, parse_tag
+from gateway.domain.derivation import Ancestor, inherit
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import InvalidInput, NotFound, PreconditionFailed
 from gateway.policy.outlook import Outlook
@@ -50,11 +51,40 @@ def seen(house: House, caller: Caller, ref: DatasetRef) -> Seen:
         raise unseen(ref)
     dataset = house.catalog.dataset(ref.tenant, ref.name)
     is_own = caller.subject.tenant == ref.tenant
+    told = _told_tags(house, caller, dataset, resource)
     if is_own and may(house, caller, "describe", resource):
-        return Seen(dataset, resource, None)
+        return Seen(dataset, told, None)
     if not is_own:
         dataset = replace(dataset, card=_told_card(house, caller, dataset.card))
-    return Seen(dataset, resource, house.judge.outlook(caller.subject, resource, house.now()))
+    outlook = house.judge.outlook(caller.subject, resource, house.now())
+    tags = {column.field_id: column.tags for column in told.columns}
+    columns = tuple(replace(column, tags=tags[column.field_id]) for column in outlook.columns)
+    return Seen(dataset, told, replace(outlook, columns=columns))
+
+
+def _told_tags(house: House, caller: Caller, dataset: Dataset, resource: Resource) -> Resource:
+    """With the inherited tags of those columns of the origins only that the caller may see.
+
+    What is judged has them all; told, they would say of hidden columns that they are there.
+    """
+    if resource.dataset is None or not resource.ancestors:
+        return resource
+    version = house.catalog.version(resource.dataset)
+    told = [
+        replace(ancestor, columns=_seen_columns(house, caller, ancestor))
+        for ancestor in resource.ancestors
+    ]
+    return replace(resource, columns=inherit(dataset.columns_of(version), told))
+
+
+def _seen_columns(house: House, caller: Caller, ancestor: Ancestor) -> tuple[Column, ...]:
+    if ancestor.dataset.tenant == caller.subject.tenant:
+        return ancestor.columns
+    try:
+        origin = resource_of(house, ancestor.dataset)
+    except NotFound:
+        return ()
+    return house.judge.outlook(caller.subject, origin, house.now()).columns
 
 
 def _told_card(house: House, caller: Caller, card: Mapping[str, object]) -> dict[str, object]:

@@ -16,7 +16,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import InvalidInput, LimitExceeded, NotFound
 from gateway.services import derivation, describe, grants, request_access, update, uploads
 from gateway.services.house import House
-from gateway.services.request_access import Ask
+from gateway.services.request_access import Ask, Caller
 from tests.services.simulator import add_rules, add_tenant, add_version, caller
 
 CLINIC, STARTUP = caller("clinic", "owner", "owner"), caller("startup", "owner", "owner")
@@ -312,3 +312,20 @@ def test_a_card_names_to_others_only_the_origins_that_they_may_see(world: House)
     assert shown(TRAINER) == {"title": "Risk"}
     assert asyncio.run(describe.datasets(world, TRAINER, text="icu")) == []
     assert len(asyncio.run(describe.datasets(world, TRAINER, text="risk"))) == 1
+
+
+def shown(house: House, who: Caller, ref: str) -> dict[str, tuple[str, ...]]:
+    found = asyncio.run(describe.dataset(house, who, DatasetRef.parse(ref)))
+    return {column.name: column.effective_tags for column in found.resource.columns}
+
+
+def test_inherited_tags_are_told_only_of_columns_one_may_see(world: House) -> None:
+    made(world, "startup/probe", ["diagnosis", "guess", "age"], "clinic/icu@1")
+    judged = tags(world, "startup/probe")
+    assert judged["guess"] == ("health", "pii.age", "restricted")
+    told = shown(world, STARTUP, "startup/probe")  # he may see `age` of the origin
+    assert told["age"] == told["diagnosis"] == told["guess"] == ("pii.age", "restricted")
+    asyncio.run(add_rules(world, "clinic", CLINIC_RULES.replace("startup/*", "lab/*")))
+    told = shown(world, STARTUP, "startup/probe")  # and now nothing of it
+    assert set(told.values()) == {("restricted",)}
+    assert tags(world, "startup/probe") == judged
