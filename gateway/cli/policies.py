@@ -201,16 +201,21 @@ def try_out(
 ) -> int:
     """Test a directory of rules with its own suites; needs no server."""
     from gateway.policy.bundle import PolicyBundle
+    from gateway.policy.coverage import coverage
     from gateway.policy.suite import run_suites
+    from gateway.shards.fixture_rows import visible
 
-    files = policy_files(directory)
-    owner = tenant or tenant_of(directory)
     try:
-        results = run_suites(PolicyBundle.read(files, owner))
+        bundle = PolicyBundle.read(policy_files(directory), tenant or tenant_of(directory))
+        results = run_suites(bundle, show=visible)
     except InvalidInput as refused:
         trial = {"ok": False, "problems": [problem_of(refused)]}
         return print_trial("policy.test", trial, as_json=as_json)
-    trial = {"ok": all(r.ok for r in results), "cases": [r.to_dict() for r in results]}
+    trial = {
+        "ok": all(r.ok for r in results),
+        "cases": [r.to_dict() for r in results],
+        "coverage": coverage(bundle, results).to_dict(),
+    }
     return print_trial("policy.test", trial, as_json=as_json)
 
 

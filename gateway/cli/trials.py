@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.cli.output import safe
 
+_RULES_SHOWN = 50
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 
@@ -19,15 +20,47 @@ def trial_lines(trial: Mapping[str, Any]) -> Iterator[str]:
         yield f"{safe(suite['name'])}: {suite['passed']} passed, {suite['failed']} failed"
         yield from (f"  {safe(failure)}" for failure in suite["failures"])
     for case in trial.get("cases", ()):
-        if not case["ok"]:
-            yield f"{safe(case['place'])}: {safe(case['test'])}: {safe(case['problems'])}"
-    if trial.get("uncovered"):
-        yield f"no test makes these count: {safe(trial['uncovered'])}"
+        yield from _case_lines(case)
+    yield from _coverage_lines(trial)
     if trial.get("diff"):
         yield from diff_lines(trial["diff"])
     if trial.get("replay"):
         yield from replay_lines(trial["replay"])
     yield "all hold" if trial["ok"] else "refused"
+
+
+def _case_lines(case: Mapping[str, Any]) -> Iterator[str]:
+    """What fails, and for whoever sees rows which."""
+    asked = f"{case['place']}: {case['test']}"
+    if not case["ok"]:
+        yield safe(f"{asked}: {'; '.join(case['problems'])}")
+    rows = case.get("visible")
+    if rows is None:
+        return
+    yield safe(f"{asked}: {case['subject']} {case['action']} {case['dataset']}: {len(rows)} rows")
+    if rows:
+        shown = [list(rows[0]), *(["NULL" if v is None else v for v in r.values()] for r in rows)]
+        cells = [[safe(cell) for cell in line] for line in shown]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            yield f"    {'  '.join(map(str.ljust, line, widths))}".rstrip()
+
+
+def _coverage_lines(trial: Mapping[str, Any]) -> Iterator[str]:
+    """Which rules no test reaches, and of how many."""
+    found = trial.get("coverage")
+    percent, never = found, trial.get("uncovered", ())
+    if isinstance(found, Mapping):
+        percent, never = found["percent"], found["uncovered"]
+        decisive = [(rule, cases) for rule, cases in found["cases"].items() if cases]
+        for rule, cases in decisive[:_RULES_SHOWN]:
+            yield safe(f"`{rule}` decides in {cases} cases")
+        if len(decisive) > _RULES_SHOWN:
+            yield f"and {len(decisive) - _RULES_SHOWN} more rules decide"
+    if never:
+        yield f"no test makes these count: {safe(never)}"
+    if percent is not None:
+        yield f"tests reach {percent} % of the rules"
 
 
 def finding_line(finding: Mapping[str, str]) -> str:

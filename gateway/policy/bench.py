@@ -13,11 +13,12 @@ from typing import Any
 from gateway.errors import GatewayError, InvalidInput
 from gateway.policy.bench_job import BenchJob
 from gateway.policy.bundle import PolicyBundle
+from gateway.policy.coverage import coverage
 from gateway.policy.diff import diff
 from gateway.policy.lint import ERROR, lint
 from gateway.policy.replay import replay
+from gateway.policy.suite import Show, run_suites
 from gateway.policy.suite import SuiteResult as Case
-from gateway.policy.suite import run_suites, uncovered
 from gateway.process.channel import Channel
 from gateway.wire import codec
 from gateway.wire.policy import (
@@ -34,26 +35,27 @@ FAILURES_MAX = 100  # of a suite, in words; all are counted
 
 def main(channel: Channel, options: dict[str, Any]) -> None:
     """Take one job, answer with one Trial."""
-    del options
     job = BenchJob.of_bytes(bytes(channel.receive().payload))
-    answer = json.dumps(codec.encode(examine(job))).encode()
+    answer = json.dumps(codec.encode(examine(job, show=options.get("show")))).encode()
     channel.send("trial", answer)
 
 
-def examine(job: BenchJob) -> Trial:
+def examine(job: BenchJob, *, show: Show | None = None) -> Trial:
     """Do the parts that the job names; a bundle that cannot be read is a Trial that says so."""
     try:
         bundle = PolicyBundle.read(job.files, job.tenant)
-        cases = run_suites(bundle) if "test" in job.parts else []
+        cases = run_suites(bundle, show=show) if "test" in job.parts else []
         findings = _findings(job, bundle) if "lint" in job.parts else ()
         compared, replayed = _beside_what_is(job, bundle)
     except InvalidInput as refused:
         return Trial(ok=False, problems=(problem_of(refused),))
+    covered = coverage(bundle, cases) if cases else None
     return Trial(
         ok=all(case.ok for case in cases) and all(f.level != ERROR for f in findings),
         findings=findings,
         suites=suite_views(cases),
-        uncovered=uncovered(bundle, cases) if cases else (),
+        uncovered=covered.uncovered if covered else (),
+        coverage=covered.percent if covered else None,
         diff=compared,
         replay=replayed,
     )

@@ -6,24 +6,29 @@ list must be denied, so that a suite fails when a rule begins to allow more than
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
-from gateway.domain.access import ACTIONS, AccessRequest, Decision, Resource, Scalar, Subject
-from gateway.domain.dataset import Column, DatasetRef, parse_name, parse_tag
+from gateway.domain.access import ACTIONS, AccessRequest, Decision, Plan, Resource
+from gateway.domain.dataset import Column
 from gateway.domain.purpose import parse_purpose
 from gateway.domain.rowfilter import text_of
+from gateway.errors import InvalidInput
+from gateway.policy import fixtures
 from gateway.policy.bundle import SUITE_SUFFIX, PolicyBundle
-from gateway.policy.documents import Fields, Node, Place, parsed, plain_value, read_document, word
+from gateway.policy.documents import Fields, Node, Place, parsed, read_document, word
 from gateway.policy.documents import Scalar as Text
 from gateway.policy.filters import parse_where
+from gateway.policy.fixtures import Row
 from gateway.policy.judge import Judge
 from gateway.policy.schema import Schema, default_schema, moment
 
 FORMAT = "gateway-policy-test/v0"
 CASES_MAX = 5_000
+Seen = tuple[dict[str, str | None], ...]
+Show = Callable[[Sequence[Column], Sequence[Row], Plan], Seen]  # shards.fixture_rows.visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,7 @@ class SuiteResult:
     ok: bool
     problems: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()  # ids of those that took part
+    visible: Seen | None = None  # of the dataset's rows; None = it has none, or all is denied
 
     @property
     def text(self) -> str:
@@ -52,7 +58,11 @@ class SuiteResult:
 
 
 def run_suites(
-    bundle: PolicyBundle, *, beside: Iterable[PolicyBundle] = (), schema: Schema | None = None
+    bundle: PolicyBundle,
+    *,
+    beside: Iterable[PolicyBundle] = (),
+    schema: Schema | None = None,
+    show: Show | None = None,
 ) -> list[SuiteResult]:
     """Run every suite of the bundle; no suites, no results.
 
@@ -60,6 +70,7 @@ def run_suites(
         bundle: rules and suites.
         beside: bundles of other tenants that are in force too, such as the platform's.
         schema: the one that ships with the gateway when absent.
+        show: what a Plan releases of rows; a suite that has rows is refused without it.
 
     Raises:
         PolicyError: a suite cannot be read.
@@ -70,22 +81,17 @@ def run_suites(
     for path in sorted(bundle.files):
         if not path.endswith(SUITE_SUFFIX):
             continue
-        for result in _Suite(path, bundle, judge, known).run():
+        for result in _Suite(path, bundle, judge, known, show).run():
             results.append(result)
             if len(results) > CASES_MAX:
                 raise Place(path).refuse(f"more than {CASES_MAX} cases", "split the suites")
     return results
 
 
-def uncovered(bundle: PolicyBundle, results: Iterable[SuiteResult]) -> tuple[str, ...]:
-    """Ids of the rules that took part in no result."""
-    covered = {rule for result in results for rule in result.rules}
-    return tuple(rule.id for rule in bundle.rules if rule.id not in covered)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Expected:
     place: Place
+    dataset: str = ""
     effect: str = "deny"
     columns: tuple[str, ...] | None = None
     masks: dict[str, str] | None = None
@@ -93,15 +99,20 @@ class _Expected:
     reasons: tuple[str, ...] | None = None
     advice: str | None = None
     where: Text | None = None
+    rows: tuple[Row, ...] | None = None
 
 
 class _Suite:
     """One file: its fixtures, then its tests."""
 
-    def __init__(self, path: str, bundle: PolicyBundle, judge: Judge, schema: Schema) -> None:
+    def __init__(
+        self, path: str, bundle: PolicyBundle, judge: Judge, schema: Schema, show: Show | None
+    ) -> None:
         self._path = path
         self._judge = judge
         self._schema = schema
+        self._show = show
+        self._rows: dict[str, tuple[Row, ...]] = {}  # by name of the dataset
         self._own = Resource(tenant=bundle.tenant)
         top = Fields(read_document(bundle.files[path], path), "a suite")
         version = top.required("format")
@@ -111,8 +122,10 @@ class _Suite:
         self._now = moment(now.text)
         if self._now is None:
             raise now.place.refuse("a time with zone is needed", "write `2026-01-01T00:00:00Z`")
-        self._subjects = {name: _subject(node) for name, _, node in top.pairs("subjects")}
-        self._resources = {name: _resource(node) for name, _, node in top.pairs("datasets")}
+        self._subjects = {name: fixtures.subject(node) for name, _, node in top.pairs("subjects")}
+        self._resources = {
+            name: self._resource(name, node) for name, _, node in top.pairs("datasets")
+        }
         self._tests = top.items("tests")
         top.finish()
 
@@ -129,6 +142,8 @@ class _Suite:
         expected = {}
         for node in own.items("expected"):
             key, what = _expected(Fields(node, "an expectation"), datasets)
+            if what.rows is not None and key[1] not in self._rows:
+                raise what.place.refuse("the dataset of these `rows` has none itself")
             if key in expected or key not in product(subjects, datasets, actions):
                 raise what.place.refuse("this stands twice, or is not among what is asked")
             expected[key] = what
@@ -150,7 +165,8 @@ class _Suite:
                 catalog_index=0,
             )
             wanted = expected.get((subject, dataset, action), _Expected(place=own.place))
-            problems = tuple(self._problems(wanted, decision))
+            seen = self._seen(dataset, decision.plan, wanted.place)
+            problems = tuple(self._problems(wanted, decision, seen))
             yield SuiteResult(
                 place=f"{self._path}:{wanted.place.line}",
                 test=name,
@@ -160,7 +176,31 @@ class _Suite:
                 ok=not problems,
                 problems=problems,
                 rules=decision.rules,
+                visible=seen,
             )
+
+    def _seen(
+        self, dataset: str, plan: Plan | None, place: Place, rows: tuple[Row, ...] | None = None
+    ) -> Seen | None:
+        """What the Plan releases of the dataset's rows, or of these."""
+        of = self._rows.get(dataset) if rows is None else rows
+        if plan is None or of is None:
+            return None
+        if self._show is None:
+            raise place.refuse("rows cannot be tried here")
+        try:
+            return self._show(self._resources[dataset].columns, of, plan)
+        except InvalidInput as cause:
+            raise place.refuse(cause.message, cause.advice) from cause
+
+    def _resource(self, name: str, node: Node) -> Resource:
+        own = Fields(node, "a dataset")
+        found = fixtures.resource(own)
+        if own.node("rows") is not None:
+            known = {column.name for column in found.columns}
+            self._rows[name] = tuple(fixtures.row(each, known) for each in own.items("rows"))
+        own.finish()
+        return found
 
     def _asked(self, own: Fields) -> dict[str, Any]:
         purpose, split, run = own.scalar("purpose"), own.scalar("split"), own.scalar("run")
@@ -169,10 +209,10 @@ class _Suite:
             "columns": tuple(item.text for item in own.scalars("columns")) or None,
             "split": split.text if split else None,
             "run": run.text if run else None,
-            "context": _values(own, "context"),
+            "context": fixtures.values(own, "context"),
         }
 
-    def _problems(self, wanted: _Expected, decision: Decision) -> Iterator[str]:
+    def _problems(self, wanted: _Expected, decision: Decision, seen: Seen | None) -> Iterator[str]:
         if decision.effect.value != wanted.effect:
             codes = ", ".join(reason.code for reason in decision.reasons)
             yield f"expected {wanted.effect}, got {decision.effect.value} ({codes})"
@@ -194,58 +234,25 @@ class _Suite:
             got_rows = plan.row_filter if plan else None
             if got_rows != tree:
                 yield f"where: expected {text_of(tree)}, got {text_of(got_rows or ('null', ''))}"
+        if wanted.rows is not None and plan is not None and seen is not None:
+            yield from self._hidden_or_shown(wanted, plan, seen)
 
-
-def _subject(node: Node) -> Subject:
-    own = Fields(node, "a subject")
-    name = own.required("id")
-    tenant, slash, _ = name.text.partition("/")
-    if not slash:
-        raise name.place.refuse("a subject is `tenant/name`")
-    found = Subject(
-        id=name.text,
-        tenant=tenant,
-        type=own.one_of("type", ("person", "job"), "job"),
-        roles=tuple(item.text for item in own.scalars("roles")),
-        attributes=_values(own, "attributes"),
-    )
-    own.finish()
-    return found
-
-
-def _resource(node: Node) -> Resource:
-    own = Fields(node, "a dataset")
-    name = own.required("ref")
-    ref = parsed(name, DatasetRef.parse)
-    columns = tuple(
-        _column(number, name, column)
-        for number, (name, _, column) in enumerate(own.pairs("columns"), 1)
-    )
-    found = Resource(
-        tenant=ref.tenant,
-        dataset=DatasetRef(ref.tenant, ref.name, ref.version or 1),
-        columns=columns,
-        splits=tuple(
-            parsed(item, lambda text: parse_name(text, what="split"))
-            for item in own.scalars("splits")
-        ),
-        suspended=own.one_of("suspended", ("true", "false"), "false") == "true",
-        attributes=_values(own, "attributes"),
-    )
-    own.finish()
-    return found
-
-
-def _column(number: int, name: str, node: Node) -> Column:
-    own = Fields(node, "a column")
-    kind = own.required("type").text
-    tags = tuple(sorted(parsed(item, parse_tag) for item in own.scalars("tags")))
-    own.finish()
-    return Column(field_id=number, name=name, type=kind, tags=tags)
-
-
-def _values(own: Fields, name: str) -> dict[str, Scalar]:
-    return {key: plain_value(node) for key, _, node in own.pairs(name)}
+    def _hidden_or_shown(self, wanted: _Expected, plan: Plan, seen: Seen) -> Iterator[str]:
+        assert wanted.rows is not None
+        extra = {name for row in wanted.rows for name in row} - set(plan.names)
+        if extra:
+            yield f"rows: `{min(extra)}` is not released"
+            return
+        plain = tuple(replace(column, mask=None) for column in plan.columns)
+        plan = replace(plan, columns=plain, row_filter=None)
+        # As the types write them: `5`, `5.0` and `05` are one number.
+        expected = self._seen(wanted.dataset, plan, wanted.place, wanted.rows) or ()
+        for number, (one, got) in enumerate(zip(expected, seen, strict=False), 1):
+            if one != got:
+                yield f"rows: expected {_shown(one)} as row {number}, got {_shown(got)}"
+                return
+        if len(expected) != len(seen):
+            yield f"rows: expected {len(expected)} rows, got {len(seen)}"
 
 
 def _expected(own: Fields, datasets: list[str]) -> tuple[tuple[str, str, str], _Expected]:
@@ -257,6 +264,8 @@ def _expected(own: Fields, datasets: list[str]) -> tuple[tuple[str, str, str], _
     } if own.node("masks") else None  # fmt: skip
     found = _Expected(
         place=own.place,
+        dataset=dataset,
+        rows=fixtures.rows(own),
         effect=own.one_of("effect", ("allow", "deny"), "allow"),
         columns=_texts(own, "columns"),
         masks=masks,
@@ -277,5 +286,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(value) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{k}={v}" for k, v in value.items()) or "none"
+        return ", ".join(f"{k}={'NULL' if v is None else v}" for k, v in value.items()) or "none"
     return str(value)

@@ -21,7 +21,7 @@ from gateway.services.house import PLATFORM, House
 from gateway.wire import codec
 from gateway.wire.policy import PolicyProblem, Trial
 
-MODULE = "gateway.policy.bench"
+MODULE = "gateway.services.bench_child"
 SECONDS_MAX = 60.0  # from start to answer
 MEMORY_BYTES_MAX = 1 << 30
 ANSWER_BYTES_MAX = 16 << 20

@@ -165,6 +165,7 @@ class Trial:
     findings: tuple[PolicyFinding, ...] = ()
     suites: tuple[SuiteResult, ...] = ()
     uncovered: tuple[str, ...] = ()  # rules that no test makes count
+    coverage: int | None = None  # percent of the rules that some test makes count
     diff: PolicyDiff | None = None
     replay: PolicyReplay | None = None
 

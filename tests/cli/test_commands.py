@@ -157,6 +157,39 @@ def test_rules_are_written_tested_and_pushed(as_: Typed, typed: Typed, home: Pat
     assert "rules of clinic in force" in as_(OWNER, "policy", "push", rules).out
 
 
+def test_a_suite_with_rows_prints_what_is_seen_and_what_no_test_reaches(
+    typed: Typed, home: Path
+) -> None:
+    rules = home / "clinic"
+    rules.mkdir()
+    (rules / "rules.yaml").write_text(
+        "format: gateway-policy/v0\nrules:\n"
+        "  - {id: clinic.a, kind: allow, principals: [startup/*], scope: 'dataset:clinic/icu',\n"
+        "     actions: [stream], columns: [age, born], masks: {born: truncate-to-year},\n"
+        "     where: age > 17}\n"
+        "  - {id: clinic.b, kind: allow, principals: [friend/*], scope: 'dataset:clinic/icu',\n"
+        "     actions: [stream], columns: [age]}\n"
+    )
+    (rules / "rules_test.yaml").write_text(
+        "format: gateway-policy-test/v0\nnow: 2026-12-01T12:00:00Z\n"
+        "subjects: {one: {id: startup/one}}\n"
+        "datasets:\n  icu:\n    ref: clinic/icu@1\n"
+        "    columns: {age: {type: int64}, born: {type: 'date32[day]'}}\n"
+        "    rows: [{age: 41, born: 1985-05-04}, {age: 9, born: 2017-01-01}]\n"
+        "tests:\n  - {name: adults, subjects: [one], datasets: [icu], actions: [stream],\n"
+        "     purpose: research, expected: [{subject: one, action: stream,\n"
+        "     rows: [{age: 41, born: 1985-01-01}]}]}\n"
+    )
+    said = typed("policy", "test", rules)
+    assert said.code == 0, said.out
+    assert "adults: one stream icu: 1 rows" in said.out
+    assert "    41   1985-01-01\n" in said.out
+    assert "no test makes these count: clinic.b\ntests reach 50 % of the rules" in said.out
+    found = typed("policy", "test", rules, "--json").json
+    assert found["cases"][0]["visible"] == [{"age": "41", "born": "1985-01-01"}]
+    assert found["coverage"]["cases"] == {"clinic.a": 1, "clinic.b": 0}
+
+
 def test_rules_are_pulled_and_pushed_over_exactly_what_was_pulled(as_: Typed, home: Path) -> None:
     rules, other = home / "clinic", home / "elsewhere"
     new = ("policy", "new", "clinic/icu", "--to", "startup/role:trainer", "--columns", "age")

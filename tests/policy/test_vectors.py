@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.policy.bundle import PolicyBundle
-from gateway.policy.suite import run_suites, uncovered
+from gateway.policy.coverage import coverage
+from gateway.policy.suite import run_suites
+from gateway.shards.fixture_rows import visible
 
 from .vectors import answer
 
@@ -43,9 +45,9 @@ def test_the_examples_of_the_format_page_work_together() -> None:
     alone = PolicyBundle.read(
         {key: files[key] for key in files if key != "everywhere.yaml"}, "clinic"
     )
-    results = run_suites(alone)
+    results = run_suites(alone, show=visible)
     assert [result.text for result in results if not result.ok] == []
-    assert not uncovered(alone, results)
+    assert not coverage(alone, results).uncovered
 
 
 def test_the_format_page_lists_every_reason_code_and_finding() -> None:

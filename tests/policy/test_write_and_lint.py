@@ -10,9 +10,10 @@ import pytest
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import PolicyError
 from gateway.policy.bundle import PolicyBundle
+from gateway.policy.coverage import coverage
 from gateway.policy.judge import Judge
 from gateway.policy.lint import lint
-from gateway.policy.suite import run_suites, uncovered
+from gateway.policy.suite import run_suites
 from gateway.policy.write import RuleWish, sentence, write_rule
 
 from .scene import COLUMNS, ICU, NOW, TRAINER, ask, bundle, deny, masks, restrict, rule
@@ -70,7 +71,7 @@ def test_a_written_rule_releases_what_was_wished_and_its_suite_passes() -> None:
     read = PolicyBundle.read(written.files, "clinic")
     results = run_suites(read)
     assert all(result.ok for result in results)
-    assert not uncovered(read, results)
+    assert not coverage(read, results).uncovered
     subject = replace(TRAINER, attributes={"region": "south"})
     decision = ask(Judge.build([read]), subject=subject)
     assert masks(decision) == {"age": None, "site": None, "born": "truncate-to-year"}

@@ -145,6 +145,21 @@ def test_a_trial_knows_the_tenants_datasets_and_people(shared: House) -> None:
     assert {(e.kind, e.dataset) for e in found.diff.effects} == {("newly-denied", "clinic/icu")}
 
 
+def test_rows_of_a_suite_are_seen_through_the_plan_in_the_child_too(shared: House) -> None:
+    rows = "rows: [{age: 41, hr: 60}, {age: 17}], columns"
+    expected = "[{subject: one, action: stream, rows: [{age: 41, hr: 60}, {age: 17}]}]"
+    suite = SUITE.replace("columns", rows).replace("expected: []", f"expected: {expected}")
+    files = {**shared.bundles["clinic"].files, "icu_test.yaml": suite}
+    found = tried(shared, files, "test")
+    counts = {suite.name: (suite.passed, suite.failed) for suite in found.suites}
+    assert counts["icu_test.yaml"] == (1, 0)
+    assert found.coverage is not None
+    assert 0 < found.coverage < 100
+    wrong = suite.replace("{age: 17}]}", "{age: 18}]}")
+    with pytest.raises(PolicyError, match="rows: expected age=18, hr=NULL as row 2, got age=17"):
+        run(publish.publish(shared, OWNER, "clinic", {**files, "icu_test.yaml": wrong}, None))
+
+
 @pytest.fixture
 def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bench's own work on the bytes that a child would get, without starting one."""
