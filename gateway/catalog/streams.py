@@ -33,12 +33,13 @@ def access_decided(state: State, event: Event) -> None:
         raise Conflict(f"decision `{f['decision']}` is recorded already")
     if f.get("grant") is not None:
         _grant(state, event)
-    state.decisions[f["decision"]] = _decision(event)
+    state.decisions[f["decision"]] = decision_of(event)
     while len(state.decisions) > DECISIONS_KEPT:
         del state.decisions[next(iter(state.decisions))]
 
 
-def _decision(event: Event) -> DecisionRecord:
+def decision_of(event: Event) -> DecisionRecord:
+    """What an AccessDecided says."""
     f = event.facts
     return DecisionRecord(
         id=f["decision"],

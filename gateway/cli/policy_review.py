@@ -24,7 +24,7 @@ Rules = Annotated[
 
 _REVIEWED = (
     "column", "subject", "actions", "access", "condition", "unless", "rule", "owner", "ticket",
-    "expires_at", "last_used",
+    "expires_at", "last_used", "looked_back_to",
 )  # fmt: skip
 
 
@@ -74,13 +74,16 @@ def _lint_here(directory: Path, tenant: str) -> dict[str, Any]:
 def who(
     dataset: str,
     column: Annotated[str | None, typer.Option("--column", help="one column")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="a time, `30d` back, or a catalogue index")
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="print CSV")] = False,
     server: f.Server = None,
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
 ) -> None:
     """Say who could get a dataset's columns (`lineage ask who-read` says who did)."""
-    found = f.client(server, key_file).policies.who(dataset, column=column)
+    found = f.client(server, key_file).policies.who(dataset, column=column, as_of=as_of)
     rows = [row.to_dict() for row in found]
     if csv:
         sys.stdout.write(to_csv(_REVIEWED, [[_cell(r[n]) for n in _REVIEWED] for r in rows]))

@@ -107,7 +107,9 @@ def replay_lines(replay: Mapping[str, Any]) -> Iterator[str]:
     if replay["more"]:
         yield f"and {replay['more']} more"
     since = f" since {replay['since']}" if replay["since"] else ""
-    yield f"replayed {replay['judged']} recorded requests{since}; of others, at least 5 together"
+    cut = "; older ones were left out" if replay.get("is_cut") else ""
+    judged = f"replayed {replay['judged']} recorded requests{since}{cut}"
+    yield f"{judged}; of others, at least 5 together"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Source = str | Path | Mapping[str, str]
 POLICY_SUFFIXES = (".yaml", ".yml")
 POLICY_BYTES_MAX = 1 << 20
+_ENTRIES = 1000  # of a page
 _PULLED = ".gateway-pull.json"
 
 
@@ -96,11 +97,17 @@ class Policies:
             _remember(Path(source), bundle)
         return bundle
 
-    def who(self, dataset: str, *, column: str | None = None) -> Table:
-        """Who could get the dataset's columns (at most 1,000 entries; name a column)."""
-        path = f"/v1/policies/{segment(dataset.partition('/')[0])}/who?limit=1000"
-        reply = self._gateway.post(path, W.WhoRequest(dataset=dataset, column=column))
-        return Table.of([Record(item, self._gateway) for item in reply["items"]])
+    def who(self, dataset: str, *, column: str | None = None, as_of: str | None = None) -> Table:
+        """Who could get the dataset's columns, now or `as_of` a time or catalogue index."""
+        path = f"/v1/policies/{segment(dataset.partition('/')[0])}/who?limit={_ENTRIES}&cursor="
+        wanted = W.WhoRequest(dataset=dataset, column=column, as_of=as_of)
+        items: list[Record] = []
+        cursor: str | None = "0"
+        while cursor is not None:
+            page = self._gateway.post(path + cursor, wanted)
+            items += [Record(item, self._gateway) for item in page["items"]]
+            cursor = page["next"]
+        return Table.of(items)
 
     def approve(self, bundle: str, *, tenant: str | None = None) -> Record:
         """Put in force what somebody else proposed; `bundle` is its hash."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 from gateway.errors import GatewayError, InvalidInput
@@ -113,5 +114,6 @@ def _beside_what_is(
             beside=beside,
         )
     if "replay" in job.parts:
-        replayed = replay(before, bundle, job.recorded, now=job.now, beside=beside, since=job.since)
+        found = replay(before, bundle, job.recorded, now=job.now, beside=beside, since=job.since)
+        replayed = replace(found, is_cut=job.is_cut)
     return compared, replayed

@@ -28,7 +28,8 @@ class BenchJob:
     resources: tuple[Resource, ...] = ()
     principals: tuple[str, ...] = ()
     recorded: tuple[Recorded, ...] = ()
-    since: str | None = None
+    since: str | None = None  # time of the oldest recorded request
+    is_cut: bool = False  # whether there are older ones that were not read
 
     def to_bytes(self) -> bytes:
         """JSON; each resource stands once, however many requests were for it."""
@@ -45,11 +46,12 @@ class BenchJob:
                 "resources": [_resource_dict(resource) for resource in self.resources],
                 "principals": self.principals,
                 "recorded": [
-                    [_request_dict(one.request), places[str(one.resource.dataset)]]
+                    [_request_dict(one.request), places[str(one.resource.dataset)], one.times]
                     for one in self.recorded
                 ],
                 "recorded_resources": [_resource_dict(resource) for resource in asked.values()],
                 "since": self.since,
+                "is_cut": self.is_cut,
             }
         ).encode()
 
@@ -65,8 +67,8 @@ class BenchJob:
                 "principals": tuple(value["principals"]),
                 "resources": tuple(map(_resource, value["resources"])),
                 "recorded": tuple(
-                    Recorded(request=_request(request), resource=asked[place])
-                    for request, place in value["recorded"]
+                    Recorded(request=_request(request), resource=asked[place], times=times)
+                    for request, place, times in value["recorded"]
                 ),
             }
         )

@@ -31,6 +31,7 @@ class Recorded:
 
     request: AccessRequest
     resource: Resource
+    times: int = 1  # how often it was asked
 
 
 def replay(
@@ -57,14 +58,14 @@ def replay(
     concerned = Judge.build(_of_changed(before, after))
     found = _Found()
     for one in recorded:
-        found.judged += 1
+        found.judged += one.times
         request = one.request
         if not concerned.meets(request, one.resource):
             continue
         if request.subject.tenant != request.tenant:
-            request = _as_known_to_owner(request, default_schema())
+            request = as_known_to_owner(request, default_schema())
         old, new = (_decide(judge, request, one.resource, now) for judge in judges)
-        found.take(request, old, new)
+        found.take(request, old, new, one.times)
     return found.told(since)
 
 
@@ -84,7 +85,7 @@ class _Found:
         self._firsts: dict[_Key, tuple[Decision, Decision]] = {}
         self._foreign: dict[tuple[str, str, str], set[str]] = {}
 
-    def take(self, request: AccessRequest, old: Decision, new: Decision) -> None:
+    def take(self, request: AccessRequest, old: Decision, new: Decision, times: int) -> None:
         kind = difference(old, new)
         if kind is None:
             return
@@ -95,7 +96,7 @@ class _Found:
             return
         run, purpose = request.run or "", request.purpose or ""
         key = (kind, dataset, run, subject.id, request.action, purpose)
-        self._counts[key] += 1
+        self._counts[key] += times
         self._firsts.setdefault(key, (old, new))
 
     def told(self, since: str | None) -> PolicyReplay:
@@ -134,8 +135,8 @@ def _change(key: _Key, requests: int, old: Decision, new: Decision) -> ReplayedC
     )
 
 
-def _as_known_to_owner(request: AccessRequest, schema: Schema) -> AccessRequest:
-    """Without what the recipient or the request alone says of itself."""
+def as_known_to_owner(request: AccessRequest, schema: Schema) -> AccessRequest:
+    """The request of another tenant without what he or the request alone vouches for."""
     subject: Subject = replace(
         request.subject, attributes=_vouched(request.subject.attributes, "subject.", schema)
     )

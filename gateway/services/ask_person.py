@@ -28,7 +28,6 @@ from gateway.services.house import House
 from gateway.services.request_access import (
     Ask,
     Caller,
-    authorize,
     decide,
     judge_beside,
     record,
@@ -218,9 +217,9 @@ async def explain(house: House, caller: Caller, request_id: str) -> W.Explanatio
     told = [f"a person of `{asked.owner_tenant}` must approve this: {asked.state(house.now())}"]
     if asked.answer_reason is not None:
         told.append(f"the answer: {asked.answer_reason}")
-    if caller.subject.tenant != asked.owner_tenant:
+    is_asker = caller.subject.id == asked.subject
+    if not await grants.reads_rules(house, caller, asked.owner_tenant, is_asker=is_asker):
         return W.Explanation(decision=view, sentences=tuple(told))
-    await authorize(house, caller, "publish", asked.owner_tenant)
     return grants.explained(house, again(house, asked), view, tuple(told), said="allow")
 
 

@@ -7,14 +7,23 @@ from dataclasses import asdict
 
 import gateway.wire as W
 from gateway.catalog.records import DecisionRecord
-from gateway.domain.access import NOT_VISIBLE, AccessRequest, Plan, Subject
+from gateway.domain.access import NOT_VISIBLE, AccessRequest, Plan, Resource
 from gateway.domain.approval import REQUIRED
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.lease import Grant
 from gateway.errors import NotFound
-from gateway.services import shapes
+from gateway.policy.replay import as_known_to_owner
+from gateway.policy.schema import default_schema
+from gateway.services import recorded, shapes
 from gateway.services.house import PLATFORM, House
-from gateway.services.request_access import Caller, authorize, qualified_run, resource_of
+from gateway.services.request_access import (
+    Caller,
+    authorize,
+    is_visible,
+    may,
+    qualified_run,
+    resource_of,
+)
 
 
 async def list_(house: House, caller: Caller, filters: Mapping[str, str]) -> list[Grant]:
@@ -80,29 +89,79 @@ def _recorded(house: House, caller: Caller, decision_id: str) -> DecisionRecord:
         found = house.catalog.decision(decision_id)
     except NotFound:
         found = None
-    tenant = caller.subject.tenant
-    if (
-        found is None
-        or tenant not in (found.owner_tenant, found.actor_tenant)
-        or (NOT_VISIBLE in found.reasons and tenant != found.owner_tenant)
-    ):
+    if found is None or not _may_see(house, caller, found):
         raise NotFound(f"no decision `{decision_id[:80]}` that you may see")
     return found
 
 
+def _may_see(house: House, caller: Caller, found: DecisionRecord) -> bool:
+    """The owner's side; the asker, and colleagues of his who may see the dataset too."""
+    subject = caller.subject
+    if subject.tenant == found.owner_tenant:
+        return True
+    if subject.tenant != found.actor_tenant or NOT_VISIBLE in found.reasons:
+        return False
+    if subject.id == found.actor:
+        return True
+    try:
+        return found.dataset is not None and is_visible(
+            house, subject, resource_of(house, DatasetRef.parse(found.dataset))
+        )
+    except NotFound:
+        return False  # erased since
+
+
 async def explain(house: House, caller: Caller, decision_id: str) -> W.Explanation:
-    """Why: condition trees and the nearest allow for the owner; own reasons for the asker.
+    """Why: condition trees and the nearest allow for who may read the rules; else own reasons.
 
     Rules as they are now judge the request as it was; what changed since is said.
     """
     view = await decision(house, caller, decision_id)
     found = _recorded(house, caller, decision_id)
     told = tuple(reason.text for reason in view.reasons) + ((view.advice,) if view.advice else ())
-    if caller.subject.tenant != found.owner_tenant or found.dataset is None:
+    is_asker = caller.subject.id == found.actor
+    if is_asker:
+        told += _sent(found)
+    if found.dataset is None or not await reads_rules(
+        house, caller, found.owner_tenant, is_asker=is_asker
+    ):
         return W.Explanation(decision=view, sentences=told)
-    await authorize(house, caller, "publish", found.owner_tenant)
+    request = recorded.request_of(found)
+    if request is None:
+        told += ("the record of who asked, and how, was erased: it cannot be judged again",)
+        return W.Explanation(decision=view, sentences=told)
     said = "allow" if REQUIRED in found.reasons else found.effect  # then a person was missing
-    return explained(house, _request_again(house, found), view, told, said=said)
+    return explained(house, request, view, told, said=said)
+
+
+def _sent(found: DecisionRecord) -> tuple[str, ...]:
+    """What the asker said of himself and of his request."""
+    details = found.details or {}
+    values = {
+        "purpose": found.purpose,
+        **{f"subject.{k}": v for k, v in details.get("subject", {}).get("attributes", {}).items()},
+        **{k if "." in k else f"context.{k}": v for k, v in details.get("context", {}).items()},
+    }
+    sent = ", ".join(f"{name} = {value}" for name, value in values.items() if value is not None)
+    return (f"you sent: {sent}",) if sent else ()
+
+
+async def reads_rules(house: House, caller: Caller, owner: str, *, is_asker: bool) -> bool:
+    """Whether the caller may read the owner's rules: who publishes or audits them.
+
+    Others of the owner's tenant are denied, unless it is their own request; who is not of it
+    reads his own side of it.
+    """
+    if caller.subject.tenant != owner:
+        return False
+    resource = Resource(tenant=owner)
+    if caller.grant is None and any(
+        may(house, caller, action, resource) for action in ("publish", "audit")
+    ):
+        return True
+    if not is_asker:
+        await authorize(house, caller, "publish", owner)
+    return False
 
 
 def explained(
@@ -122,10 +181,19 @@ def explained(
         told: sentences that come first.
         said: the effect that the rules alone had then.
     """
-    assert request.dataset is not None
-    explanation = house.judge.explain(request, resource_of(house, request.dataset), house.now())
+    ref = request.dataset
+    assert ref is not None
+    if request.subject.tenant != request.tenant:
+        known = as_known_to_owner(request, default_schema())
+        if known != request:
+            told += ("what the recipient says of itself is not shown: it counts as UNKNOWN here",)
+        request = known
+    resource = resource_of(house, ref)
+    explanation = house.judge.explain(request, resource, house.now())
     if explanation.effect != said:
-        told += (f"the rules changed since: today the answer is `{explanation.effect}`",)
+        told += (f"judged again, the answer is `{explanation.effect}`",)
+    if view.bundle not in ("", house.judge.digest):
+        told += ("the rules changed since",)
     readable = [c for c in explanation.candidates if c.tenant in (request.tenant, PLATFORM)]
     if any(c.counts for c in explanation.candidates if c not in readable):
         told += ("rules of those whose data this was made from take part; they are not yours",)
@@ -143,26 +211,7 @@ def explained(
         ),
         nearest=(
             {"rule": explanation.nearest, "changes": list(explanation.changes)}
-            if explanation.nearest
+            if explanation.nearest in {candidate.rule for candidate in readable}
             else None
         ),
-    )
-
-
-def _request_again(house: House, found: DecisionRecord) -> AccessRequest:
-    """The request as recorded, by the subject as it is now."""
-    asked = (found.details or {}).get("asked_columns")
-    identity = house.catalog.identity(found.actor or "")
-    ref = DatasetRef.parse(found.dataset) if found.dataset else None
-    return AccessRequest(
-        subject=Subject(
-            id=identity.id, tenant=identity.tenant, type=identity.type, roles=identity.roles
-        ),
-        action=found.action,
-        dataset=DatasetRef(ref.tenant, ref.name, found.version) if ref else None,
-        tenant=found.owner_tenant,
-        purpose=found.purpose,
-        columns=tuple(asked) if asked is not None else None,
-        split=found.split,
-        run=found.run,
     )

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gateway.catalog.catalog import Catalog
 from gateway.domain.access import (
     DATA_ACTIONS,
     NOT_VISIBLE,
@@ -93,14 +94,19 @@ def qualified_run(tenant: str, run: str | None) -> str | None:
 
 def resource_of(house: House, ref: DatasetRef) -> Resource:
     """(2) What the catalogue knows; NotFound when there is no such version."""
+    return resource_in(house.catalog, ref)
+
+
+def resource_in(catalog: Catalog, ref: DatasetRef) -> Resource:
+    """The same in another catalogue, such as that of an earlier time."""
     try:
-        dataset = house.catalog.dataset(ref.tenant, ref.name)
+        dataset = catalog.dataset(ref.tenant, ref.name)
     except NotFound as cause:
         raise unseen(ref) from cause
     wanted = ref.version if ref.version is not None else dataset.newest.ref.version
     for version in dataset.versions:
         if version.ref.version == wanted:
-            ancestors = house.catalog.ancestors(version.ref)
+            ancestors = catalog.ancestors(version.ref)
             return Resource(
                 tenant=ref.tenant,
                 dataset=version.ref,

@@ -6,11 +6,13 @@ his own rules and datasets, and what was recorded about them (threats of replay:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 import gateway.wire as W
 from gateway.catalog.records import DecisionRecord
-from gateway.domain.access import AccessRequest, Limits, Resource, Subject, digest_of
+from gateway.domain.access import Resource, digest_of
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import InvalidInput, NotFound, PolicyError
@@ -18,10 +20,12 @@ from gateway.policy.bench import problem_of
 from gateway.policy.bench_job import BenchJob
 from gateway.policy.bundle import PolicyBundle, bundle_digest
 from gateway.policy.replay import Recorded
-from gateway.services import bench, publish
+from gateway.services import bench, publish, recorded
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize, resource_of
 from gateway.wire.times import iso
+
+REQUESTS_MAX = 100_000  # different ones; the child judges more than 20,000 a second
 
 
 async def trial(house: House, caller: Caller, tenant: str, wanted: W.TrialRequest) -> W.Trial:
@@ -42,8 +46,9 @@ async def trial(house: House, caller: Caller, tenant: str, wanted: W.TrialReques
     files = before.files if wanted.files is None else wanted.files
     if "replay" in parts:
         house.replays.take(tenant, house.now())
-        await _recorded(house, caller, tenant, files)
-    found = await bench.run(_job(house, before, files, parts))
+        await _record(house, caller, tenant, files)
+    asked = await asyncio.to_thread(_Replayed, house, tenant) if "replay" in parts else None
+    found = await bench.run(_job(house, before, files, parts, asked))
     if found.problems:
         return found
     try:
@@ -54,12 +59,16 @@ async def trial(house: House, caller: Caller, tenant: str, wanted: W.TrialReques
 
 
 def _job(
-    house: House, before: PolicyBundle, files: Mapping[str, str], parts: tuple[str, ...]
+    house: House,
+    before: PolicyBundle,
+    files: Mapping[str, str],
+    parts: tuple[str, ...],
+    asked: _Replayed | None,
 ) -> BenchJob:
     tenant = before.tenant
-    recorded = tuple(_requests(house, tenant)) if "replay" in parts else ()
+    requests = asked.all() if asked is not None else ()
     resources = publish.resources_of(house, tenant)
-    judged = [*resources, *(one.resource for _, one in recorded)]
+    judged = [*resources, *(one.resource for one in requests)]
     origins = {a.dataset.tenant for resource in judged for a in resource.ancestors}
     return BenchJob(
         tenant=tenant,
@@ -70,12 +79,13 @@ def _job(
         beside=bench.beside(house, origins, tenant),
         resources=resources,
         principals=tuple(sorted(publish.principals_of(house, tenant))),
-        recorded=tuple(one for _, one in recorded),
-        since=iso(min(time for time, _ in recorded)) if recorded else None,
+        recorded=requests,
+        since=iso(asked.oldest) if asked is not None and asked.oldest is not None else None,
+        is_cut=asked is not None and not asked.reach.is_complete,
     )
 
 
-async def _recorded(house: House, caller: Caller, tenant: str, files: Mapping[str, str]) -> None:
+async def _record(house: House, caller: Caller, tenant: str, files: Mapping[str, str]) -> None:
     await house.recorded(
         EventDraft(
             kind=EventKind.QuestionAsked,
@@ -90,26 +100,37 @@ async def _recorded(house: House, caller: Caller, tenant: str, files: Mapping[st
     )
 
 
-def _requests(house: House, tenant: str) -> Iterator[tuple[float, Recorded]]:
-    """Requests for the tenant's datasets that the catalogue remembers, with their times."""
-    resources: dict[DatasetRef, Resource | None] = {}
-    for record in house.catalog.decisions(owner=tenant):
-        ref = _ref(record)
-        if ref is None:
-            continue
-        if ref not in resources:
-            resources[ref] = _found(house, ref)
-        resource = resources[ref]
-        request = _request(record, ref)
-        if resource is not None and request is not None:
-            yield record.time, Recorded(request=request, resource=resource)
+class _Replayed:
+    """Recorded requests for the tenant's datasets; the same one asked again is counted."""
 
+    def __init__(self, house: House, tenant: str) -> None:
+        self.reach = recorded.Reach()
+        self.oldest: float | None = None
+        self._times: dict[str, tuple[Recorded, int]] = {}
+        self._resources: dict[DatasetRef, Resource | None] = {}
+        for record in recorded.decisions(house, tenant, self.reach):
+            self._take(house, record)
+            if len(self._times) >= REQUESTS_MAX:
+                self.reach.since = record.time
+                break
 
-def _ref(record: DecisionRecord) -> DatasetRef | None:
-    if record.dataset is None or record.version is None:
-        return None
-    known = DatasetRef.parse(record.dataset)
-    return DatasetRef(known.tenant, known.name, record.version)
+    def all(self) -> tuple[Recorded, ...]:
+        return tuple(replace(one, times=times) for one, times in self._times.values())
+
+    def _take(self, house: House, record: DecisionRecord) -> None:
+        request = recorded.request_of(record)
+        if request is None or request.dataset is None:
+            return
+        ref = request.dataset
+        if ref not in self._resources:
+            self._resources[ref] = _found(house, ref)
+        resource = self._resources[ref]
+        if resource is None:
+            return
+        key = digest_of(asdict(request))
+        one, times = self._times.get(key, (Recorded(request=request, resource=resource), 0))
+        self._times[key] = one, times + 1
+        self.oldest = record.time
 
 
 def _found(house: House, ref: DatasetRef) -> Resource | None:
@@ -117,30 +138,3 @@ def _found(house: House, ref: DatasetRef) -> Resource | None:
         return resource_of(house, ref)
     except NotFound:
         return None  # erased since
-
-
-def _request(record: DecisionRecord, ref: DatasetRef) -> AccessRequest | None:
-    """The request as it was; None when who asked was erased, or is not recorded in full."""
-    details = record.details or {}
-    who = details.get("subject")
-    if record.actor is None or record.actor_tenant is None or who is None:
-        return None
-    columns = details.get("asked_columns")
-    return AccessRequest(
-        subject=Subject(
-            id=record.actor,
-            tenant=record.actor_tenant,
-            type=who["type"],
-            roles=tuple(who["roles"]),
-            attributes=who["attributes"],
-        ),
-        action=record.action,
-        dataset=ref,
-        tenant=record.owner_tenant,
-        purpose=record.purpose,
-        columns=None if columns is None else tuple(columns),
-        split=record.split,
-        limits=Limits(**details.get("asked_limits", {})),
-        run=record.run,
-        context=details.get("context", {}),
-    )

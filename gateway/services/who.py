@@ -1,16 +1,22 @@
-"""Access review: who could get a dataset's columns, and when each rule was last used."""
+"""Access review: who could get a dataset's columns, now or at some time, and who used it last."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import gateway.wire as W
+from gateway.catalog.catalog import Catalog
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import NotFound
+from gateway.policy.bundle import PolicyBundle
 from gateway.policy.review import review
+from gateway.services import publish, recorded
 from gateway.services.house import House
-from gateway.services.request_access import Caller, authorize, may, resource_of
-from gateway.wire.times import iso
+from gateway.services.request_access import Caller, authorize, may, resource_in, resource_of
+from gateway.wire.times import iso, moment
+
+_INDEX_DIGITS_MAX = 15
 
 
 async def who(
@@ -20,22 +26,31 @@ async def who(
 
     Raises:
         NotFound: no such dataset of the tenant, or no such column.
+        LimitExceeded: what was so long ago takes too long to read.
     """
     ref = DatasetRef.parse(wanted.dataset)
     if ref.tenant != tenant:
         raise NotFound(f"no dataset `{ref}` of `{tenant[:80]}`")
-    if _publishes(house, caller, ref):
-        resource = resource_of(house, ref)
-    else:
-        resource = await authorize(house, caller, "audit", tenant, ref)
+    if not _publishes(house, caller, ref):
+        await authorize(house, caller, "audit", tenant, ref)
     await house.settled()
+    catalog, at = await asyncio.to_thread(_as_of, house, wanted.as_of)
+    resource = resource_in(catalog, ref)
     columns = [c for c in resource.columns if wanted.column in (None, c.name)]
     if not columns:
         raise NotFound(f"no column `{str(wanted.column)[:80]}` in `{ref}`")
-    rules = [rule for bundle in house.bundles.values() for rule in bundle.rules]
-    found = review(rules, resource, columns, house.now())
-    used = _last_used(house, tenant, ref)
-    return [replace(entry, last_used=used.get(entry.rule)) for entry in found]
+    bundles = await asyncio.to_thread(_bundles, house, catalog)
+    rules = [rule for bundle in bundles for rule in bundle.rules]
+    found = review(rules, resource, columns, at)
+    used, back_to = await asyncio.to_thread(_last_used, house, ref, {e.rule for e in found}, at)
+    return [
+        replace(
+            entry,
+            last_used=used.get(entry.rule),
+            looked_back_to=None if entry.rule in used else back_to,
+        )
+        for entry in found
+    ]
 
 
 def _publishes(house: House, caller: Caller, ref: DatasetRef) -> bool:
@@ -47,11 +62,47 @@ def _publishes(house: House, caller: Caller, ref: DatasetRef) -> bool:
         return False
 
 
-def _last_used(house: House, tenant: str, ref: DatasetRef) -> dict[str, str]:
-    """Rule -> newest remembered Grant that rests on it."""
-    found: dict[str, str] = {}
-    for record in house.catalog.decisions(owner=tenant, effect="allow"):
-        if record.grant is not None and record.dataset == str(ref.unversioned):
-            for rule in record.rules:
-                found.setdefault(rule, iso(record.time))
+def _as_of(house: House, text: str | None) -> tuple[Catalog, float]:
+    """The catalogue as it was then, and when that was (Unix seconds)."""
+    if text is None:
+        return house.catalog, house.now()
+    if text.isascii() and text.isdecimal() and len(text) <= _INDEX_DIGITS_MAX:
+        index = int(text)
+        past = recorded.catalog_at(house, index=index)
+        (last,) = house.journal.read(index - 1, index) if index else (None,)
+        return past, last.time if last is not None else 0.0
+    at = moment(text, now=house.now())
+    return recorded.catalog_at(house, at=at), at
+
+
+def _bundles(house: House, catalog: Catalog) -> list[PolicyBundle]:
+    """Every tenant's rules, as this catalogue names them."""
+    found = []
+    for tenant in catalog.tenants():
+        digest = catalog.bundle(tenant.name)
+        present = house.bundles.get(tenant.name)
+        if present is not None and present.digest == digest:
+            found.append(present)
+        elif digest is not None:
+            files = publish.stored_files(house, tenant.name, digest)
+            found.append(PolicyBundle.read(files, tenant.name))
     return found
+
+
+def _last_used(
+    house: House, ref: DatasetRef, rules: set[str], at: float
+) -> tuple[dict[str, str], str | None]:
+    """(rule -> newest Grant that rests on it, time before which nobody looked or None)."""
+    reach = recorded.Reach()
+    found: dict[str, str] = {}
+    for record in recorded.decisions(house, ref.tenant, reach):
+        if (
+            record.grant is not None
+            and record.time <= at
+            and record.dataset == str(ref.unversioned)
+        ):
+            for rule in rules.intersection(record.rules):
+                found.setdefault(rule, iso(record.time))
+        if len(found) == len(rules):
+            break
+    return found, None if reach.since is None else iso(reach.since)

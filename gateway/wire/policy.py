@@ -146,6 +146,7 @@ class PolicyReplay:
     changes: tuple[ReplayedChange, ...]
     foreign: tuple[ForeignChange, ...]
     more: int = 0  # changes that are not listed
+    is_cut: bool = False  # there are older requests, which were not judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +177,7 @@ class WhoRequest:
 
     dataset: str
     column: str | None = None  # None: every column
+    as_of: str | None = None  # a time, `30d` back, or a catalogue index; None: now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,4 +194,5 @@ class AccessEntry:
     owner: str
     ticket: str
     expires_at: str | None
-    last_used: str | None = None  # newest remembered Grant under the rule
+    last_used: str | None = None  # newest Grant under the rule (until `as_of`)
+    looked_back_to: str | None = None  # older Grants were not looked at; None: all were

@@ -67,6 +67,18 @@ def test_what_the_catalogue_refuses_is_never_recorded(tmp_path: Path) -> None:
         assert [e.facts["route"] for e in journal.read(index, index + 1)] == ["/v1/grants/14"]
 
 
+def test_only_the_kinds_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    """A text that looks like a kind makes none."""
+    with opened(tmp_path) as journal:
+        journal.append(refused_request(1))
+        index = journal.append(refused_request('"kind":"Boot"'))
+        journal.wait_durable(index)
+        found = [e.kind for e in journal.read(0, kinds=frozenset({EventKind.Boot}))]
+        assert found == [EventKind.Boot]
+        refused = journal.read(0, kinds=frozenset({EventKind.RequestRefused}))
+        assert [e.index for e in refused] == [index - 1, index]
+
+
 def test_a_catalogue_that_breaks_ends_the_journal(tmp_path: Path) -> None:
     seen: list[BaseException] = []
 

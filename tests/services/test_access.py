@@ -35,7 +35,7 @@ from gateway.services import (
     uploads,
 )
 from gateway.services.house import House
-from gateway.services.request_access import Ask
+from gateway.services.request_access import Ask, Caller
 from gateway.services.revoke import Selector
 from tests.services.conftest import open_house
 from tests.services.simulator import OPERATOR, add_rules, add_tenant, add_version, caller
@@ -267,6 +267,87 @@ def test_the_record_of_an_unseen_dataset_does_not_tell_its_asker_that_it_exists(
     with pytest.raises(NotFound):
         run(grants.decision(shared, STRANGER, found.id))
     assert run(grants.decision(shared, OWNER, found.id)).effect == "deny"
+
+
+SECRET = """
+format: gateway-policy/v0
+rules:
+  - id: clinic.icu.cleared
+    kind: allow
+    principals: [startup/role:trainer, clinic/role:trainer]
+    scope: dataset:clinic/icu
+    actions: [stream]
+    purpose: [health-research]
+    accepts: [recipient]
+    when: subject.clearance >= 7
+    columns: [age]
+  - id: clinic.icu.blocked
+    kind: deny
+    principals: [startup/user:ml]
+    scope: dataset:clinic/icu
+    actions: [export]
+"""
+
+
+def denied(house: House, who: Caller) -> str:
+    """The id of the denial of one request."""
+    cleared = replace(who, subject=replace(who.subject, attributes={"clearance": 3}))
+    decision = run(request_access.check(house, cleared, ASK))
+    assert not decision.is_allowed
+    return str(decision.id)
+
+
+def test_who_was_denied_reads_codes_and_what_he_sent_and_no_rule(shared: House) -> None:
+    run(add_rules(shared, "clinic", SECRET))
+    for asker in (TRAINER, caller("clinic", "ana", "trainer")):
+        told = run(grants.explain(shared, asker, denied(shared, asker)))
+        assert (told.candidates, told.nearest, told.decision.advice) == ((), None, None)
+        text = " ".join(told.sentences)
+        assert "purpose = health-research, subject.clearance = 3" in text
+        assert "no-rule" in text
+        assert "7" not in text
+        assert "clinic.icu" not in text
+
+
+def test_colleagues_of_the_asker_read_it_only_if_they_may_see_the_dataset(shared: House) -> None:
+    run(add_rules(shared, "clinic", SECRET))
+    decision = denied(shared, TRAINER)
+    told = run(grants.explain(shared, caller("startup", "eve", "trainer"), decision))
+    assert (told.candidates, told.nearest) == ((), None)
+    assert not any("clearance" in sentence for sentence in told.sentences)
+    with pytest.raises(NotFound) as unseen:
+        run(grants.explain(shared, caller("startup", "clerk", "clerk"), decision))
+    with pytest.raises(NotFound) as absent:
+        run(grants.explain(shared, STRANGER, "dec_" + decision[4:][::-1]))
+    with pytest.raises(NotFound) as strange:
+        run(grants.explain(shared, STRANGER, decision))
+    texts = {str(e.value).replace(decision, "").replace("dec_" + decision[4:][::-1], "")
+             for e in (unseen, absent, strange)}  # fmt: skip
+    assert len(texts) == 1
+
+
+def test_authors_and_auditors_of_the_owner_read_the_rules_and_others_of_it_do_not(
+    shared: House,
+) -> None:
+    run(add_rules(shared, "clinic", SECRET))
+    decision = denied(shared, TRAINER)
+    for reader in (OWNER, caller("clinic", "eva", "auditor")):
+        full = run(grants.explain(shared, reader, decision))
+        assert [(c.rule, c.outcome) for c in full.candidates] == [("clinic.icu.cleared", "UNKNOWN")]
+        assert full.nearest == {
+            "rule": "clinic.icu.cleared",
+            "changes": ["`subject.clearance >= 7` must hold"],
+        }
+        assert any("recipient says of itself" in sentence for sentence in full.sentences)
+        assert not any("clearance = 3" in sentence for sentence in full.sentences)
+    with pytest.raises(AccessDenied):
+        run(grants.explain(shared, caller("clinic", "clerk", "clerk"), decision))
+
+
+def test_a_decision_about_ones_own_people_is_explained_with_all_they_sent(shared: House) -> None:
+    run(add_rules(shared, "clinic", SECRET))
+    full = run(grants.explain(shared, OWNER, denied(shared, caller("clinic", "ana", "trainer"))))
+    assert [(c.rule, c.outcome) for c in full.candidates] == [("clinic.icu.cleared", "FALSE")]
 
 
 def test_a_clock_behind_the_journal_denies(shared: House) -> None:

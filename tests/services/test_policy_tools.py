@@ -16,7 +16,7 @@ from gateway.domain.events import EventKind
 from gateway.errors import AccessDenied, InvalidInput, LimitExceeded, NotFound, PolicyError
 from gateway.policy.bench import examine
 from gateway.policy.bench_job import BenchJob
-from gateway.services import bench, publish, request_access, trial, who
+from gateway.services import bench, publish, recorded, request_access, trial, who
 from gateway.services.house import House
 from gateway.services.quota import Quota
 from gateway.services.request_access import Ask, Caller
@@ -260,3 +260,71 @@ def test_a_review_says_who_could_and_when_it_was_used(shared: House) -> None:
     ):
         with pytest.raises((NotFound, AccessDenied)):
             run(who.who(shared, person, "clinic", W.WhoRequest(dataset=dataset)))
+
+
+def test_a_review_shows_the_rules_and_tags_of_an_earlier_time(shared: House) -> None:
+    asked = W.WhoRequest(dataset="clinic/icu", column="name")
+    before = shared.journal.durable_size
+    assert run(who.who(shared, OWNER, "clinic", asked)) == []
+    files = changed(shared, "columns: [age, hr]", "columns: [age, hr, name]")
+    present = dict(shared.bundles["clinic"].files)
+    run(publish.publish(shared, OWNER, "clinic", files, None))
+    after = shared.journal.durable_size
+    run(publish.publish(shared, OWNER, "clinic", present, None))
+    assert run(who.who(shared, OWNER, "clinic", asked)) == []
+    then = replace(asked, as_of=str(after))
+    found = run(who.who(shared, OWNER, "clinic", then))
+    assert {entry.rule for entry in found} == {"clinic.icu.research"}
+    assert {entry.last_used for entry in found} <= {None, found[0].last_used}
+    assert run(who.who(shared, OWNER, "clinic", replace(asked, as_of=str(before)))) == []
+    for as_of, error in (
+        ("0", NotFound),
+        ("2001-01-01", NotFound),
+        (str(10**14), NotFound),
+        ("yesterday", InvalidInput),
+    ):
+        with pytest.raises(error):
+            run(who.who(shared, OWNER, "clinic", replace(asked, as_of=as_of)))
+
+
+@pytest.mark.usefixtures("no_child")
+def test_reviews_and_replays_look_further_back_than_the_catalogue_remembers(
+    shared: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(shared, OWNER, run="study-9", columns=("hr",))
+    wanted = Ask(dataset="clinic/icu", purpose="health-research", columns=("age",))
+    run(request_access.request_grant(shared, caller("friend", "helper", "trainer"), wanted))
+    decisions = dict(shared.catalog.state.decisions)
+    monkeypatch.setattr(shared.catalog.state, "decisions", {})  # as after 10,000 newer ones
+    monkeypatch.setattr(recorded, "_EVENTS_AT_ONCE", 3)
+    found = tried(shared, changed(shared, "age, hr", "age"), "replay").replay
+    assert found is not None
+    assert [c.requests for c in found.changes if c.run == "clinic:study-9"] == [1]
+    assert not found.is_cut
+    review = W.WhoRequest(dataset="clinic/icu", column="age")
+    entries = run(who.who(shared, OWNER, "clinic", review))
+    assert all(entry.last_used and entry.looked_back_to is None for entry in entries)
+    monkeypatch.setattr(recorded, "SECONDS_MAX", -1.0)
+    found = tried(shared, changed(shared, "age, hr", "age"), "replay").replay
+    assert found is not None
+    assert found.is_cut
+    assert found.judged < len(decisions)
+    for entry in run(who.who(shared, OWNER, "clinic", review)):
+        assert (entry.last_used is None) == (entry.looked_back_to is not None)
+    with pytest.raises(LimitExceeded, match="too much happened"):
+        run(who.who(shared, OWNER, "clinic", replace(review, as_of="1s")))
+
+
+@pytest.mark.usefixtures("no_child")
+def test_the_same_request_asked_often_is_judged_once_and_counted(shared: House) -> None:
+    for _ in range(3):
+        ask(shared, OWNER, run="study-7", columns=("hr",))
+    found = tried(shared, changed(shared, "age, hr", "age"), "replay").replay
+    assert found is not None
+    assert [c.requests for c in found.changes if c.run == "clinic:study-7"] == [3]
+
+
+def test_one_reads_the_journal_at_a_time(shared: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "_PATIENCE_SECONDS", 0.01)
+    with recorded._alone(), pytest.raises(LimitExceeded, match="for somebody else"):
+        next(recorded.decisions(shared, "clinic", recorded.Reach()))
