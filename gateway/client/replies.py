@@ -64,7 +64,8 @@ def error_of(response: Response, asked: str) -> GatewayError:
         )
     error = error_of_problem(problem)
     if isinstance(error, NotFound):
-        named = "of the names in the request" if asked in _UNNAMED else f"at `{asked[:200]}`"
+        is_unnamed = asked in _UNNAMED or asked.partition("?")[0].endswith("/who")
+        named = "of the names in the request" if is_unnamed else f"at `{asked[:200]}`"
         error.message = f"nothing {named} that you may see"
         error.args = (error.message,)
     return error

@@ -240,3 +240,49 @@ def test_more_candidates_than_the_judge_can_bear_are_an_error() -> None:
     many = bundle(*(rule(id=f"clinic.icu.r{n}") for n in range(501)))
     first = lint(many, now=NOW)[0]
     assert (first.code, first.level) == ("crowded", "error")
+
+
+CLEAN = rule(purpose=["research"], expires="2028-01-01")
+TAGGED = restrict(scope="tag:pii", tag_masks={"pii": "x-drop"})
+
+
+@pytest.mark.parametrize(
+    ("code", "fires", "silent"),
+    [
+        ("duplicate", [CLEAN, {**CLEAN, "id": "clinic.icu.b", "columns": ["site", "age"]}],
+         [CLEAN, {**CLEAN, "id": "clinic.icu.b", "columns": ["site"]}]),
+        ("unknown-dataset", [rule(scope="dataset:clinic/ico")], [rule(scope="dataset:clinic/icu")]),
+        ("unknown-column", [rule(masks={"agee": "x-drop"})], [rule(masks={"age": "x-drop"})]),
+        ("unknown-column", [rule(where="agee > 1")], [rule(where="age > 1")]),
+        ("unknown-split", [rule(splits=["tset"])], [rule(splits=["test"])]),
+        ("unknown-tag", [{**TAGGED, "scope": "tag:pij"}], [TAGGED]),
+        ("never-true", [rule(when="subject.type == 'job' and not subject.type == 'job'")],
+         [rule(when="subject.type == 'job'")]),
+        ("always-true", [deny(when="has context.mfa or not has context.mfa")],
+         [deny(when="has context.mfa")]),
+        ("shadowed", [CLEAN, deny()], [CLEAN, deny(actions=["export"])]),
+        ("shadowed", [TAGGED, deny(scope="tag:pii")], [TAGGED, deny(scope="tag:pii.direct")]),
+        ("deny-over-optional", [deny(when="context.mfa == false")],
+         [deny(when="resource.tenant == 'clinic' and subject.type == 'job'")]),
+        ("deny-over-optional", [deny(when="context.mfa == false")],
+         [rule(when="context.mfa == true", accepts=["requester"])]),
+        ("crowded", [rule(id=f"clinic.icu.r{n}") for n in range(101)],
+         [rule(id=f"clinic.icu.r{n}") for n in range(100)]),
+        ("wildcard-principal", [rule(principals=["*"], public=True)],
+         [{**TAGGED, "principals": ["*"]}, deny(id="clinic.icu.no", principals=["startup/*"])]),
+        ("wildcard-principal", [rule(principals=["startup/*"])],
+         [rule(principals=["startup/role:x"])]),
+        ("expired", [deny(expires="2026-12-31")], [deny(expires="2028-01-01")]),
+        ("mask-unused", [rule(masks={"income": "x-drop"})], [rule(masks={"site": "x-drop"})]),
+        ("mask-unsuited", [rule(masks={"site": "truncate-to-year"})],
+         [rule(columns=["born"], masks={"born": "truncate-to-year"})]),
+        ("filter-unusable", [rule(where="site > 5")], [rule(where="age > 5")]),
+        ("any-purpose", [rule()], [rule(actions=["discover"], columns=None)]),
+        ("no-end", [rule()], [CLEAN]),
+    ],
+)  # fmt: skip
+def test_each_kind_of_finding_fires_and_keeps_silent(
+    code: str, fires: list[dict[str, Any]], silent: list[dict[str, Any]]
+) -> None:
+    assert code in found_codes(*fires)
+    assert code not in found_codes(*silent)

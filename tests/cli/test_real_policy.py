@@ -1,0 +1,186 @@
+"""Rules as their owner writes, tries and publishes them, against streams that run meanwhile."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gateway.client import GatewayClient, PlanChanged
+from gateway.errors import AccessDenied, GatewayError, LeaseExpired, LimitExceeded
+from tests.cli.test_real_gateway import Typed, client, home, server, typed
+
+__all__ = ["client", "home", "server", "typed"]
+ROWS = 100_000
+HOW = {"batch_size": 1000, "window_blocks": 1, "seed": 7, "shuffle": True}
+
+
+def rule(name: str, purpose: str, more: str = "", columns: str = "[n]") -> str:
+    return (
+        f"  - id: home.numbers.{name}\n    kind: allow\n    principals: [home/role:trainer]\n"
+        "    scope: dataset:home/numbers\n    actions: [stream]\n"
+        f"    purpose: [{purpose}]\n    columns: {columns}\n{more}"
+    )
+
+
+@pytest.fixture(scope="module")
+def numbers(client: GatewayClient) -> str:
+    table = pa.table({"n": np.arange(ROWS), "m": np.arange(ROWS)})
+    client.datasets.register("home/numbers", table)
+    return "home/numbers"
+
+
+@pytest.fixture(scope="module")
+def rules(numbers: str, typed: Typed, home: Path) -> Path:
+    """The directory that the owner works in, pulled once; what it holds is in force."""
+    typed("policy", "pull", home / "rules")
+    return home / "rules"
+
+
+def put(client: GatewayClient, rules: Path, *texts: str) -> str:
+    """Publish these beside the tenant's roles; the hash of what is in force then."""
+    (rules / "numbers.yaml").write_text("format: gateway-policy/v0\nrules:\n" + "".join(texts))
+    return str(client.policies.push(rules).hash)
+
+
+def rows_until(client: GatewayClient, error: type[GatewayError], **ask: object) -> int:
+    """Rows that a stream gave before it ended with this error."""
+    got: list[int] = []
+    with pytest.raises(error):
+        got.extend(len(b["n"]) for b in client.stream("home/numbers", **{**HOW, **ask}))
+    return sum(got)
+
+
+def test_a_written_rule_passes_its_test_is_pushed_and_releases_what_it_says(
+    client: GatewayClient, typed: Typed, home: Path
+) -> None:
+    people = pa.table(
+        {
+            "age": [41, 17, 30],
+            "born": [date(1985, 5, 4), date(2009, 1, 2), date(1996, 7, 8)],
+            "site": ["north", "north", "south"],
+        }
+    )
+    client.datasets.register("home/people", people)
+    wish = ("--allow", "stream", "--to", "home/role:trainer", "--purpose", "health-research",
+            "--columns", "age,born", "--mask", "born=truncate-to-year",
+            "--where", "site = 'north' and age >= 18", "--valid", "90d")  # fmt: skip
+    new = ("policy", "new", "home/people", *wish, "--dir", home / "home", "--json")
+    written = json.loads(typed(*new).stdout)
+    assert written["sentence"] == (
+        "`home/role:trainer` may stream `dataset:home/people` for health-research: columns age, "
+        'born (truncate-to-year); rows where "site" == \'north\' and "age" >= 18; '
+        "each grant ends after 90 days"
+    )
+    tested = json.loads(typed("policy", "test", home / "home", "--json").stdout)
+    assert tested["coverage"]["cases"][written["rule"]] > 0
+    tried = typed("policy", "push", home / "home", "--dry-run").stdout
+    assert "newly-allowed: home/role:trainer stream home/people for health-research" in tried
+    typed("policy", "push", home / "home")
+    (batch,) = client.stream("home/people", purpose="health-research", batch_size=10)
+    assert batch["age"].tolist() == [41]
+    assert str(np.asarray(batch["born"])[0])[:10] == "1985-01-01"
+    with pytest.raises(AccessDenied):
+        client.tokens.request("home/people", purpose="marketing")
+    past = ("policy", "who", "home/people", "--column", "age", "--csv")
+    (entry,) = csv.DictReader(io.StringIO(typed(*past).stdout))
+    assert (entry["rule"], entry["access"]) == (written["rule"], "raw")
+    assert entry["last_used"]
+    unseen = typed(*past, "--as-of", "2001-01-01", expect=4).stderr
+    assert "nothing of the names in the request that you may see" in unseen
+
+
+def test_what_a_running_stream_may_follows_the_rules_that_are_pushed_meanwhile(
+    client: GatewayClient, rules: Path
+) -> None:
+    put(client, rules, rule("open", "research"))
+    stream = iter(held := client.stream("home/numbers", purpose="research", **HOW))
+    got = [next(stream)["n"]]
+    put(client, rules, rule("open", "research"), rule("other", "marketing"))
+    got += [next(stream)["n"] for _ in range(30)]  # judged again, and as before
+    put(client, rules, rule("open", "research", "    masks: {n: 'x-bucket:10'}\n"))
+    with pytest.raises(PlanChanged) as stop:
+        got.extend(batch["n"] for batch in stream)
+    held.close()
+    seen = np.concatenate(got)
+    assert len(np.unique(seen)) == len(seen) < ROWS  # nothing masked among it
+    assert stop.value.advice
+    again = client.stream("home/numbers", purpose="research", **HOW)
+    assert np.all(next(iter(again))["n"] % 10 == 0)
+    again.close()
+
+
+def test_every_limit_of_a_rule_ends_the_stream_that_reaches_it(
+    client: GatewayClient, rules: Path
+) -> None:
+    soon = datetime.fromtimestamp(time.time() + 4, UTC).isoformat()
+    put(
+        client,
+        rules,
+        rule("rows", "safety", "    limits: {max_rows: 20000}\n"),
+        rule("bytes", "analytics", "    limits: {max_bytes: 160KiB}\n"),
+        rule("epochs", "audit", "    limits: {max_epochs: 1}\n"),
+        rule("ends", "marketing", f"    expires: {soon}\n"),
+    )
+    slow = client.stream("home/numbers", purpose="marketing", **HOW)
+    got = [len(next(iter(slow))["n"])]
+    assert 0 < rows_until(client, LimitExceeded, purpose="safety") <= 20_000
+    assert 0 < rows_until(client, LimitExceeded, purpose="analytics") <= (160 << 10) // 8
+    once = {**HOW, "purpose": "audit", "run": "once"}  # every stream of a run has one Grant
+    assert sum(len(batch["n"]) for batch in client.stream("home/numbers", **once)) == ROWS
+    assert rows_until(client, LimitExceeded, **{**once, "seed": 8}) == 0
+    time.sleep(max(0.0, datetime.fromisoformat(soon).timestamp() - time.time()))
+    with pytest.raises((LeaseExpired, PlanChanged)):
+        got.extend(len(batch["n"]) for batch in slow)
+    assert 0 < sum(got) < ROWS
+    with pytest.raises(AccessDenied):
+        client.tokens.request("home/numbers", purpose="marketing")
+
+
+def test_rules_that_somebody_else_published_since_are_not_overwritten(
+    client: GatewayClient, typed: Typed, rules: Path, home: Path
+) -> None:
+    typed("policy", "pull", home / "mine")
+    put(client, rules, rule("theirs", "research"))
+    (home / "mine/extra.yaml").write_text(
+        "format: gateway-policy/v0\nrules:\n" + rule("mine", "research")
+    )
+    lost = typed("policy", "push", home / "mine", expect=5).stderr
+    assert "the bundle in force is another one" in lost
+    typed("policy", "push", home / "mine", "--if-match", "0" * 64, expect=5)
+    assert "home.numbers.theirs" in client.policies.show("home").files["numbers.yaml"]
+    assert "extra.yaml" not in client.policies.show("home").files
+
+
+def test_what_one_pushed_another_pulls_tries_and_approves(
+    client: GatewayClient, typed: Typed, rules: Path, home: Path
+) -> None:
+    second = home / "second.json"
+    typed("identity", "add", "home/second", "--role", "owner", "--new-key", second)
+    (rules / "bundle.yaml").write_text("format: gateway-policy-bundle/v0\nsecond_person: true\n")
+    put(client, rules, rule("before", "research"))
+    (rules / "numbers.yaml").write_text(
+        "format: gateway-policy/v0\nrules:\n" + rule("after", "research")
+    )
+    pushed = typed("policy", "push", rules)
+    waiting = pushed.stderr.rpartition("gateway policy approve ")[2].split("`")[0]
+    look = home / "look"
+    typed("policy", "pull", look, "--proposed", "--key-file", second)
+    assert "home.numbers.after" in (look / "numbers.yaml").read_text()
+    assert "home.numbers.before" in client.policies.show("home").files["numbers.yaml"]
+    typed("policy", "approve", waiting, expect=3)  # nobody approves what he pushed himself
+    typed("policy", "approve", "0" * 64, "--key-file", second, expect=4)
+    tried = typed("policy", "approve", waiting, "--dry-run", "--key-file", second).stdout
+    assert "+ home.numbers.after" in tried
+    assert tried.endswith("all hold\n")
+    done = typed("policy", "approve", waiting, "--key-file", second).stdout
+    assert f"in force as {waiting}" in done
+    assert "home.numbers.after" in client.policies.show("home").files["numbers.yaml"]
+    typed("policy", "pull", look, "--proposed", "--key-file", second, expect=4)
