@@ -118,9 +118,9 @@ def test_what_a_running_stream_may_follows_the_rules_that_are_pushed_meanwhile(
 
 
 def test_every_limit_of_a_rule_ends_the_stream_that_reaches_it(
-    client: GatewayClient, rules: Path
+    client: GatewayClient, typed: Typed, rules: Path
 ) -> None:
-    soon = datetime.fromtimestamp(time.time() + 4, UTC).isoformat()
+    soon = datetime.fromtimestamp(time.time() + 5, UTC).isoformat()
     put(
         client,
         rules,
@@ -129,6 +129,9 @@ def test_every_limit_of_a_rule_ends_the_stream_that_reaches_it(
         rule("epochs", "audit", "    limits: {max_epochs: 1}\n"),
         rule("ends", "marketing", f"    expires: {soon}\n"),
     )
+    ahead = ("access", "check", "home/numbers", "--at", "2099-01-01", "--purpose")
+    assert "n" in typed(*ahead, "safety").stdout
+    assert "no rule" in typed(*ahead, "marketing", expect=3).stdout
     slow = client.stream("home/numbers", purpose="marketing", **HOW)
     got = [len(next(iter(slow))["n"])]
     assert 0 < rows_until(client, LimitExceeded, purpose="safety") <= 20_000
@@ -142,6 +145,22 @@ def test_every_limit_of_a_rule_ends_the_stream_that_reaches_it(
     assert 0 < sum(got) < ROWS
     with pytest.raises(AccessDenied):
         client.tokens.request("home/numbers", purpose="marketing")
+
+
+def test_what_is_owed_is_listed_and_fulfilled_with_a_file(
+    client: GatewayClient, typed: Typed, rules: Path, home: Path
+) -> None:
+    put(client, rules, rule("owed", "research", "    obligations: {delete_after: P30D}\n"))
+    next(iter(stream := client.stream("home/numbers", purpose="research", **HOW)))
+    stream.close()
+    (owed,) = json.loads(typed("obligation", "list", "--json").stdout)["items"]
+    assert (owed["name"], owed["state"]) == ("delete_after", "running")
+    assert typed("obligation", "list", "--overdue").stdout == "nothing\n"
+    typed("obligation", "fulfil", owed["id"], "--evidence", home / "absent.txt", expect=1)
+    (home / "deleted.txt").write_text("all of it, on 2026-12-01")
+    typed("obligation", "fulfil", owed["id"], "--evidence", home / "deleted.txt")
+    (done,) = json.loads(typed("obligation", "list", "--json").stdout)["items"]
+    assert done["state"] == "fulfilled"
 
 
 def test_rules_that_somebody_else_published_since_are_not_overwritten(
