@@ -11,8 +11,8 @@ import typer
 
 from gateway.cli import flags as f
 from gateway.cli.access import print_decision
-from gateway.cli.output import note, print_json, print_table, safe
-from gateway.cli.trials import trial_lines
+from gateway.cli.output import note, print_json, safe
+from gateway.cli.trials import explanation_lines, trial_lines
 from gateway.client.policies import policy_files, tenant_of, write_files
 from gateway.domain.dataset import Column, DatasetRef
 from gateway.errors import GatewayError, InvalidInput, NotFound
@@ -244,9 +244,4 @@ def explain(
         print_json("policy.explain", found)
         return
     print_decision("policy.explain", found["decision"], as_json=False)
-    for sentence in found["sentences"]:
-        print(safe(sentence))
-    if found["candidates"]:
-        print_table("", found["candidates"], ("rule", "kind", "outcome"), as_json=False)
-    if found.get("nearest"):
-        print(f"nearest allow: {safe(found['nearest'])}")
+    print("\n".join(explanation_lines(found)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gateway.cli.output import safe
@@ -110,6 +110,26 @@ def replay_lines(replay: Mapping[str, Any]) -> Iterator[str]:
     cut = "; older ones were left out" if replay.get("is_cut") else ""
     judged = f"replayed {replay['judged']} recorded requests{since}{cut}"
     yield f"{judged}; of others, at least 5 together"
+
+
+def explanation_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences, every rule with the tree of its condition, and the nearest allow."""
+    yield from map(safe, found["sentences"])
+    for candidate in found["candidates"]:
+        place = f", {candidate['place']}" if candidate.get("place") else ""
+        head = f"{candidate['rule']} ({candidate['kind']}{place}): {candidate['outcome']}"
+        yield safe(head)
+        yield from _branch_lines(candidate["conditions"].get("parts", ()), 1)
+    nearest = found.get("nearest")
+    if nearest:
+        yield safe(f"nearest allow: {nearest['rule']}")
+        yield from (safe(f"    {change}") for change in nearest["changes"])
+
+
+def _branch_lines(branches: Iterable[Mapping[str, Any]], depth: int) -> Iterator[str]:
+    for branch in branches:
+        yield "    " * depth + safe(f"{branch['truth']:<7}  {branch['text']}")
+        yield from _branch_lines(branch["parts"], depth + 1)
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

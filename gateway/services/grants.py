@@ -205,6 +205,7 @@ def explained(
                 rule=candidate.rule,
                 kind=candidate.kind,
                 outcome=candidate.truth,
+                place=candidate.place,
                 conditions={"parts": [asdict(branch) for branch in candidate.conditions]},
             )
             for candidate in readable

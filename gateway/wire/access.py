@@ -102,6 +102,7 @@ class Candidate:
     rule: str
     kind: str  # allow | deny | restrict
     outcome: str  # TRUE | FALSE | UNKNOWN
+    place: str = ""  # `file:line` of the bundle in force
     conditions: dict[str, Any] = field(default_factory=dict)  # tree with an outcome at each node
 
 

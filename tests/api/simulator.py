@@ -449,7 +449,17 @@ class Simulator(SimulatedRequests):
         if decision not in self.decisions:
             raise NotFound("no such decision")
         view = self.decisions[decision]
-        return W.Explanation(decision=view, sentences=(view.reasons[0].text,))
+        branch = {"text": "purpose within (research)", "truth": "FALSE", "parts": []}
+        rule = W.Candidate(
+            rule="clinic.icu", kind="allow", outcome="FALSE", place="icu.yaml:3",
+            conditions={"parts": [branch]},
+        )  # fmt: skip
+        return W.Explanation(
+            decision=view,
+            sentences=(view.reasons[0].text,),
+            candidates=(rule,),
+            nearest={"rule": rule.rule, "changes": ["purpose must be within `research`"]},
+        )
 
     async def grants(self, caller: Any, filters: Mapping[str, str]) -> Sequence[W.GrantView]:
         return tuple(

@@ -272,6 +272,12 @@ def test_a_decision_is_explained(as_: Typed) -> None:
     said = as_(TRAINER, "policy", "explain", check.json["decision"])
     assert said.code == 0
     assert "deny" in said.out
+    assert said.out.endswith(
+        "clinic.icu (allow, icu.yaml:3): FALSE\n"
+        "    FALSE    purpose within (research)\n"
+        "nearest allow: clinic.icu\n"
+        "    purpose must be within `research`\n"
+    )
 
 
 def test_an_auditor_asks_queries_and_traces(as_: Typed, home: Path) -> None:
