@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 OUTSIDE_THREADS = 8
 _T = TypeVar("_T")
 REPLAYS_PER_HOUR = 60
+REVIEWS_PER_HOUR = 600  # pages of them
 NODE = "node-1"  # the name of this gateway's journal; more nodes come later
 PLATFORM = "platform"  # the tenant that operates the machine; it owns no data
 
@@ -109,6 +110,9 @@ class House:
     operations: Operations = field(default_factory=Operations)
     replays: Quota = field(
         default_factory=lambda: Quota(what="replays of rules", most=REPLAYS_PER_HOUR)
+    )
+    reviews: Quota = field(
+        default_factory=lambda: Quota(what="reviews of access", most=REVIEWS_PER_HOUR)
     )
     workers: Workers = field(init=False)
     outside: ThreadPoolExecutor = field(

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.past import KINDS, catalog_of
 from gateway.catalog.records import DecisionRecord
 from gateway.catalog.streams import decision_of
-from gateway.domain.access import AccessRequest, Limits, Subject
+from gateway.domain.access import AccessRequest, Limits, Subject, digest_of
 from gateway.domain.dataset import DatasetRef
-from gateway.domain.events import Event, EventKind
+from gateway.domain.events import Event, EventDraft, EventKind
 from gateway.errors import LimitExceeded, NotFound
 from gateway.services.house import House
+from gateway.services.request_access import Caller
 
 SECONDS_MAX = 10.0
 _EVENTS_AT_ONCE = 20_000
@@ -40,6 +42,21 @@ class Reach:
     def is_complete(self) -> bool:
         """Whether it went to the beginning."""
         return self.since is None
+
+
+async def ask(
+    house: House, caller: Caller, tenant: str, question: str, parameters: Mapping[str, Any]
+) -> None:
+    """Record the question before it is answered."""
+    await house.recorded(
+        EventDraft(
+            kind=EventKind.QuestionAsked,
+            owner_tenant=tenant,
+            actor_tenant=caller.subject.tenant,
+            actor=caller.subject.id,
+            facts={"question": question, "parameters_digest": digest_of(dict(parameters))},
+        )
+    )
 
 
 def decisions(house: House, owner: str, reach: Reach) -> Iterator[DecisionRecord]:

@@ -14,7 +14,6 @@ import gateway.wire as W
 from gateway.catalog.records import DecisionRecord
 from gateway.domain.access import Resource, digest_of
 from gateway.domain.dataset import DatasetRef
-from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import InvalidInput, NotFound, PolicyError
 from gateway.policy.bench import problem_of
 from gateway.policy.bench_job import BenchJob
@@ -46,7 +45,9 @@ async def trial(house: House, caller: Caller, tenant: str, wanted: W.TrialReques
     files = before.files if wanted.files is None else wanted.files
     if "replay" in parts:
         house.replays.take(tenant, house.now())
-        await _record(house, caller, tenant, files)
+    if {"diff", "replay"} & set(parts):
+        what = "policy-replay" if "replay" in parts else "policy-diff"
+        await recorded.ask(house, caller, tenant, what, {"bundle": bundle_digest(tenant, files)})
     asked = await asyncio.to_thread(_Replayed, house, tenant) if "replay" in parts else None
     found = await bench.run(_job(house, before, files, parts, asked))
     if found.problems:
@@ -82,21 +83,6 @@ def _job(
         recorded=requests,
         since=iso(asked.oldest) if asked is not None and asked.oldest is not None else None,
         is_cut=asked is not None and not asked.reach.is_complete,
-    )
-
-
-async def _record(house: House, caller: Caller, tenant: str, files: Mapping[str, str]) -> None:
-    await house.recorded(
-        EventDraft(
-            kind=EventKind.QuestionAsked,
-            owner_tenant=tenant,
-            actor_tenant=caller.subject.tenant,
-            actor=caller.subject.id,
-            facts={
-                "question": "policy-replay",
-                "parameters_digest": digest_of({"bundle": bundle_digest(tenant, files)}),
-            },
-        )
     )
 
 

@@ -33,7 +33,9 @@ async def who(
         raise NotFound(f"no dataset `{ref}` of `{tenant[:80]}`")
     if not _publishes(house, caller, ref):
         await authorize(house, caller, "audit", tenant, ref)
-    await house.settled()
+    house.reviews.take(tenant, house.now())
+    asked = {"dataset": wanted.dataset, "column": wanted.column, "as_of": wanted.as_of}
+    await recorded.ask(house, caller, tenant, "access-review", asked)
     catalog, at = await asyncio.to_thread(_as_of, house, wanted.as_of)
     resource = resource_in(catalog, ref)
     columns = [c for c in resource.columns if wanted.column in (None, c.name)]

@@ -324,6 +324,17 @@ def test_the_same_request_asked_often_is_judged_once_and_counted(shared: House) 
     assert [c.requests for c in found.changes if c.run == "clinic:study-7"] == [3]
 
 
+def test_every_question_about_others_is_recorded_before_it_is_answered(shared: House) -> None:
+    start = shared.journal.durable_size
+    files = dict(shared.bundles["clinic"].files)
+    run(trial.trial(shared, OWNER, "clinic", W.TrialRequest(files=files, parts=("diff",))))
+    with pytest.raises(NotFound):
+        run(who.who(shared, OWNER, "clinic", W.WhoRequest(dataset="clinic/icu", column="absent")))
+    asked = [e.facts["question"] for e in shared.journal.read(start)
+             if e.kind is EventKind.QuestionAsked]  # fmt: skip
+    assert asked == ["policy-diff", "access-review"]
+
+
 def test_one_reads_the_journal_at_a_time(shared: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "_PATIENCE_SECONDS", 0.01)
     with recorded._alone(), pytest.raises(LimitExceeded, match="for somebody else"):
