@@ -16,11 +16,13 @@ from gateway.domain.dataset import parse_name
 from gateway.policy.documents import Fields, Place, read_document, word
 from gateway.policy.rules import Rule, read_rule
 from gateway.policy.schema import Schema, default_schema
+from gateway.policy.version import check_format
 
-FORMAT = "gateway-policy/v0"
+RULES = "gateway-policy"
+DIGEST_FORMAT = "gateway-policy/v0"  # what digests are made over; it never moves
 SUITE_SUFFIX = "_test.yaml"
 SETTINGS_PATH = "bundle.yaml"
-SETTINGS_FORMAT = "gateway-policy-bundle/v0"
+SETTINGS = "gateway-policy-bundle"
 FILES_MAX = 1_000
 BUNDLE_CHARS_MAX = 1 << 20
 _PATH = re.compile(r"(?:[a-z0-9][a-z0-9_.-]{0,62}/){0,3}[a-z0-9][a-z0-9_.-]{0,95}\.yaml\Z")
@@ -73,7 +75,7 @@ class PolicyBundle:
 
 def bundle_digest(tenant: str, files: Mapping[str, str]) -> str:
     """SHA-256 hex over the canonical JSON of format, tenant and files."""
-    return digest_of({"format": FORMAT, "tenant": tenant, "files": dict(files)})
+    return digest_of({"format": DIGEST_FORMAT, "tenant": tenant, "files": dict(files)})
 
 
 def _check_files(files: Mapping[str, str]) -> None:
@@ -91,9 +93,7 @@ def _check_files(files: Mapping[str, str]) -> None:
 def _second_person(text: str) -> bool:
     """The one setting that a bundle has of itself."""
     top = Fields(read_document(text, SETTINGS_PATH), "the settings of a bundle")
-    version = top.required("format")
-    if version.text != SETTINGS_FORMAT:
-        raise version.place.refuse(f"`{version.text[:80]}` is not `{SETTINGS_FORMAT}`")
+    check_format(top, SETTINGS)
     found = word(top.required("second_person"), ("true", "false"))
     top.finish()
     return found == "true"
@@ -101,9 +101,7 @@ def _second_person(text: str) -> bool:
 
 def _read_file(path: str, text: str, tenant: str, schema: Schema) -> list[Rule]:
     top = Fields(read_document(text, path), "a policy file")
-    version = top.required("format")
-    if version.text != FORMAT:
-        raise version.place.refuse(f"`{version.text[:80]}` is not `{FORMAT}`")
+    check_format(top, RULES)
     rules = [read_rule(node, tenant, schema) for node in top.items("rules")]
     top.finish()
     return rules

@@ -3,7 +3,7 @@
 TRUE, FALSE and UNKNOWN (None) come strictly from left to right: `and` stops at the first that
 is not TRUE, `or` at the first that is not FALSE, so an UNKNOWN on the way poisons the whole.
 A missing attribute, another type, NaN or unclean text is UNKNOWN. No calls, no arithmetic, no
-patterns, no text is ever evaluated by Python. Grammar: docs/formats/policy-v0.md §3.
+patterns, no text is ever evaluated by Python. Grammar: docs/formats/policy-v1.md §3.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `CompiledEnforcer` overrides only `_get_expression`, so that a matcher is parsed once instead
 of once per call. The model is a constant that ships with the gateway and is pinned by its
 SHA-256; no text of any rule ever becomes part of a matcher. Casbin's own loaders, role graph,
-`eval()`, pattern functions, watchers and logging are not used (docs/formats/policy-v0.md §7).
+`eval()`, pattern functions, watchers and logging are not used (docs/formats/policy-v1.md §7).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A recursive-descent parser of our own, because it shares its tokens with conditions, refuses
 with an exact column, and knows nothing that would have to be forbidden: no functions, no
-subqueries, no arithmetic, no pattern matching. Grammar: docs/formats/policy-v0.md §4.
+subqueries, no arithmetic, no pattern matching. Grammar: docs/formats/policy-v1.md §4.
 """
 
 from __future__ import annotations

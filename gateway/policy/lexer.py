@@ -81,7 +81,7 @@ class Reader:
     def refuse(self, offset: int, message: str, advice: str | None = None) -> PolicyError:
         """An error at this offset of the text."""
         return self._scalar.at(offset).refuse(
-            message, advice or "see the grammar in docs/formats/policy-v0.md"
+            message, advice or "see the grammar in docs/formats/policy-v1.md"
         )
 
     def string(self, token: Token) -> str:

@@ -1,4 +1,4 @@
-"""The Plan algebra: what several rules release together (docs/formats/policy-v0.md §5).
+"""The Plan algebra: what several rules release together (docs/formats/policy-v1.md §5).
 
 Every allow that counts is a whole unit; together they release only what each of them would.
 Restricts are applied on top. So one more rule, of any kind, never widens a Plan that exists.

@@ -1,6 +1,6 @@
 """One rule: the value, and how it is read from YAML with every field checked.
 
-Fields and their meaning: docs/formats/policy-v0.md §1. What a tenant may write about is
+Fields and their meaning: docs/formats/policy-v1.md §1. What a tenant may write about is
 checked here too: a bundle speaks about its own tenant's data; only `platform` speaks about
 others, and even `platform` can never allow a data action on somebody else's data.
 """

@@ -21,8 +21,9 @@ from typing import Any
 from gateway.domain.obligations import ENFORCED, TRACKED
 from gateway.domain.purpose import PURPOSES
 from gateway.policy.documents import Fields, Node, Place, read_document
+from gateway.policy.version import check_format
 
-FORMAT = "gateway-policy-schema/v0"
+SCHEMA = "gateway-policy-schema"
 TYPES = ("string", "int", "decimal", "bool", "timestamp")
 AUTHORITIES = ("gateway", "owner", "recipient", "attestation", "requester")
 LEVELS = ("enforced", "tracked", "declared")
@@ -73,9 +74,7 @@ class Schema:
 def read_schema(text: str, file: str = "policies/schema.yaml") -> Schema:
     """Read a schema; raises PolicyError with its place."""
     top = Fields(read_document(text, file), "a schema")
-    version = top.required("format")
-    if version.text != FORMAT:
-        raise version.place.refuse(f"`{version.text[:80]}` is not `{FORMAT}`")
+    check_format(top, SCHEMA)
     attributes = {
         PURPOSE: Attribute(
             name=PURPOSE, type="string", authority="requester", values=tuple(PURPOSES)

@@ -1,4 +1,4 @@
-"""Suites: tables of requests and the answers they must get (docs/formats/policy-v0.md §8).
+"""Suites: tables of requests and the answers they must get (docs/formats/policy-v1.md §8).
 
 A suite travels with the rules it tests, in the same bundle. Whatever combination it does not
 list must be denied, so that a suite fails when a rule begins to allow more than was meant.
@@ -24,8 +24,9 @@ from gateway.policy.filters import parse_where
 from gateway.policy.fixtures import Row
 from gateway.policy.judge import Judge
 from gateway.policy.schema import Schema, default_schema, moment
+from gateway.policy.version import check_format
 
-FORMAT = "gateway-policy-test/v0"
+SUITE = "gateway-policy-test"
 CASES_MAX = 5_000
 Seen = tuple[dict[str, str | None], ...]
 Show = Callable[[Sequence[Column], Sequence[Row], Plan], Seen]  # shards.fixture_rows.visible
@@ -115,9 +116,7 @@ class _Suite:
         self._rows: dict[str, tuple[Row, ...]] = {}  # by name of the dataset
         self._own = Resource(tenant=bundle.tenant)
         top = Fields(read_document(bundle.files[path], path), "a suite")
-        version = top.required("format")
-        if version.text != FORMAT:
-            raise version.place.refuse(f"`{version.text[:80]}` is not `{FORMAT}`")
+        check_format(top, SUITE)
         now = top.required("now")
         self._now = moment(now.text)
         if self._now is None:

@@ -19,7 +19,7 @@ from gateway.domain.purpose import PURPOSES, is_within
 from gateway.domain.rowfilter import Filter, binds_of, text_of
 from gateway.errors import PolicyError
 from gateway.policy import bundle as bundles
-from gateway.policy import suite
+from gateway.policy import suite, version
 from gateway.policy.documents import Place, Scalar
 from gateway.policy.filters import parse_where
 from gateway.policy.guess import types_for
@@ -88,7 +88,7 @@ def write_rule(
     path = rule_id.removeprefix(f"{tenant}.").replace(".", "/")
     tree = _filter(wish, known)
     rule = _rule_fields(wish, rule_id, tree, known)
-    files = {f"{path}.yaml": _yaml({"format": bundles.FORMAT, "rules": [rule]})}
+    files = {f"{path}.yaml": _yaml({"format": version.written(bundles.RULES), "rules": [rule]})}
     read = bundles.PolicyBundle.read(files, tenant, known)
     fixture = tuple(columns) or _guessed(wish, tree, known)
     tests = _suite(read.rules[0], fixture, now, known)
@@ -210,7 +210,7 @@ def _suite(rule: Rule, columns: Sequence[Column], now: float, schema: Schema) ->
     if attributes:
         subject["attributes"] = attributes
     return {
-        "format": suite.FORMAT,
+        "format": version.written(suite.SUITE),
         "now": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
         "subjects": {"allowed": subject, "stranger": {"id": "stranger/somebody"}},
         "datasets": {"data": _dataset(rule, columns)},

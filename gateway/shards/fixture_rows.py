@@ -1,6 +1,6 @@
 """What a Plan shows of rows written as text: filter and masks as a decoder applies them.
 
-For suites of rules (docs/formats/policy-v0.md §8): the same functions that make a view, over
+For suites of rules (docs/formats/policy-v1.md §8): the same functions that make a view, over
 rows that the author of a rule made up. No key of a tenant comes here: pseudonyms are made with
 a key of the suite's own, so they are like real ones and never equal to them.
 """

@@ -61,7 +61,7 @@ def yaml_of(value: Any) -> str:
 
 def text_of(*rules: dict[str, Any]) -> str:
     lines = "".join(f"- {yaml_of(one)}\n" for one in rules)
-    return f"format: gateway-policy/v0\nrules:\n{lines}" if rules else "format: gateway-policy/v0\n"
+    return f"format: gateway-policy/v1\nrules:\n{lines}" if rules else "format: gateway-policy/v1\n"
 
 
 def bundle(*rules: dict[str, Any], tenant: str = "clinic") -> PolicyBundle:

@@ -15,7 +15,7 @@ from gateway.shards.fixture_rows import visible
 from .scene import deny, rule, text_of, yaml_of
 
 BASE: dict[str, Any] = {
-    "format": "gateway-policy-test/v0",
+    "format": "gateway-policy-test/v1",
     "now": "2026-12-01T00:00:00Z",
     "subjects": {
         "job": {"id": "startup/ml", "roles": ["trainer"], "attributes": {"region": "a", "n": 1}},
@@ -228,7 +228,7 @@ def test_a_mistake_in_a_suite_has_a_place(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": "gateway-policy-test/v1"},
+        {"format": "gateway-policy-test/v2"},
         {"now": "2026-12-01"},
         {"now": "yesterday"},
         {"subjects": {"job": {"id": "ml"}}},

@@ -1,4 +1,4 @@
-"""The vectors of policy-v0, and every example of the format page."""
+"""The vectors of policy-v1, and every example of the format page."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gateway.shards.fixture_rows import visible
 from .vectors import answer
 
 ROOT = Path(__file__).resolve().parents[2]
-VECTORS = sorted((ROOT / "tests" / "vectors" / "policy-v0").glob("*.json"))
-PAGE = (ROOT / "docs" / "formats" / "policy-v0.md").read_text("utf-8")
+VECTORS = sorted((ROOT / "tests" / "vectors" / "policy-v1").glob("*.json"))
+PAGE = (ROOT / "docs" / "formats" / "policy-v1.md").read_text("utf-8")
 TOOLS = (ROOT / "docs" / "reference" / "policy-tools.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""How a vector of policy-v0 is read: a bundle, questions, and what the judge answers."""
+"""How a vector of policy-v1 is read: a bundle, questions, and what the judge answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the vectors of policy-v0 (run it after a change of the format)."""
+"""Write the vectors of policy-v1 (run it after a change of the format)."""
 
 from __future__ import annotations
 
@@ -95,6 +95,10 @@ GOOD: dict[str, tuple[dict[str, str], list[dict[str, Any]]]] = {
         {**packs.load("health", "clinic"), "own.yaml": text_of(rule(**RULE))},
         [asked(), asked(purpose="marketing")],
     ),
+    "ok-says-v0": (
+        {"rules.yaml": text_of(rule(**RULE)).replace("policy/v1", "policy/v0")},
+        [asked()],
+    ),
     "ok-nothing": ({}, [asked(), asked(action="describe", purpose=None)]),
 }
 BAD = {
@@ -104,9 +108,9 @@ BAD = {
     "bad-policy-invalid-breakout": text_of(rule(when="False) || (True")),
     "bad-policy-invalid-unknown-attribute": text_of(rule(when="subject.colour == 'red'")),
     "bad-policy-invalid-unaccepted-attribute": text_of(rule(when="subject.clearance >= 2")),
-    "bad-policy-invalid-anchor": "format: &f gateway-policy/v0\n",
-    "bad-policy-invalid-key-twice": "format: gateway-policy/v0\nformat: gateway-policy/v0\n",
-    "bad-policy-invalid-invisible": "format: gateway-policy/v0\n# zero\u200bwidth\n",
+    "bad-policy-invalid-anchor": "format: &f gateway-policy/v1\n",
+    "bad-policy-invalid-key-twice": "format: gateway-policy/v1\nformat: gateway-policy/v1\n",
+    "bad-policy-invalid-invisible": "format: gateway-policy/v1\n# zero\u200bwidth\n",
     "bad-policy-invalid-filter": text_of(rule(where="age = (select 1)")),
     "bad-policy-invalid-mask": text_of(rule(masks={"age": "rot13"})),
     "bad-policy-invalid-obligation": text_of(rule(obligations={"be_nice": True})),
@@ -128,7 +132,7 @@ def main() -> None:
 
 def write(name: str, value: dict[str, Any]) -> None:
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True)
-    (HERE / "policy-v0" / f"{name}.json").write_text(text + "\n")
+    (HERE / "policy-v1" / f"{name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":
