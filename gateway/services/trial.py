@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import gateway.wire as W
-from gateway.catalog.records import DecisionRecord
-from gateway.domain.access import Resource, digest_of
+from gateway.domain.access import AccessRequest, Resource, digest_of
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import InvalidInput, NotFound, PolicyError
 from gateway.policy.bench import problem_of
@@ -67,7 +66,7 @@ def _job(
     asked: _Replayed | None,
 ) -> BenchJob:
     tenant = before.tenant
-    requests = asked.all() if asked is not None else ()
+    requests = asked.of_data(house) if asked is not None else ()
     resources = publish.resources_of(house, tenant)
     judged = [*resources, *(one.resource for one in requests)]
     origins = {a.dataset.tenant for resource in judged for a in resource.ancestors}
@@ -90,33 +89,32 @@ class _Replayed:
     """Recorded requests for the tenant's datasets; the same one asked again is counted."""
 
     def __init__(self, house: House, tenant: str) -> None:
+        """Read them; for a thread of its own."""
         self.reach = recorded.Reach()
         self.oldest: float | None = None
-        self._times: dict[str, tuple[Recorded, int]] = {}
-        self._resources: dict[DatasetRef, Resource | None] = {}
+        self._times: dict[str, int] = {}
+        self._requests: dict[str, AccessRequest] = {}
         for record in recorded.decisions(house, tenant, self.reach):
-            self._take(house, record)
-            if len(self._times) >= REQUESTS_MAX:
+            request = recorded.request_of(record)
+            if request is None:
+                continue
+            key = digest_of(asdict(request))
+            self._requests.setdefault(key, request)
+            self._times[key] = self._times.get(key, 0) + 1
+            self.oldest = record.time
+            if len(self._requests) >= REQUESTS_MAX:
                 self.reach.since = record.time
                 break
 
-    def all(self) -> tuple[Recorded, ...]:
-        return tuple(replace(one, times=times) for one, times in self._times.values())
-
-    def _take(self, house: House, record: DecisionRecord) -> None:
-        request = recorded.request_of(record)
-        if request is None or request.dataset is None:
-            return
-        ref = request.dataset
-        if ref not in self._resources:
-            self._resources[ref] = _found(house, ref)
-        resource = self._resources[ref]
-        if resource is None:
-            return
-        key = digest_of(asdict(request))
-        one, times = self._times.get(key, (Recorded(request=request, resource=resource), 0))
-        self._times[key] = one, times + 1
-        self.oldest = record.time
+    def of_data(self, house: House) -> tuple[Recorded, ...]:
+        """Those whose data is still there, as the catalogue knows it now."""
+        refs = {r.dataset for r in self._requests.values() if r.dataset is not None}
+        resources = {ref: _found(house, ref) for ref in refs}
+        return tuple(
+            Recorded(request=request, resource=resource, times=self._times[key])
+            for key, request in self._requests.items()
+            if request.dataset and (resource := resources[request.dataset]) is not None
+        )
 
 
 def _found(house: House, ref: DatasetRef) -> Resource | None:

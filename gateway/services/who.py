@@ -36,12 +36,13 @@ async def who(
     house.reviews.take(tenant, house.now())
     asked = {"dataset": wanted.dataset, "column": wanted.column, "as_of": wanted.as_of}
     await recorded.ask(house, caller, tenant, "access-review", asked)
-    catalog, at = await asyncio.to_thread(_as_of, house, wanted.as_of)
+    catalog, at, bundles = house.catalog, house.now(), list(house.bundles.values())
+    if wanted.as_of is not None:
+        catalog, at, bundles = await asyncio.to_thread(_as_of, house, wanted.as_of)
     resource = resource_in(catalog, ref)
     columns = [c for c in resource.columns if wanted.column in (None, c.name)]
     if not columns:
         raise NotFound(f"no column `{str(wanted.column)[:80]}` in `{ref}`")
-    bundles = await asyncio.to_thread(_bundles, house, catalog)
     rules = [rule for bundle in bundles for rule in bundle.rules]
     found = review(rules, resource, columns, at)
     used, back_to = await asyncio.to_thread(_last_used, house, ref, {e.rule for e in found}, at)
@@ -64,17 +65,17 @@ def _publishes(house: House, caller: Caller, ref: DatasetRef) -> bool:
         return False
 
 
-def _as_of(house: House, text: str | None) -> tuple[Catalog, float]:
-    """The catalogue as it was then, and when that was (Unix seconds)."""
-    if text is None:
-        return house.catalog, house.now()
+def _as_of(house: House, text: str) -> tuple[Catalog, float, list[PolicyBundle]]:
+    """The catalogue as it was then, when that was (Unix seconds), and the rules in force."""
     if text.isascii() and text.isdecimal() and len(text) <= _INDEX_DIGITS_MAX:
         index = int(text)
         past = recorded.catalog_at(house, index=index)
         (last,) = house.journal.read(index - 1, index) if index else (None,)
-        return past, last.time if last is not None else 0.0
-    at = moment(text, now=house.now())
-    return recorded.catalog_at(house, at=at), at
+        at = last.time if last is not None else 0.0
+    else:
+        at = moment(text, now=house.now())
+        past = recorded.catalog_at(house, at=at)
+    return past, at, _bundles(house, past)
 
 
 def _bundles(house: House, catalog: Catalog) -> list[PolicyBundle]:

@@ -350,6 +350,22 @@ def test_a_decision_about_ones_own_people_is_explained_with_all_they_sent(shared
     assert [(c.rule, c.outcome) for c in full.candidates] == [("clinic.icu.cleared", "FALSE")]
 
 
+def test_locked_data_leaves_only_for_a_region_that_the_rule_believes(shared: House) -> None:
+    lock = "    accepts: [recipient]\n    obligations: {region_lock: 'eu, ch'}\n"
+    run(add_rules(shared, "clinic", RULES + lock))
+
+    def inside(region: str) -> Caller:
+        attributes = {"region": region}
+        return replace(TRAINER, subject=replace(TRAINER.subject, attributes=attributes))
+
+    for who in (TRAINER, inside("us")):
+        with pytest.raises(AccessDenied) as caught:
+            run(request_access.request_grant(shared, who, ASK))
+        assert caught.value.facts["reasons"] == ["region-locked"]
+    _, grant = run(request_access.request_grant(shared, inside("ch"), ASK))
+    assert grant.plan.obligations == (("region_lock", "eu, ch"),)
+
+
 def test_a_clock_behind_the_journal_denies(shared: House) -> None:
     shared.now = lambda: 1_000_000.0
     with pytest.raises(Unavailable, match="clock"):
