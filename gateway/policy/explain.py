@@ -50,8 +50,8 @@ class Explanation:
     effect: str
     reasons: tuple[str, ...]  # codes
     candidates: tuple[Candidate, ...]
-    nearest: str | None  # the allow rule that fails by the fewest parts
-    changes: tuple[str, ...]  # for the nearest
+    nearest: str | None  # of what is denied, the allow rule that fails by the fewest parts, or none
+    changes: tuple[str, ...]  # for the nearest; denies that count stand among the candidates
 
     def to_dict(self) -> dict[str, Any]:
         """JSON shape."""
@@ -61,15 +61,15 @@ class Explanation:
 def explain_trial(trial: Trial, decision: Decision) -> Explanation:
     """Judge every candidate without Casbin's early stop and show all of it."""
     candidates = tuple(_candidate(trial, rule) for rule in trial.candidates())
-    failing = [c for c in candidates if c.kind == "allow" and not c.counts]
-    nearest = min(failing, key=lambda c: (len(c.changes), c.rule), default=None)
+    allows = [c for c in candidates if c.kind == "allow"]
+    nearest = min(allows, key=lambda c: (0 if c.counts else len(c.changes), c.rule), default=None)
     shown = None if decision.is_allowed else nearest
     return Explanation(
         effect=decision.effect.value,
         reasons=tuple(reason.code for reason in decision.reasons),
         candidates=candidates,
         nearest=shown.rule if shown else None,
-        changes=shown.changes if shown else (),
+        changes=shown.changes if shown and not shown.counts else (),
     )
 
 

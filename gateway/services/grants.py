@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import gateway.wire as W
 from gateway.catalog.records import DecisionRecord
@@ -12,6 +13,7 @@ from gateway.domain.approval import REQUIRED
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.lease import Grant
 from gateway.errors import NotFound
+from gateway.policy.explain import Candidate, Explanation
 from gateway.policy.replay import as_known_to_owner
 from gateway.policy.schema import default_schema
 from gateway.services import recorded, shapes
@@ -188,7 +190,11 @@ def explained(
         if known != request:
             told += ("what the recipient says of itself is not shown: it counts as UNKNOWN here",)
         request = known
-    resource = resource_of(house, ref)
+    try:
+        resource = resource_of(house, ref)
+    except NotFound:
+        told += ("the data was erased since: it cannot be judged again",)
+        return W.Explanation(decision=view, sentences=told)
     explanation = house.judge.explain(request, resource, house.now())
     if explanation.effect != said:
         told += (f"judged again, the answer is `{explanation.effect}`",)
@@ -210,9 +216,14 @@ def explained(
             )
             for candidate in readable
         ),
-        nearest=(
-            {"rule": explanation.nearest, "changes": list(explanation.changes)}
-            if explanation.nearest in {candidate.rule for candidate in readable}
-            else None
-        ),
+        nearest=_nearest(explanation, readable),
     )
+
+
+def _nearest(explanation: Explanation, readable: list[Candidate]) -> dict[str, Any] | None:
+    """The allow that lacks the least, and all that stands in its way, as far as it may be read."""
+    if explanation.nearest not in {candidate.rule for candidate in readable}:
+        return None
+    denies = [c.rule for c in readable if c.kind == "deny" and c.counts]
+    changes = [*explanation.changes, *(f"the deny `{rule}` must not hold" for rule in denies)]
+    return {"rule": explanation.nearest, "changes": changes} if changes else None

@@ -391,6 +391,12 @@ def test_an_explanation_shows_every_candidate_and_the_nearest_allow() -> None:
     assert found.to_dict()["candidates"][2]["changes"][0] == "purpose must be within `audit`"
 
 
+def test_the_nearest_allow_may_be_one_that_holds_behind_a_deny() -> None:
+    other = rule(id="clinic.icu.audit", purpose=["audit"])
+    found = judge(rule(), other, deny(when="subject.type == 'job'")).explain(request(), ICU, NOW)
+    assert (found.effect, found.nearest, found.changes) == ("deny", "clinic.icu.research", ())
+
+
 def test_an_explanation_names_every_kind_of_change() -> None:
     judged = judge(
         rule(expires="2020-01-01"),

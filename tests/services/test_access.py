@@ -344,6 +344,16 @@ def test_authors_and_auditors_of_the_owner_read_the_rules_and_others_of_it_do_no
         run(grants.explain(shared, caller("clinic", "clerk", "clerk"), decision))
 
 
+def test_what_stands_in_the_way_of_an_allow_that_holds_is_named(shared: House) -> None:
+    blocked = SECRET.replace("actions: [export]", "actions: [stream]").replace(">= 7", ">= 2")
+    run(add_rules(shared, "clinic", blocked.replace("startup/user:ml", "clinic/user:ana")))
+    decision = denied(shared, caller("clinic", "ana", "trainer"))
+    assert run(grants.explain(shared, OWNER, decision)).nearest == {
+        "rule": "clinic.icu.cleared",
+        "changes": ["the deny `clinic.icu.blocked` must not hold"],
+    }
+
+
 def test_a_decision_about_ones_own_people_is_explained_with_all_they_sent(shared: House) -> None:
     run(add_rules(shared, "clinic", SECRET))
     full = run(grants.explain(shared, OWNER, denied(shared, caller("clinic", "ana", "trainer"))))

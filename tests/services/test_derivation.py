@@ -288,6 +288,15 @@ def test_an_owner_is_not_shown_the_rules_of_whose_data_he_derived_from(world: Ho
     assert any("made from" in sentence for sentence in found.sentences)
 
 
+def test_a_decision_about_data_that_was_erased_is_told_and_not_judged_again(world: House) -> None:
+    decision = ask(world, "startup/risk")
+    erase(world, "startup/risk")
+    found = asyncio.run(grants.explain(world, STARTUP, decision.id))
+    assert found.decision.effect == "allow"
+    assert found.candidates == ()
+    assert any("erased since" in sentence for sentence in found.sentences)
+
+
 def test_a_card_names_to_others_only_the_origins_that_they_may_see(world: House) -> None:
     facts = {
         "dataset": "startup/risk",
