@@ -15,9 +15,10 @@ from typing import Any, Unpack
 
 from connectors.loaders.launcher import environment_of_training
 from gateway.client import GatewayClient
+from gateway.client.runs import finish
 from gateway.client.stream import Stream
 from gateway.client.streaming import HOW, GrantedToken, StreamAsk, granted_token, open_under
-from gateway.client.transport import Transport, segment
+from gateway.client.transport import Transport
 from gateway.config import load
 from gateway.domain.position import StreamPosition
 from gateway.errors import Conflict
@@ -96,20 +97,20 @@ class GatewayBatches:
         self._epoch, self._resume = given.epoch, given.to_dict()
 
     def finish(self, model: str | None = None, artifact: str | None = None) -> Any:
-        """Say that the run is over, and what came of it; returns the gateway's answer.
+        """Say that the run is over, and what came of it; nothing is delivered to it any more.
 
         Args:
             model: name of the model.
-            artifact: path of the file whose SHA-256 is recorded.
+            artifact: path of its file, whose SHA-256 is recorded.
+
+        Returns:
+            With both, the signed attestation: `envelope`, `digest`, `public_key`; else the run.
         """
         run = self._wanted.get("run")
         if not run:
             raise Conflict("this stream belongs to no run", advice="give run= or GATEWAY_RUN_ID")
-        body = {"model": model, "artifact_sha256": _sha256(artifact) if artifact else None}
-        given = {name: value for name, value in body.items() if value is not None}
-        return (
-            self._open_transport().request("PATCH", f"/v1/runs/{segment(run)}", json=given).json()
-        )
+        self.close()  # gives the lease back, with its last acknowledgement
+        return finish(self._open_transport(), run, model, artifact)
 
     def close(self) -> None:
         """Give back what is open."""
@@ -148,11 +149,3 @@ class GatewayBatches:
         ready, self._ready = self._ready, None
         if ready is not None:
             ready.close()
-
-
-def _sha256(path: str) -> str:
-    import hashlib
-    from pathlib import Path
-
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

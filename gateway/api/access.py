@@ -108,6 +108,13 @@ ACTS = (
     ),
     Act(
         method="GET",
+        path="/v1/runs/{id}/attestation",
+        summary="Get the signed training-data attestation of a finished run",
+        call=lambda g, a: g.attestation(a.caller, a.path["id"]),
+        reply=W.Attestation,
+    ),
+    Act(
+        method="GET",
         path=_POLICY,
         summary="Show a tenant's policy bundle",
         call=lambda g, a: g.bundle(a.caller, _tenant(a)),

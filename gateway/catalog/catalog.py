@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from gateway.catalog import ancestry, asking, erasures, holdings, obligations, streams
+from gateway.catalog import ancestry, asking, erasures, holdings, obligations, runs, streams
 from gateway.catalog.records import (
     Asked,
     DecisionRecord,
+    Delivery,
     Erasure,
     Identity,
     KeyRecord,
@@ -284,6 +285,15 @@ class Catalog:
         """One training run; NotFound."""
         return _one(self._state.runs, run_id, "run")
 
+    def is_finished(self, run_id: str) -> bool:
+        """Whether a run of this name said that it is over."""
+        run = self._state.runs.get(run_id)
+        return run is not None and run.finished_at is not None
+
+    def deliveries(self, run_id: str) -> list[Delivery]:
+        """What a run was handed, by Grant and order; NotFound."""
+        return streams.deliveries(self._state, self.run(run_id))
+
     def runs(self) -> Iterator[Run]:
         """All training runs, oldest first."""
         return iter(list(self._state.runs.values()))
@@ -342,5 +352,6 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.QuestionAsked: _nothing,
     EventKind.RequestRefused: _nothing,
     EventKind.ObligationFulfilled: obligations.obligation_fulfilled,
-    EventKind.RunFinished: streams.run_finished,
+    EventKind.RunFinished: runs.run_finished,
+    EventKind.RunAttested: runs.run_attested,
 }

@@ -220,7 +220,22 @@ class Run:
     rows_acknowledged: int = 0  # the client says it has them
     model: str | None = None
     artifact_sha256: str | None = None
+    acknowledged: dict[str, int] = field(default_factory=dict)  # Grant and order -> rows
     finished_at: float | None = None
+    finished_index: int | None = None  # of the event that says so
+    attestation: str | None = None  # SHA-256 hex of the envelope
+    attestation_key: str | None = None  # in the object store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What one rank of a run received under one Grant in one order, over all its leases."""
+
+    grant: str
+    view: bool
+    order: OrderSpec
+    segments: tuple[tuple[int, int], ...]  # first and last, ascending; handed over or under way
+    rows_acknowledged: int
 
 
 @dataclass(slots=True, kw_only=True)

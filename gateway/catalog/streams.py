@@ -1,4 +1,4 @@
-"""How decisions, grants, leases, charges and runs follow from events.
+"""How decisions, grants, leases and charges follow from events.
 
 As in holdings.py each function checks first and changes afterwards. Charges: an intent adds its
 rows and bytes to the Grant; a confirmation settles them; what was intended and never
@@ -12,9 +12,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from gateway.catalog import asking
+from gateway.catalog import asking, runs
 from gateway.catalog.ranges import Ranges
-from gateway.catalog.records import DecisionRecord, KeyRelease, LeaseState, Run
+from gateway.catalog.records import DecisionRecord, Delivery, KeyRelease, LeaseState, Run
 from gateway.catalog.state import CLOSED_LEASES_KEPT, DECISIONS_KEPT, State, planned_key
 from gateway.domain.access import Plan
 from gateway.domain.combining import Planned, with_planned
@@ -102,8 +102,7 @@ def _grant(state: State, event: Event) -> None:
         key = planned_key(grant.subject_tenant, f["dataset_id"])
         planned = Planned(plan=plan, unit=_unit(event, plan))
         state.planned[key] = with_planned(state.planned.get(key, ()), planned)
-    if grant.run is not None:
-        _join_run(state, grant, event)
+    runs.grant_joined(state, grant, event)
 
 
 def _check_parent(state: State, grant: Grant) -> None:
@@ -144,28 +143,6 @@ def _plan(event: Event) -> Plan:
         if stated != value:
             raise InvalidInput(f"the plan of a Grant and its clear `{name}` differ")
     return plan
-
-
-def _join_run(state: State, grant: Grant, event: Event) -> None:
-    assert grant.run is not None
-    run = state.runs.get(grant.run)
-    if run is None:
-        run = state.runs[grant.run] = Run(
-            id=grant.run,
-            subject=grant.subject,
-            subject_tenant=grant.subject_tenant,
-            first_at=event.time,
-            last_at=event.time,
-        )
-    run.grants = _with(run.grants, grant.id)
-    run.datasets = _with(run.datasets, str(grant.plan.dataset))
-    run.purposes = _with(run.purposes, grant.plan.purpose)
-    run.owners = _with(run.owners, grant.owner_tenant)
-    run.last_at = event.time
-
-
-def _with(values: tuple[str, ...], value: str) -> tuple[str, ...]:
-    return values if value in values else (*values, value)
 
 
 def token_revoked(state: State, event: Event) -> None:
@@ -210,10 +187,7 @@ def lease_opened(state: State, event: Event) -> None:
     )
     state.leases[lease.id] = lease
     _count_pass(state, lease)
-    run = state.runs.get(lease.run or "")
-    if run is not None:
-        run.leases += 1
-        run.last_at = event.time
+    runs.lease_joined(state, lease.run, event)
 
 
 def _count_pass(state: State, lease: LeaseState) -> None:
@@ -222,7 +196,7 @@ def _count_pass(state: State, lease: LeaseState) -> None:
     while grant is not None:
         if grant.plan.limits.max_epochs is not None:
             known = state.passes.get(grant.id, ())
-            state.passes[grant.id] = _with(known, lease.order.pass_id)
+            state.passes[grant.id] = runs.with_value(known, lease.order.pass_id)
         grant = state.grants.get(grant.parent or "")
 
 
@@ -259,7 +233,7 @@ def lease_closed(state: State, event: Event) -> None:
         return
     lease.closed = event.facts["reason_code"]
     if lease.closed in CRASHED:
-        delivered = state.delivered.setdefault(_order_key(lease), Ranges())
+        delivered = state.delivered.setdefault(order_key(lease), Ranges())
         for number in lease.pending:
             delivered.add(number)
         lease.free |= lease.pending
@@ -299,7 +273,7 @@ def segment_intent(state: State, event: Event) -> None:
         raise InvalidInput("these are not segments of this lease")
     if lease.grant not in state.erased_grants:
         _living_grant(state, lease.grant)
-    delivered = state.delivered.get(_order_key(lease))
+    delivered = state.delivered.get(order_key(lease))
     if delivered is not None and delivered.covers(f["first"], f["last"]):
         lease.free.update(range(f["first"], f["last"] + 1))
         return
@@ -315,7 +289,7 @@ def segments_confirmed(state: State, event: Event) -> None:
     lease = state.lease(f["lease"])
     if any(number >= lease.segments for number in f["segments"]):
         raise InvalidInput("these are not segments of this lease")
-    delivered = state.delivered.setdefault(_order_key(lease), Ranges())
+    delivered = state.delivered.setdefault(order_key(lease), Ranges())
     for number in f["segments"]:
         delivered.add(number)
     is_charged = not lease.free.issuperset(f["segments"])
@@ -326,16 +300,35 @@ def segments_confirmed(state: State, event: Event) -> None:
         lease.settled_bytes += f["bytes"]
     elif is_charged:  # its refund at the close was too much: released after all
         _charge(state, lease, f["rows"], f["bytes"])
-    run = state.runs.get(lease.run or "")
-    if run is not None:
-        run.rows_confirmed += f["rows"]
-        run.last_at = event.time
+    runs.rows_confirmed(state, lease.run, f["rows"], event)
 
 
-def _order_key(lease: LeaseState) -> str:
+def order_key(lease: LeaseState) -> str:
+    """Which Grant, run and order: what comes again under the same is charged once."""
     order = lease.order
     place = [order.seed, order.epoch, order.shuffle, order.lanes, order.window_blocks]
     return json.dumps([lease.grant, lease.run, lease.view, *place, order.rank, order.world])
+
+
+def deliveries(state: State, run: Run) -> list[Delivery]:
+    """What was handed to a run, or was under way when a worker died, by Grant and order."""
+    found = []
+    for key, segments in sorted(state.delivered.items()):
+        grant, run_id, view, seed, epoch, shuffle, lanes, blocks, rank, world = json.loads(key)
+        if run_id == run.id:
+            order = OrderSpec(
+                seed=seed, epoch=epoch, shuffle=shuffle, lanes=lanes,
+                window_blocks=blocks, rank=rank, world=world,
+            )  # fmt: skip
+            made = Delivery(
+                grant=grant,
+                view=view,
+                order=order,
+                segments=tuple(zip(segments.lows, segments.highs, strict=True)),
+                rows_acknowledged=run.acknowledged.get(key, 0),
+            )
+            found.append(made)
+    return found
 
 
 def segments_acknowledged(state: State, event: Event) -> None:
@@ -345,10 +338,7 @@ def segments_acknowledged(state: State, event: Event) -> None:
     if more <= 0:
         return
     lease.rows_acknowledged += more
-    run = state.runs.get(lease.run or "")
-    if run is not None:
-        run.rows_acknowledged += more
-        run.last_at = event.time
+    runs.rows_acknowledged(state, lease.run, order_key(lease), more, event)
 
 
 def keys_released(state: State, event: Event) -> None:
@@ -381,13 +371,3 @@ def keys_released(state: State, event: Event) -> None:
     )
     known = state.key_releases.get(f["dataset_id"], ())
     state.key_releases[f["dataset_id"]] = (*known, release)
-
-
-def run_finished(state: State, event: Event) -> None:
-    """The job says it is done, and what came of it."""
-    f = event.facts
-    run = state.runs.get(f["run"])
-    if run is None:
-        raise NotFound(f"no run `{f['run'][:80]}`")
-    run.model, run.artifact_sha256 = f.get("model"), f.get("artifact_sha256")
-    run.finished_at = run.last_at = event.time

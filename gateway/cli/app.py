@@ -18,6 +18,7 @@ from gateway.cli import (
     obligations,
     policies,
     policy_review,
+    runs,
     server,
 )
 from gateway.cli.output import print_error
@@ -57,6 +58,7 @@ for group, panel in (
     (keys.app, OWNER),
     (access.access_app, TRAINER),
     (access.token_app, TRAINER),
+    (runs.app, TRAINER),
     (obligations.app, TRAINER),
     (lineage.app, AUDITOR),
     (admin.tenant_app, OPERATOR),

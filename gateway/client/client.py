@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.client.lineage import Lineage
     from gateway.client.obligations import Obligations
     from gateway.client.policies import Policies
+    from gateway.client.runs import Runs
     from gateway.client.stream import Stream
     from gateway.client.streaming import StreamAsk
 
@@ -97,6 +98,13 @@ class GatewayClient:
         from gateway.client.policies import Policies
 
         return Policies(self)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Follow training jobs, and bind them to their models."""
+        from gateway.client.runs import Runs
+
+        return Runs(self)
 
     @cached_property
     def obligations(self) -> Obligations:

@@ -1,9 +1,10 @@
 r"""Ed25519 signatures with one key per use, signed documents and C2SP signed notes.
 
 A signature of one use never verifies for another: what is signed starts with
-`\\0dataset-gateway/v0 <use>\\0`. Two exceptions are fixed by their specifications and cannot be
-confused with it, because their text holds no NUL: notes (C2SP signed-note, use `log`) and
-tokens (RFC 7515, use `token`). Verifying raises; it never answers False.
+`\\0dataset-gateway/v0 <use>\\0`. Three exceptions are fixed by their specifications and cannot be
+confused with it, because their text holds no NUL: notes (C2SP signed-note, use `log`),
+tokens (RFC 7515, use `token`) and attestations (DSSE, use `attestation`).
+Verifying raises; it never answers False.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from gateway.crypto import private_files, strict_json
 from gateway.errors import ConfigError, Conflict, IntegrityError, InvalidInput, NotFound
 
 USES = ("log", "manifest", "token", "view", "attestation", "erasure")
+_TEXT_USES = frozenset({"log", "token", "attestation"})  # formats that others fixed
 _KEY_FORMAT = "signing-key-v0"
 _DOCUMENT_BYTES_MAX = 64 << 20
 _SIGNATURE_BYTES = 64
@@ -48,8 +50,8 @@ class Signer:
         return self._private.sign(_prefix(self.use) + payload)
 
     def sign_text(self, text: bytes) -> bytes:
-        """64 bytes over the text alone, for notes and tokens; it must hold no NUL byte."""
-        if self.use not in {"log", "token"} or b"\x00" in text:
+        """64 bytes over the text alone, for what _TEXT_USES sign; it must hold no NUL byte."""
+        if self.use not in _TEXT_USES or b"\x00" in text:
             raise InvalidInput(f"a `{self.use}` key does not sign text without its prefix")
         return self._private.sign(text)
 

@@ -63,6 +63,7 @@ class EventKind(StrEnum):
     RequestRefused = "RequestRefused"
     ObligationFulfilled = "ObligationFulfilled"
     RunFinished = "RunFinished"
+    RunAttested = "RunAttested"
 
 
 # What can narrow or change an existing Plan (DESIGN §2, PolicyEpoch); never a new Grant.
@@ -231,6 +232,7 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "model": f.WORD | None,
         "artifact_sha256": f.SHA256 | None,
     },
+    EventKind.RunAttested: {"run": f.WORD, "attestation": f.SHA256, "attestation_key": f.WORD},
 }
 
 

@@ -257,6 +257,10 @@ def _run_finished(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["run_finished"].append((*head, f["run"], f.get("model"), f.get("artifact_sha256")))
 
 
+def _run_attested(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    batch["run_attested"].append((*head, f["run"], f["attestation"]))
+
+
 def _count(value: Any) -> int:
     return int(value) if isinstance(value, int) else len(value)
 
@@ -287,4 +291,5 @@ _KINDS: dict[str, Callable[[Batch, Row, Mapping[str, Any]], None]] = {
     "KeysReleased": _keys_released,
     "QuestionAsked": _question,
     "RunFinished": _run_finished,
+    "RunAttested": _run_attested,
 }

@@ -199,6 +199,7 @@ TABLES: dict[str, dict[str, str]] = {
         "model": "VARCHAR",
         "artifact": "VARCHAR",
     },
+    "run_attested": {**_EVENT, "run": "VARCHAR", "attestation": "VARCHAR"},
     "column_set": {"id": "BIGINT", "names": "VARCHAR[]", "masks": "VARCHAR[]"},
 }
 

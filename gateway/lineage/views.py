@@ -143,7 +143,11 @@ WHERE {_side("g")}
 
 # A run's end and its model: seen by the run's tenant and by owners whose data the run had.
 _RUN = f"""
-SELECT f.time, f.idx AS index, f.run, f.actor AS actor_tenant, f.model, f.artifact
+SELECT f.time, f.idx AS index, f.run, f.actor AS actor_tenant, f.model, f.artifact,
+       CASE WHEN f.actor = $tenant THEN
+         (SELECT any_value(a.attestation) FROM run_attested a
+          WHERE a.run = f.run AND a.actor = f.actor AND a.idx > f.idx)
+       END AS attestation
 FROM run_finished f
 WHERE {_side("f")}
    OR EXISTS (SELECT 1 FROM granted g LEFT JOIN lease l ON l.grant_id = g.grant_id

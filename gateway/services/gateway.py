@@ -264,7 +264,11 @@ class Gateway(Asking, Copies, Custody, Policies):
 
     async def finish_run(self, caller: Caller, run: str, wanted: W.RunFinish) -> W.RunView:
         """Say that it is over, and which model it made."""
-        return await runs.finish(self.house, caller, run, wanted.model, wanted.artifact_sha256)
+        return await runs.finish(self.house, caller, run, wanted)
+
+    async def attestation(self, caller: Caller, run: str) -> W.Attestation:
+        """What it was delivered, signed and bound to its model."""
+        return await runs.attestation(self.house, caller, run)
 
     # lineage
 

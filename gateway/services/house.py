@@ -12,7 +12,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
@@ -60,6 +60,17 @@ class Signers:
     manifest: Signer
     view: Signer
     erasure: Signer
+    attestation: Signer
+
+    @classmethod
+    def uses(cls) -> tuple[str, ...]:
+        """The names of the uses, which are those of the fields."""
+        return tuple(field.name for field in fields(cls))
+
+    @property
+    def all(self) -> tuple[Signer, ...]:
+        """Every signer, in the order of the fields."""
+        return tuple(getattr(self, use) for use in self.uses())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

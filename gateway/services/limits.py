@@ -8,12 +8,25 @@ at, whichever token, rank, lease or reconnection asks. Rows and bytes are charge
 from __future__ import annotations
 
 from gateway.domain.lease import Grant, OrderSpec
-from gateway.errors import LimitExceeded
+from gateway.errors import Conflict, LimitExceeded
 from gateway.services.house import House
 
 
+def require_running(house: House, run_id: str | None) -> None:
+    """Raise Conflict when the run is finished: what it received is closed for ever."""
+    if run_id is not None and house.catalog.is_finished(run_id):
+        raise Conflict(
+            f"run `{run_id}` is finished, and nothing is delivered to it any more",
+            advice="name a new run",
+        )
+
+
 def require_pass(house: House, grant: Grant, order: OrderSpec) -> None:
-    """Raise LimitExceeded when this would be one pass more than `max_epochs` permits."""
+    """Raise LimitExceeded when this would be one pass more than `max_epochs` permits.
+
+    Conflict when the run of the Grant is finished.
+    """
+    require_running(house, grant.run)
     for link in house.lineage_of(grant):
         epochs = link.plan.limits.max_epochs
         if epochs is None:

@@ -47,6 +47,7 @@ from gateway.services import (
     refusals,
 )
 from gateway.services.house import PLATFORM, House
+from gateway.services.limits import require_running
 from gateway.services.shared_grant import same_grant
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
@@ -242,6 +243,7 @@ async def request_of(house: House, caller: Caller, ask: Ask) -> tuple[AccessRequ
         )
     purpose = parse_purpose(ask.purpose) if ask.purpose is not None else None
     run = qualified_run(subject.tenant, ask.run)
+    require_running(house, run)
     resource = await found_resource(house, caller, ref)
     request = AccessRequest(
         subject=subject,

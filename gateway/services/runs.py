@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import gateway.wire as W
+from gateway.catalog.records import Run
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import Conflict, NotFound
+from gateway.errors import Conflict, InvalidInput, NotFound
+from gateway.services import attest
 from gateway.services.house import House
 from gateway.services.request_access import Caller, qualified_run
 from gateway.wire.times import iso
@@ -30,33 +34,72 @@ async def show(house: House, caller: Caller, run_id: str) -> W.RunView:
     return view
 
 
-async def finish(
-    house: House, caller: Caller, run_id: str, model: str | None, artifact_sha256: str | None
-) -> W.RunView:
-    """Say that a run is over and which model it made; whoever started it, once.
+async def finish(house: House, caller: Caller, run_id: str, wanted: W.RunFinish) -> W.RunView:
+    """Say that a run is over and which model it made; whoever started it.
+
+    Its streams end, and nothing is delivered to it any more. With a model and the digest of
+    its file the run is bound to both, once, and its attestation is made.
 
     Raises:
-        NotFound: no run of the caller's tenant has this name.
-        Conflict: it is finished already.
+        NotFound: no run of the caller's has this name.
+        InvalidInput: a file without a model's name.
+        Conflict: it is bound already, or finished and nothing is to be bound.
     """
     await house.settled()
-    view = await show(house, caller, run_id)
-    run = house.catalog.run(view.run)
-    if run.subject != caller.subject.id:
-        raise NotFound(f"no run `{run_id[:80]}` of yours")
-    if run.finished_at is not None:
-        raise Conflict(f"run `{run.id}` is finished already")
+    run = _own(house, caller, run_id)
+    bound = wanted.model is not None and wanted.artifact_sha256 is not None
+    if wanted.artifact_sha256 is not None and wanted.model is None:
+        raise InvalidInput("a model's file needs a model's name", advice="add --model NAME")
+    if run.artifact_sha256 is not None or (run.finished_at is not None and not bound):
+        raise Conflict(
+            f"run `{run.id}` is finished already",
+            advice="`gateway run show` says which model it made",
+        )
     await house.recorded(
         EventDraft(
             kind=EventKind.RunFinished,
             owner_tenant=run.subject_tenant,
             actor_tenant=caller.subject.tenant,
             actor=caller.subject.id,
-            facts={"run": run.id, "model": model, "artifact_sha256": artifact_sha256},
+            facts={
+                "run": run.id,
+                "model": wanted.model,
+                "artifact_sha256": wanted.artifact_sha256,
+            },
             concerns=run.owners,
         )
     )
+    open_leases = [lease.id for lease in house.catalog.leases() if lease.run == run.id]
+    await asyncio.gather(*(house.workers.close(lease, "run-finished") for lease in open_leases))
+    await house.settled()
+    if bound:
+        await attest.of(house, run)
     return await show(house, caller, run.id)
+
+
+async def attestation(house: House, caller: Caller, run_id: str) -> W.Attestation:
+    """The signed statement about a finished run; for its own tenant.
+
+    Raises:
+        NotFound: no run of the caller's tenant, or not finished with a model.
+    """
+    await house.settled()
+    view = await show(house, caller, run_id)
+    run = house.catalog.run(view.run)
+    if run.subject_tenant != caller.subject.tenant:
+        raise NotFound(f"no run `{run_id[:80]}` of yours")
+    return await attest.of(house, run)
+
+
+def _own(house: House, caller: Caller, run_id: str) -> Run:
+    own = qualified_run(caller.subject.tenant, run_id) if ":" not in run_id else run_id
+    try:
+        run = house.catalog.run((own or "").removeprefix("run:"))
+    except NotFound:
+        run = None
+    if run is None or run.subject != caller.subject.id:
+        raise NotFound(f"no run `{run_id[:80]}` of yours")
+    return run
 
 
 def _view(house: House, caller: Caller, run_id: str) -> W.RunView | None:
@@ -75,5 +118,13 @@ def _view(house: House, caller: Caller, run_id: str) -> W.RunView | None:
         rows=run.rows_acknowledged,
         first_at=iso(run.first_at),
         last_at=iso(run.last_at),
-        model=run.model if is_own else None,
+        finished_at=iso(run.finished_at) if run.finished_at is not None else None,
+        model=_model(run) if is_own else None,
+        attestation=run.attestation if is_own else None,
     )
+
+
+def _model(run: Run) -> str | None:
+    if run.artifact_sha256 is None:
+        return run.model
+    return f"model:{run.model}@sha256:{run.artifact_sha256}"

@@ -25,6 +25,7 @@ from gateway.services.house import House, Places
 from gateway.services.storage import read_manifest
 
 CERTIFICATES = "certificates/"  # of erasures: kept for ever
+ATTESTATIONS = "attestations/"  # of finished runs: kept for ever
 _log = logging.getLogger("gateway.sweep")
 
 
@@ -134,9 +135,8 @@ def _orphans(stock: Stock) -> tuple[str, ...] | None:
                 return None
             for shard in manifest.shards:
                 known |= {shard.object_key, shard.table_key}
-    return tuple(
-        key for key in stock.store.list() if key not in known and not key.startswith(CERTIFICATES)
-    )
+    kept = (CERTIFICATES, ATTESTATIONS)
+    return tuple(key for key in stock.store.list() if key not in known and not key.startswith(kept))
 
 
 def _files(places: Places, open_uploads: frozenset[str]) -> Iterator[Path]:

@@ -41,6 +41,7 @@ _REASONS: dict[str, Callable[[], GatewayError]] = {
     "dataset-suspended": lambda: DatasetSuspended("the dataset is suspended by its owner"),
     "expired": lambda: LeaseExpired("the lease ran out"),
     "replaced": lambda: Conflict("a newer lease of the same run and rank replaced this one"),
+    "run-finished": lambda: LeaseExpired("the run of this stream is finished"),
     "returned": lambda: LeaseExpired("the lease was handed back"),
     "refused": lambda: StreamBroken("the stored bytes are not authentic"),
     "limit": lambda: LimitExceeded("the budget of the grant is used up"),

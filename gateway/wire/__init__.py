@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from gateway.wire.obligations import *  # noqa: F403
     from gateway.wire.operations import *  # noqa: F403
     from gateway.wire.policy import *  # noqa: F403
+    from gateway.wire.runs import *  # noqa: F403
     from gateway.wire.tenants import *  # noqa: F403
     from gateway.wire.tokens import *  # noqa: F403
 
 _NAMES = {
     "access": """AccessAsk Candidate DecisionView Explanation GrantView LimitsView PlanColumn
-        PlanView ReasonView Revocation RevocationRequest RunFinish RunView""",
+        PlanView ReasonView Revocation RevocationRequest""",
     "asking": "AccessRequestView PersonAsk RequestAnswer",
     "datasets": """ColumnTags ColumnView DatasetChanges DatasetDetail DatasetSummary
         ErasurePlan ErasureRequest KeyRelease PartReceipt ProposedTag Registration
@@ -43,6 +44,7 @@ _NAMES = {
     "policy": """AccessChange AccessEntry ApprovalRequest BundleView ForeignChange PolicyDiff
         PolicyFiles PolicyFinding PolicyProblem PolicyReplay ProposedBundleView
         ReplayedChange RuleChange SuiteResult TRIAL_PARTS Trial TrialRequest WhoRequest""",
+    "runs": "Attestation RunFinish RunView",
     "tenants": "IdentityRequest IdentityView TenantRequest TenantView",
     "tokens": "AuthorizationDetail KeySet TokenResponse WhoAmI",
 }

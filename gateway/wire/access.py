@@ -161,27 +161,3 @@ class Revocation:
     slowest_ms: int  # from the durable record to the last byte of the slowest stream
     grant_ids: tuple[str, ...]
     keys_released: int | None = None  # data keys that left under these grants for good, if any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFinish:
-    """PATCH /v1/runs/{id}: the run is over."""
-
-    model: str | None = None  # its name
-    artifact_sha256: str | None = None  # hex, of the model's file
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
-    """A training job, as far as the gateway saw it."""
-
-    run: str
-    subject: str
-    datasets: tuple[str, ...]
-    grants: tuple[str, ...]
-    purposes: tuple[str, ...]
-    rows: int  # acknowledged
-    first_at: str
-    last_at: str
-    model: str | None = None
-    artifact_sha256: str | None = None

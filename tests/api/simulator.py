@@ -495,6 +495,9 @@ class Simulator(SimulatedRequests):
     async def finish_run(self, caller: Any, run: str, request: W.RunFinish) -> W.RunView:
         raise NotFound("no such run")
 
+    async def attestation(self, caller: Any, run: str) -> W.Attestation:
+        raise NotFound("no such run")
+
     async def obligations(self, caller: Any, *, overdue: bool) -> Sequence[W.ObligationView]:
         return ()
 

@@ -18,7 +18,8 @@ import pytest
 from gateway.client.client import GatewayClient
 from gateway.client.transport import segment
 from gateway.config import Settings
-from gateway.errors import GatewayError
+from gateway.crypto import attestation
+from gateway.errors import GatewayError, IntegrityError
 from tests.api.conftest import corpora
 
 __all__ = ["corpora"]
@@ -164,6 +165,32 @@ def test_a_second_person_approves_and_the_rows_he_approved_are_read(
     grant = json.loads(typed("access", "show", asked["id"], "--json").stdout)["grant"]
     typed("grant", "revoke", grant, "--reason", "over", "--key-file", new)
     typed("stream", *ask, "--run", "seven", "--out", home / "more.arrows", expect=3)
+
+
+def test_a_run_that_is_finished_streams_no_more_and_its_attestation_verifies(
+    dataset: str, typed: Typed, home: Path, client: GatewayClient
+) -> None:
+    ask = (dataset, "--purpose", "research", "--run", "eight")
+    typed("stream", *ask, "--out", home / "eight.arrows")
+    model = home / "model.bin"
+    model.write_bytes(b"weights")
+    typed("run", "finish", "eight", "--artifact", model, expect=2)
+    typed("run", "finish", "nine", "--model", "m", "--artifact", model, expect=4)
+    typed("run", "finish", "eight", "--model", "m", "--artifact", model)
+    typed("run", "finish", "eight", "--model", "m", "--artifact", model, expect=5)
+    said = typed("stream", *ask, "--out", home / "more.arrows", expect=5).stderr
+    assert "finished" in said
+    assert "name a new run" in said
+    key = bytes.fromhex(client.runs.attestation("eight").public_key)
+    written = (home / "model.bin.attestation.json").read_bytes()
+    predicate = attestation.verify(written, key)["predicate"]
+    assert (predicate["rows_delivered"], predicate["rows_acknowledged"]) == (ROWS, ROWS)
+    with pytest.raises(IntegrityError):
+        attestation.verify(written.replace(b'"payload":"ey', b'"payload":"eY'), key)
+    (row,) = [r for r in json.loads(typed("run", "list", "--json").stdout)["items"] if r["model"]]
+    assert row["run"] == "home:eight"
+    assert row["attestation"] == attestation.digest_of(written)
+    assert "model:m@sha256:" in typed("run", "show", "eight").stdout
 
 
 def test_a_person_column_that_is_no_column_is_refused(

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import SSlibKey
 
 from connectors.kms.local_file import LocalFileKms
-from gateway.crypto import certificate, strict_json
+from gateway.crypto import attestation, certificate, strict_json
 from gateway.crypto.details import DetailSealer
 from gateway.crypto.key_sheet import KeySheet
 from gateway.crypto.keyring import Keyring
@@ -47,6 +50,11 @@ def open_certificate(vector: dict[str, Any], _: Path) -> object:
     return certificate.verify(data, key)
 
 
+def open_attestation(vector: dict[str, Any], _: Path) -> object:
+    data, key = vector["envelope"].encode(), bytes.fromhex(vector["public_key"])
+    return attestation.verify(data, key)
+
+
 def open_token(vector: dict[str, Any], _: Path) -> object:
     claims = verify(
         vector["token"],
@@ -74,6 +82,7 @@ FORMATS: dict[str, Callable[[dict[str, Any], Path], object]] = {
     "key-vault-v1": open_ring,
     "erasure-certificate-v1": open_certificate,
     "erasure-certificate-v2": open_certificate,
+    "training-data-attestation-v1": open_attestation,
     "access-token-v0": open_token,
     "sealed-detail-v0": open_detail,
 }
@@ -96,3 +105,16 @@ def test_a_format_has_enough_vectors_of_both_kinds(name: str) -> None:
     stems = [path.stem for path in (VECTORS / name).glob("*.json")]
     assert sum(stem.startswith("ok-") for stem in stems) >= 3
     assert sum(stem.startswith("bad-") for stem in stems) >= 5
+
+
+def test_a_stranger_reads_our_attestations() -> None:
+    """securesystemslib, with which in-toto and Sigstore's tools verify DSSE."""
+    vector = json.loads((VECTORS / "training-data-attestation-v1/ok-one-grant.json").read_text())
+    envelope = Envelope.from_dict(json.loads(vector["envelope"]))
+    (key_id,) = envelope.signatures
+    key = SSlibKey(key_id, "ed25519", "ed25519", {"public": vector["public_key"]})
+    assert envelope.payload_type == attestation.PAYLOAD_TYPE
+    envelope.verify([key], 1)
+    envelope.payload += b" "
+    with pytest.raises(VerificationError):
+        envelope.verify([key], 1)
