@@ -58,12 +58,14 @@ def typed(home: Path) -> Typed:
 
 
 @pytest.fixture(scope="module")
-def server(typed: Typed, home: Path) -> Iterator[str]:
+def server(typed: Typed, home: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A module's own; its SERVE_FLAGS, if it has some, may name `{home}`."""
+    flags = [flag.format(home=home) for flag in getattr(request.module, "SERVE_FLAGS", ())]
     typed("init")
     place = home / "run/dataset-gateway/server.json"
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [*COMMAND, "serve", "--port", "0", "--data-workers", "1"],
+            [*COMMAND, "serve", "--port", "0", "--data-workers", "1", *flags],
             env=typed.environment,  # type: ignore[attr-defined]
             stdout=log,
             stderr=log,

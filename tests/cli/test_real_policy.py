@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import time
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,10 +15,11 @@ import pyarrow as pa
 import pytest
 
 from gateway.client import GatewayClient, PlanChanged
-from gateway.errors import AccessDenied, GatewayError, LeaseExpired, LimitExceeded
+from gateway.errors import AccessDenied, GatewayError, LeaseExpired, LimitExceeded, NotFound
 from tests.cli.test_real_gateway import Typed, client, home, server, typed
 
 __all__ = ["client", "home", "server", "typed"]
+SERVE_FLAGS = ("--policies", "{home}/watched")
 ROWS = 100_000
 HOW = {"batch_size": 1000, "window_blocks": 1, "seed": 7, "shuffle": True}
 
@@ -89,12 +91,13 @@ def test_a_written_rule_passes_its_test_is_pushed_and_releases_what_it_says(
     assert str(np.asarray(batch["born"])[0])[:10] == "1985-01-01"
     with pytest.raises(AccessDenied):
         client.tokens.request("home/people", purpose="marketing")
-    past = ("policy", "who", "home/people", "--column", "age", "--csv")
-    (entry,) = csv.DictReader(io.StringIO(typed(*past).stdout))
+    then = datetime.now(UTC).isoformat()
+    who = ("policy", "who", "home/people", "--column", "age", "--as-of", then)
+    (entry,) = csv.DictReader(io.StringIO(typed(*who, "--csv").stdout))
     assert (entry["rule"], entry["access"]) == (written["rule"], "raw")
     assert entry["last_used"]
-    unseen = typed(*past, "--as-of", "2001-01-01", expect=4).stderr
-    assert "nothing of the names in the request that you may see" in unseen
+    with pytest.raises(NotFound, match="nothing of the names in the request that you may see"):
+        client.policies.who("home/people", as_of="2001-01-01")
 
 
 def test_what_a_running_stream_may_follows_the_rules_that_are_pushed_meanwhile(
@@ -176,6 +179,29 @@ def test_rules_that_somebody_else_published_since_are_not_overwritten(
     typed("policy", "push", home / "mine", "--if-match", "0" * 64, expect=5)
     assert "home.numbers.theirs" in client.policies.show("home").files["numbers.yaml"]
     assert "extra.yaml" not in client.policies.show("home").files
+
+
+def test_a_watched_directory_is_published_when_it_holds_and_left_when_it_does_not(
+    client: GatewayClient, rules: Path, home: Path
+) -> None:
+    folder = home / "watched/home"
+    shutil.copytree(rules, folder)
+    (folder / "numbers.yaml").write_text(
+        "format: gateway-policy/v0\nrules:\n" + rule("watched", "research")
+    )
+    deadline = time.monotonic() + 20
+    while "watched" not in client.policies.show("home").files["numbers.yaml"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    in_force = client.policies.show("home").hash
+    (folder / "numbers.yaml").write_text("format: gateway-policy/v0\nrules: [")
+    log = home / "server.log"
+    while "rules refused" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert client.policies.show("home").hash == in_force
+    shutil.rmtree(folder)
+    client.policies.pull(rules, overwrite=True)
 
 
 def test_what_one_pushed_another_pulls_tries_and_approves(
