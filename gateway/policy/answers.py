@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.domain.access import Decision, Plan
 from gateway.domain.rowfilter import text_of
+from gateway.wire.times import iso
 
 ALLOWED, DENIED, CHANGED = "newly-allowed", "newly-denied", "plan-changed"
 
@@ -27,6 +28,9 @@ def _plan(plan: Plan) -> str:
     parts = [f"columns {', '.join(columns)}"]
     if plan.row_filter is not None:
         parts.append(f"rows where {text_of(plan.row_filter)}")
-    parts += [f"{name} {value}" for name, value in plan.limits.to_dict().items()]
+    limits = plan.limits.to_dict()
+    end = limits.pop("expires_at", None)
+    parts += [f"{name} {value}" for name, value in limits.items()]
+    parts += [f"until {iso(end)}"] if end is not None else []
     parts += [f"{name} = {value}" for name, value in plan.obligations]
     return "; ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +12,7 @@ from gateway.catalog.records import DecisionRecord
 from gateway.domain.access import NOT_VISIBLE, AccessRequest, Plan, Resource
 from gateway.domain.approval import REQUIRED
 from gateway.domain.dataset import DatasetRef
+from gateway.domain.ids import is_id
 from gateway.domain.lease import Grant
 from gateway.errors import NotFound
 from gateway.policy.explain import Candidate, Explanation
@@ -67,7 +69,7 @@ def _concerns(caller: Caller, grant: Grant) -> bool:
 async def decision(house: House, caller: Caller, decision_id: str) -> W.DecisionView:
     """One recorded Decision: reasons for both sides, rules only for the owner's side."""
     await house.settled()
-    found = _recorded(house, caller, decision_id)
+    found = await _recorded(house, caller, decision_id)
     is_owner = caller.subject.tenant == found.owner_tenant
     details = found.details or {}
     plan = shapes.plan_view(Plan.from_dict(details["plan"])) if details.get("plan") else None
@@ -86,14 +88,36 @@ async def decision(house: House, caller: Caller, decision_id: str) -> W.Decision
     )
 
 
-def _recorded(house: House, caller: Caller, decision_id: str) -> DecisionRecord:
+async def _recorded(house: House, caller: Caller, decision_id: str) -> DecisionRecord:
     try:
-        found = house.catalog.decision(decision_id)
+        found: DecisionRecord | None = house.catalog.decision(decision_id)
     except NotFound:
-        found = None
+        found = await _older(house, caller, decision_id)
     if found is None or not _may_see(house, caller, found):
         raise NotFound(f"no decision `{decision_id[:80]}` that you may see")
     return found
+
+
+async def _older(house: House, caller: Caller, decision_id: str) -> DecisionRecord | None:
+    """A Decision that the catalogue no longer keeps, for those who review their tenant's."""
+    owner = caller.subject.tenant
+    if not is_id(decision_id, "dec_") or not _reviews(house, caller, owner):
+        return None
+    house.reviews.take(owner, house.now())
+
+    def look() -> DecisionRecord | None:
+        known = recorded.decisions(house, owner, recorded.Reach())
+        return next((record for record in known if record.id == decision_id), None)
+
+    return await asyncio.to_thread(look)
+
+
+def _reviews(house: House, caller: Caller, owner: str) -> bool:
+    """Whether the caller publishes or audits the owner's rules."""
+    resource = Resource(tenant=owner)
+    return caller.grant is None and any(
+        may(house, caller, action, resource) for action in ("publish", "audit")
+    )
 
 
 def _may_see(house: House, caller: Caller, found: DecisionRecord) -> bool:
@@ -119,7 +143,7 @@ async def explain(house: House, caller: Caller, decision_id: str) -> W.Explanati
     Rules as they are now judge the request as it was; what changed since is said.
     """
     view = await decision(house, caller, decision_id)
-    found = _recorded(house, caller, decision_id)
+    found = await _recorded(house, caller, decision_id)
     told = tuple(reason.text for reason in view.reasons) + ((view.advice,) if view.advice else ())
     is_asker = caller.subject.id == found.actor
     if is_asker:
@@ -156,10 +180,7 @@ async def reads_rules(house: House, caller: Caller, owner: str, *, is_asker: boo
     """
     if caller.subject.tenant != owner:
         return False
-    resource = Resource(tenant=owner)
-    if caller.grant is None and any(
-        may(house, caller, action, resource) for action in ("publish", "audit")
-    ):
+    if _reviews(house, caller, owner):
         return True
     if not is_asker:
         await authorize(house, caller, "publish", owner)

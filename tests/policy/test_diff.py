@@ -74,6 +74,8 @@ def test_a_changed_plan_says_what_it_was_and_becomes() -> None:
 def test_an_end_in_the_future_is_found() -> None:
     found = between([rule(expires="2030-01-01")], [rule(expires="2029-01-01")])
     assert {effect.kind for effect in found.effects} == {"newly-denied", "plan-changed"}
+    (changed,) = [effect for effect in found.effects if effect.kind == "plan-changed"]
+    assert changed.before == "columns age, site; until 2030-01-02T00:00:00Z"
 
 
 def test_datasets_that_are_not_at_hand_are_imagined() -> None:

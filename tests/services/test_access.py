@@ -344,6 +344,21 @@ def test_authors_and_auditors_of_the_owner_read_the_rules_and_others_of_it_do_no
         run(grants.explain(shared, caller("clinic", "clerk", "clerk"), decision))
 
 
+def test_who_reviews_reads_decisions_that_the_catalogue_has_forgotten(
+    shared: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(add_rules(shared, "clinic", SECRET))
+    decision = denied(shared, TRAINER)
+    monkeypatch.setattr(shared.catalog.state, "decisions", {})  # as after 10,000 newer ones
+    full = run(grants.explain(shared, OWNER, decision))
+    assert [candidate.rule for candidate in full.candidates] == ["clinic.icu.cleared"]
+    for who in (TRAINER, STRANGER, caller("clinic", "clerk", "clerk")):
+        with pytest.raises(NotFound):
+            run(grants.explain(shared, who, decision))
+    with pytest.raises(NotFound):
+        run(grants.explain(shared, OWNER, "dec_" + decision[4:][::-1]))
+
+
 def test_what_stands_in_the_way_of_an_allow_that_holds_is_named(shared: House) -> None:
     blocked = SECRET.replace("actions: [export]", "actions: [stream]").replace(">= 7", ">= 2")
     run(add_rules(shared, "clinic", blocked.replace("startup/user:ml", "clinic/user:ana")))
