@@ -344,6 +344,22 @@ def test_authors_and_auditors_of_the_owner_read_the_rules_and_others_of_it_do_no
         run(grants.explain(shared, caller("clinic", "clerk", "clerk"), decision))
 
 
+def test_changing_rules_does_not_ask_a_recorded_request_bit_by_bit(shared: House) -> None:
+    def told(clearance: int) -> list[str]:
+        attributes = {"clearance": clearance}
+        asker = replace(TRAINER, subject=replace(TRAINER.subject, attributes=attributes))
+        run(add_rules(shared, "clinic", SECRET.replace(">= 7", ">= 99")))
+        decision = run(request_access.check(shared, asker, ASK)).id
+        answers = []
+        for bound in (1, 7, 11):
+            run(add_rules(shared, "clinic", SECRET.replace(">= 7", f">= {bound}")))
+            (found,) = run(grants.explain(shared, OWNER, decision)).candidates
+            answers.append(found.outcome)
+        return answers
+
+    assert told(3) == told(12) == ["UNKNOWN"] * 3
+
+
 def test_who_reviews_reads_decisions_that_the_catalogue_has_forgotten(
     shared: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
