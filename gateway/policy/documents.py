@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import yaml
@@ -45,8 +44,7 @@ class Place(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scalar:
+class Scalar(NamedTuple):
     """Text; `exact` when a character's offset in it is its offset in the file."""
 
     text: str
@@ -61,16 +59,14 @@ class Scalar:
         return Place(self.place.file, self.place.line, self.place.column + offset)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sequence:
+class Sequence(NamedTuple):
     """A list of nodes."""
 
     items: tuple[Node, ...]
     place: Place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mapping:
+class Mapping(NamedTuple):
     """Named nodes in the order written; `keys` holds the place of each name."""
 
     entries: dict[str, Node]
@@ -250,44 +246,47 @@ def _check_text(text: str, file: str) -> None:
                 )
 
 
-_STARTS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
-_ENDS = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
-
-
 class _Builder:
     """Builds nodes from parser events with explicit stacks: depth and count are bounded."""
 
     def __init__(self, file: str) -> None:
         self._file = file
-        self._stack: list[tuple[str, Place, list[Node]]] = []
-        self._root: Node | None = None
-        self._count = 0
+        self._parts: list[Node] = []  # of the innermost list or mapping that is open
+        self._outer: list[tuple[Place, list[Node]]] = []  # the places of the open ones, and around
         self._documents = 0
 
     def build(self, events: Iterable[Any]) -> Node | None:
-        for event in events:
-            place = Place(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
-            self._refuse_extras(event, place)
-            if isinstance(event, yaml.ScalarEvent):
-                self._add(self._scalar(event, place))
-            elif isinstance(event, _STARTS):
-                if len(self._stack) >= DEPTH_MAX:
-                    raise place.refuse(f"nested deeper than {DEPTH_MAX} levels")
-                kind = "list" if isinstance(event, yaml.SequenceStartEvent) else "map"
-                self._stack.append((kind, place, []))
-            elif isinstance(event, _ENDS):
-                kind, start, parts = self._stack.pop()
-                self._add(
-                    Sequence(items=tuple(parts), place=start)
-                    if kind == "list"
-                    else _mapping(start, parts)
-                )
-        return self._root
+        """The first, and only, document. Scalars come first in it: most events are one."""
+        for count, event in enumerate(events, 1):
+            mark = event.start_mark
+            place = Place(self._file, mark.line + 1, mark.column + 1)
+            if count > NODES_MAX:
+                raise place.refuse(f"more than {NODES_MAX} nodes", "split the file")
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                if event.anchor is not None or event.tag is not None:
+                    self._refuse_extras(event, place)
+                self._parts.append(_read_scalar(event, place))
+            elif kind in _ENDS:
+                self._close(_ENDS[kind])
+            else:
+                self._refuse_extras(event, place)
+                if kind in _STARTS:
+                    self._open(place)
+        return self._parts[0] if self._parts else None
+
+    def _open(self, place: Place) -> None:
+        if len(self._outer) >= DEPTH_MAX:
+            raise place.refuse(f"nested deeper than {DEPTH_MAX} levels")
+        self._outer.append((place, self._parts))
+        self._parts = []
+
+    def _close(self, make: Callable[[Place, list[Node]], Node]) -> None:
+        place, around = self._outer.pop()
+        around.append(make(place, self._parts))
+        self._parts = around
 
     def _refuse_extras(self, event: Any, place: Place) -> None:
-        self._count += 1
-        if self._count > NODES_MAX:
-            raise place.refuse(f"more than {NODES_MAX} nodes", "split the file")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise place.refuse("anchors and aliases are not used here", "repeat the value")
         if isinstance(event, yaml.DocumentStartEvent):
@@ -297,26 +296,32 @@ class _Builder:
         elif getattr(event, "tag", None) is not None:
             raise place.refuse("YAML tags are not used here", "remove the `!…`")
 
-    def _scalar(self, event: Any, place: Place) -> Scalar:
-        for character in "" if event.value.isprintable() else event.value:
-            # Escapes can spell what the raw text must not hold.
-            if unicodedata.category(character)[0] in "CZ" and character not in " \n\t":
-                raise place.refuse(f"the character U+{ord(character):04X} cannot be seen")
-        if unicodedata.normalize("NFC", event.value) != event.value:
-            raise place.refuse("the text is not in Unicode form NFC", "save it as NFC")
-        plain = not event.style  # libyaml says "", PyYAML says None
-        one_line = event.start_mark.line == event.end_mark.line
-        quote = 0 if plain else 1
-        width = event.end_mark.column - event.start_mark.column
-        exact = one_line and width == len(event.value) + 2 * quote
-        start = Place(place.file, place.line, place.column + quote) if exact else place
-        return Scalar(text=event.value, place=start, plain=plain, exact=exact)
 
-    def _add(self, node: Node) -> None:
-        if self._stack:
-            self._stack[-1][2].append(node)
-        else:
-            self._root = node
+def _read_scalar(event: Any, place: Place) -> Scalar:
+    text = event.value
+    if not (text.isascii() and text.isprintable()):
+        _check_escaped(text, place)
+    plain = not event.style  # libyaml says "", PyYAML says None
+    start, end = event.start_mark, event.end_mark
+    width = end.column - start.column
+    if start.line != end.line or width != len(text) + (0 if plain else 2):
+        return Scalar(text, place, plain)
+    if not plain:
+        place = Place(place.file, place.line, place.column + 1)
+    return Scalar(text, place, plain, True)
+
+
+def _check_escaped(text: str, place: Place) -> None:
+    """Escapes can spell what the raw text must not hold."""
+    for character in "" if text.isprintable() else text:
+        if unicodedata.category(character)[0] in "CZ" and character not in " \n\t":
+            raise place.refuse(f"the character U+{ord(character):04X} cannot be seen")
+    if unicodedata.normalize("NFC", text) != text:
+        raise place.refuse("the text is not in Unicode form NFC", "save it as NFC")
+
+
+def _sequence(place: Place, parts: list[Node]) -> Sequence:
+    return Sequence(tuple(parts), place)
 
 
 def _mapping(place: Place, parts: list[Node]) -> Mapping:
@@ -329,4 +334,11 @@ def _mapping(place: Place, parts: list[Node]) -> Mapping:
             raise key.place.refuse(f"`{key.text[:80]}` stands twice", "keep one of them")
         entries[key.text] = value
         keys[key.text] = key.place
-    return Mapping(entries=entries, keys=keys, place=place)
+    return Mapping(entries, keys, place)
+
+
+_STARTS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
+_ENDS: dict[type, Callable[[Place, list[Node]], Node]] = {
+    yaml.SequenceEndEvent: _sequence,
+    yaml.MappingEndEvent: _mapping,
+}
