@@ -615,5 +615,9 @@ def test_the_asker_reads_the_state_and_the_owner_the_rules(shared: House) -> Non
         "clinic.icu.open",
     ]
     assert not any("changed since" in sentence for sentence in full.sentences)
+    auditor = run(ask_person.explain(shared, caller("clinic", "eva", "auditor"), asked.id))
+    assert auditor.candidates == full.candidates
+    with pytest.raises(AccessDenied):
+        run(ask_person.explain(shared, caller("clinic", "clerk", "clerk"), asked.id))
     with pytest.raises(NotFound):
         run(ask_person.explain(shared, RIVAL, asked.id))
