@@ -68,15 +68,17 @@ def bundle_digest(tenant: str, files: Mapping[str, str]) -> str:
 
 
 def _check_files(files: Mapping[str, str]) -> None:
-    if len(files) > FILES_MAX or sum(map(len, files.values())) > BUNDLE_CHARS_MAX:
-        raise Place("bundle").refuse(
-            f"more than {FILES_MAX} files or {BUNDLE_CHARS_MAX} characters", "merge or remove rules"
-        )
     for path in files:
         if not _PATH.match(path) or ".." in path:
             raise Place(path[:80]).refuse(
                 "this cannot name a policy file", "use lower-case paths that end in `.yaml`"
             )
+    if len(files) > FILES_MAX or sum(map(len, files.values())) > BUNDLE_CHARS_MAX:
+        longest = max(files, key=lambda path: len(files[path]))
+        raise Place(longest).refuse(
+            f"with it the bundle has more than {FILES_MAX} files or {BUNDLE_CHARS_MAX} characters",
+            "merge or remove rules",
+        )
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from typing import Any
 
 from gateway.domain.access import ACTIONS, AccessRequest, Decision, Plan, Resource
 from gateway.domain.dataset import Column
+from gateway.domain.masks import parse_mask
 from gateway.domain.purpose import parse_purpose
-from gateway.domain.rowfilter import text_of
+from gateway.domain.rowfilter import Filter, text_of
 from gateway.errors import InvalidInput
 from gateway.policy import fixtures
 from gateway.policy.bundle import SUITE_SUFFIX, PolicyBundle
@@ -99,7 +100,7 @@ class _Expected:
     rules: tuple[str, ...] | None = None
     reasons: tuple[str, ...] | None = None
     advice: str | None = None
-    where: Text | None = None
+    where: Filter | None = None
     rows: tuple[Row, ...] | None = None
 
 
@@ -140,7 +141,7 @@ class _Suite:
         ask = self._asked(own)
         expected = {}
         for node in own.items("expected"):
-            key, what = _expected(Fields(node, "an expectation"), datasets)
+            key, what = _expected(Fields(node, "an expectation"), datasets, self._schema)
             if what.rows is not None and key[1] not in self._rows:
                 raise what.place.refuse("the dataset of these `rows` has none itself")
             if key in expected or key not in product(subjects, datasets, actions):
@@ -229,10 +230,10 @@ class _Suite:
             if expected is not None and expected != got:
                 yield f"{name}: expected {_shown(expected)}, got {_shown(got)}"
         if wanted.where is not None:
-            tree = parse_where(wanted.where, self._schema)
             got_rows = plan.row_filter if plan else None
-            if got_rows != tree:
-                yield f"where: expected {text_of(tree)}, got {text_of(got_rows or ('null', ''))}"
+            if got_rows != wanted.where:
+                got_text = text_of(got_rows or ("null", ""))
+                yield f"where: expected {text_of(wanted.where)}, got {got_text}"
         if wanted.rows is not None and plan is not None and seen is not None:
             yield from self._hidden_or_shown(wanted, plan, seen)
 
@@ -254,27 +255,37 @@ class _Suite:
             yield f"rows: expected {len(expected)} rows, got {len(seen)}"
 
 
-def _expected(own: Fields, datasets: list[str]) -> tuple[tuple[str, str, str], _Expected]:
+def _expected(
+    own: Fields, datasets: list[str], schema: Schema
+) -> tuple[tuple[str, str, str], _Expected]:
     subject, action = own.required("subject").text, own.required("action").text
     dataset = own.text("dataset", datasets[0] if len(datasets) == 1 else "")
     advice = own.scalar("advice")
-    masks = {
-        key: node.text for key, _, node in own.pairs("masks") if isinstance(node, Text)
-    } if own.node("masks") else None  # fmt: skip
+    where = own.scalar("where")
     found = _Expected(
         place=own.place,
         dataset=dataset,
         rows=fixtures.rows(own),
         effect=own.one_of("effect", ("allow", "deny"), "allow"),
         columns=_texts(own, "columns"),
-        masks=masks,
+        masks=_masks(own) if own.node("masks") else None,
         rules=_texts(own, "rules"),
         reasons=_texts(own, "reasons"),
         advice=advice.text if advice else None,
-        where=own.scalar("where"),
+        where=parse_where(where, schema) if where else None,
     )
     own.finish()
     return (subject, dataset, action), found
+
+
+def _masks(own: Fields) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, _, node in own.pairs("masks"):
+        if not isinstance(node, Text):
+            raise node.place.refuse("a mask is a name")
+        parsed(node, parse_mask)
+        found[name] = node.text
+    return found
 
 
 def _texts(own: Fields, name: str) -> tuple[str, ...] | None:

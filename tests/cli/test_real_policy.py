@@ -21,6 +21,7 @@ from gateway.cli.main import run
 from gateway.client import GatewayClient, PlanChanged
 from gateway.errors import AccessDenied, GatewayError, LeaseExpired, LimitExceeded, NotFound
 from tests.cli.test_real_gateway import Typed, client, home, server, typed
+from tests.policy.hostile import HOSTILE
 
 __all__ = ["client", "home", "server", "typed"]
 SERVE_FLAGS = ("--policies", "{home}/watched")
@@ -223,6 +224,22 @@ def test_a_watched_directory_is_published_when_it_holds_and_left_when_it_does_no
     assert client.policies.show("home").hash == in_force
     shutil.rmtree(folder)
     client.policies.pull(rules, overwrite=True)
+
+
+@pytest.mark.parametrize("what", ["a bomb of aliases", "out of the brackets", "a newline in an id"])
+def test_a_hostile_push_is_refused_at_its_place_and_the_old_rules_stay(
+    client: GatewayClient, typed: Typed, rules: Path, home: Path, what: str
+) -> None:
+    text, line, column = HOSTILE[what]
+    put(client, rules, rule("kept", "research"))
+    (home / "bad").mkdir(exist_ok=True)
+    (home / "bad" / "hostile.yaml").write_text(text)
+    said = typed("policy", "push", home / "bad", expect=2).stderr
+    assert f"hostile.yaml:{line}:{column}: " in said
+    assert "home.numbers.kept" in client.policies.show("home").files["numbers.yaml"]
+    assert (
+        client.access.check("home/numbers", action="stream", purpose="research").effect == "allow"
+    )
 
 
 def test_what_one_pushed_another_pulls_tries_and_approves(
