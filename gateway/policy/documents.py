@@ -34,14 +34,21 @@ class Place(NamedTuple):
     column: int = 1
 
     def refuse(self, message: str, advice: str | None = None) -> PolicyError:
-        """The error to raise about what stands here."""
+        """The error to raise about what stands here; one line, whatever it quotes."""
+        file = _visible(self.file)
         return PolicyError(
-            f"{self.file}:{self.line}:{self.column}: {message}",
+            f"{file}:{self.line}:{self.column}: {_visible(message)}",
             advice=advice,
-            file=self.file,
+            file=file,
             line=self.line,
             column=self.column,
         )
+
+
+def _visible(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Scalar(NamedTuple):

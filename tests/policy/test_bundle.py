@@ -324,3 +324,14 @@ def test_whatever_the_text_only_policy_errors_come_out(text: str) -> None:
             read(candidate)
         except PolicyError as error:
             assert error.facts["line"] >= 1  # noqa: PT017 - most, not all, are refused
+
+
+def test_a_refusal_is_one_line_whatever_it_quotes() -> None:
+    for path, text in (
+        ("a\n\x1b[2J.yaml", "format: x"),
+        ("a.yaml", 'format: gateway-policy/v1\nrules: [{kind: "a\\nb"}]'),
+    ):
+        with pytest.raises(PolicyError) as caught:
+            PolicyBundle.read({path: text}, "clinic")
+        assert caught.value.message.isprintable()
+        assert "\\n" in caught.value.message
