@@ -19,6 +19,8 @@ def trial_lines(trial: Mapping[str, Any]) -> Iterator[str]:
     for suite in trial.get("suites", ()):
         yield f"{safe(suite['name'])}: {suite['passed']} passed, {suite['failed']} failed"
         yield from (f"  {safe(failure)}" for failure in suite["failures"])
+        for case in suite.get("shown", ()):
+            yield from _case_lines({**case, "ok": True})
     for case in trial.get("cases", ()):
         yield from _case_lines(case)
     yield from _coverage_lines(trial)
@@ -49,14 +51,14 @@ def _case_lines(case: Mapping[str, Any]) -> Iterator[str]:
 def _coverage_lines(trial: Mapping[str, Any]) -> Iterator[str]:
     """Which rules no test reaches, and of how many."""
     found = trial.get("coverage")
-    percent, never = found, trial.get("uncovered", ())
+    percent, never, decisive = found, trial.get("uncovered", ()), trial.get("decisive", {})
     if isinstance(found, Mapping):
         percent, never = found["percent"], found["uncovered"]
-        decisive = [(rule, cases) for rule, cases in found["cases"].items() if cases]
-        for rule, cases in decisive[:_RULES_SHOWN]:
-            yield safe(f"`{rule}` decides in {cases} cases")
-        if len(decisive) > _RULES_SHOWN:
-            yield f"and {len(decisive) - _RULES_SHOWN} more rules decide"
+        decisive = {rule: cases for rule, cases in found["cases"].items() if cases}
+    for rule, cases in list(decisive.items())[:_RULES_SHOWN]:
+        yield safe(f"`{rule}` decides in {cases} cases")
+    if len(decisive) > _RULES_SHOWN:
+        yield f"and {len(decisive) - _RULES_SHOWN} more rules decide"
     if never:
         yield f"no test makes these count: {safe(never)}"
     if percent is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from gateway.errors import GatewayError, InvalidInput
@@ -29,9 +30,12 @@ from gateway.wire.policy import (
     PolicyReplay,
     SuiteResult,
     Trial,
+    VisibleRows,
 )
 
 FAILURES_MAX = 100  # of a suite, in words; all are counted
+SHOWN_MAX = 100  # of a suite
+DECISIVE_MAX = 1_000
 
 
 def main(channel: Channel, options: dict[str, Any]) -> None:
@@ -57,6 +61,7 @@ def examine(job: BenchJob, *, show: Show | None = None) -> Trial:
         suites=suite_views(cases),
         uncovered=covered.uncovered if covered else (),
         coverage=covered.percent if covered else None,
+        decisive=dict(islice(covered.decisive.items(), DECISIVE_MAX)) if covered else {},
         diff=compared,
         replay=replayed,
     )
@@ -86,8 +91,20 @@ def suite_views(cases: list[Case]) -> tuple[SuiteResult, ...]:
             failures=tuple(f"{c.place}: {'; '.join(c.problems)}" for c in found if not c.ok)[
                 :FAILURES_MAX
             ],
+            shown=tuple(_shown(c) for c in found if c.visible is not None)[:SHOWN_MAX],
         )
         for name, found in sorted(by_file.items())
+    )
+
+
+def _shown(case: Case) -> VisibleRows:
+    return VisibleRows(
+        place=case.place,
+        test=case.test,
+        subject=case.subject,
+        action=case.action,
+        dataset=case.dataset,
+        visible=case.visible or (),
     )
 
 

@@ -23,6 +23,11 @@ class Coverage:
         return tuple(rule for rule, count in self.cases.items() if not count)
 
     @property
+    def decisive(self) -> dict[str, int]:
+        """Rules that decide somewhere, and in how many cases."""
+        return {rule: count for rule, count in self.cases.items() if count}
+
+    @property
     def percent(self) -> int:
         """Of the rules, how many count somewhere; only all of them are 100."""
         total = len(self.cases)

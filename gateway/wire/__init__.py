@@ -43,7 +43,8 @@ _NAMES = {
     "operations": "CheckResult Operation Readiness",
     "policy": """AccessChange AccessEntry ApprovalRequest BundleView ForeignChange PolicyDiff
         PolicyFiles PolicyFinding PolicyProblem PolicyReplay ProposedBundleView
-        ReplayedChange RuleChange SuiteResult TRIAL_PARTS Trial TrialRequest WhoRequest""",
+        ReplayedChange RuleChange SuiteResult TRIAL_PARTS Trial TrialRequest VisibleRows
+        WhoRequest""",
     "runs": "Attestation RunFinish RunView",
     "tenants": "IdentityRequest IdentityView TenantRequest TenantView",
     "tokens": "AuthorizationDetail KeySet TokenResponse WhoAmI",

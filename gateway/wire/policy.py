@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 TRIAL_PARTS = ("lint", "test", "diff", "replay")
@@ -57,6 +57,18 @@ class PolicyProblem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VisibleRows:
+    """What one subject of a suite sees of the rows that the suite made up."""
+
+    place: str  # `file:line`
+    test: str
+    subject: str
+    action: str
+    dataset: str
+    visible: tuple[dict[str, str | None], ...]  # column -> value as text; null = NULL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteResult:
     """One test suite of a bundle."""
 
@@ -64,6 +76,7 @@ class SuiteResult:
     passed: int
     failed: int
     failures: tuple[str, ...] = ()
+    shown: tuple[VisibleRows, ...] = ()  # the first 100 that see rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +180,7 @@ class Trial:
     suites: tuple[SuiteResult, ...] = ()
     uncovered: tuple[str, ...] = ()  # rules that no test makes count
     coverage: int | None = None  # percent of the rules that some test makes count
+    decisive: dict[str, int] = field(default_factory=dict)  # rule -> cases; the first 1,000 rules
     diff: PolicyDiff | None = None
     replay: PolicyReplay | None = None
 

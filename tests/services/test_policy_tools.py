@@ -154,6 +154,9 @@ def test_rows_of_a_suite_are_seen_through_the_plan_in_the_child_too(shared: Hous
     counts = {suite.name: (suite.passed, suite.failed) for suite in found.suites}
     assert counts["icu_test.yaml"] == (1, 0)
     assert (found.coverage, found.uncovered) == (100, ())
+    assert found.decisive["clinic.icu.research"] == 1
+    (shown,) = [one for suite in found.suites for one in suite.shown]
+    assert (shown.subject, shown.visible[1]) == ("one", {"age": "17", "hr": None})
     wrong = suite.replace("{age: 17}]}", "{age: 18}]}")
     with pytest.raises(PolicyError, match="rows: expected age=18, hr=NULL as row 2, got age=17"):
         run(publish.publish(shared, OWNER, "clinic", {**files, "icu_test.yaml": wrong}, None))
