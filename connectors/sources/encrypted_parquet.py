@@ -27,10 +27,10 @@ from urllib.parse import SplitResult, parse_qs, unquote
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from connectors.sources import compact
 from connectors.sources.decryption_keys import Keys, read_keys
 from gateway.crypto.envelope import NONCE_BYTES, TAG_BYTES
 from gateway.crypto.pages import LENGTH_BYTES, ModuleType, module_aad
+from gateway.domain import compact
 from gateway.errors import IntegrityError, InvalidInput
 from gateway.ports import SourceFile
 

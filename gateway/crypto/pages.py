@@ -84,16 +84,14 @@ class PageOpener:
             InvalidInput: `out` is too small.
         """
         aad = module_aad(self._file, ModuleType.DATA_PAGE, row_group, column, page)
-        nonce, sealed = _parts(module)
-        size = len(sealed) - TAG_BYTES
-        if len(out) < size:
-            raise InvalidInput(f"a page of {size} bytes does not fit into {len(out)}")
-        target = out[:size]
-        try:
-            return self._cipher.decrypt_into(nonce, sealed, aad, target)
-        except InvalidTag as cause:
-            target[:] = bytes(size)
-            raise IntegrityError("a page is not the one that was recorded") from cause
+        return self._into(module, aad, out)
+
+    def dictionary_into(
+        self, module: memoryview, row_group: int, column: int, out: memoryview
+    ) -> int:
+        """Like `open_into` for the dictionary page of a column chunk."""
+        aad = module_aad(self._file, ModuleType.DICTIONARY_PAGE, row_group, column)
+        return self._into(module, aad, out)
 
     def copy_into(
         self, module: memoryview, row_group: int, column: int, page: int, out: memoryview
@@ -116,6 +114,18 @@ class PageOpener:
             return self._cipher.decrypt(nonce, sealed, module_aad(self._file, kind, *ordinals))
         except InvalidTag as cause:
             raise IntegrityError("a module is not the one that was recorded") from cause
+
+    def _into(self, module: memoryview, aad: bytes, out: memoryview) -> int:
+        nonce, sealed = _parts(module)
+        size = len(sealed) - TAG_BYTES
+        if len(out) < size:
+            raise InvalidInput(f"a page of {size} bytes does not fit into {len(out)}")
+        target = out[:size]
+        try:
+            return self._cipher.decrypt_into(nonce, sealed, aad, target)
+        except InvalidTag as cause:
+            target[:] = bytes(size)
+            raise IntegrityError("a page is not the one that was recorded") from cause
 
 
 def _parts(module: memoryview) -> tuple[memoryview, memoryview]:

@@ -1,10 +1,10 @@
 """Read sealed shards: the one guarded way in. Decoder children only.
 
 pyarrow takes a plaintext file where it expects an encrypted one, aborts the process when it
-touches the metadata of a column whose key it lacks, and hangs on a filter over one. Hence:
-everything believed comes from the Manifest, only columns whose keys are at hand are ever
-named to pyarrow, no metadata is touched, filters run on our side, and after opening the
-footer key must have been asked for.
+touches the metadata of a column whose key it lacks, and hangs on a filter over one. Hence it
+never gets the sealed file nor a key: everything believed comes from the Manifest, the modules
+of the columns asked for are opened by us (opened.py), pyarrow decodes those pages and knows of
+no other column, and filters run on our side.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 
 from gateway.crypto.envelope import commitment
 from gateway.domain.field_metadata import TENSOR
-from gateway.domain.manifest import Leaf, Manifest, Shard, dek_id
-from gateway.errors import IntegrityError
-from gateway.shards import pme
+from gateway.domain.manifest import Leaf, Manifest, Shard
+from gateway.errors import IntegrityError, InvalidInput
+from gateway.shards.opened import OpenedShard
 from gateway.shards.shard_file import FilePlan
 from gateway.shards.types import from_direct, retyped
 from gateway.shards.written import MAGIC, read_tail
 
-_BUFFER_BYTES = 1 << 20
+_FAULTS = (pa.ArrowException, OSError, ValueError, LookupError, InvalidInput)
 
 
 def file_plan(manifest: Manifest) -> FilePlan:
@@ -75,23 +75,17 @@ class ShardReader:
             IntegrityError: the file is not that shard, or a key is not the recorded one.
         """
         self._plan, self._shard = plan, shard
-        self._held = _held(shard, keys)
+        held = _held(shard, keys)
+        self._keys = frozenset(held)
         self._source = pa.OSFile(str(path), "rb")
-        _check_file(self._source, shard)
-        prefix = dek_id(plan.dataset_id, shard.id, "")
-        properties, self._client = pme.reading(prefix, self._held)
+        tail = _checked_tail(self._source, shard)
         try:
-            self._file = pq.ParquetFile(
-                self._source,
-                decryption_properties=properties,
-                buffer_size=_BUFFER_BYTES,
-                pre_buffer=False,
-            )
-        except (pa.ArrowException, OSError, ValueError) as cause:
+            self._opened = OpenedShard(self._source, shard, tail, held)
+            found = pq.read_schema(self._opened.without_rows())
+        except _FAULTS as cause:
             raise IntegrityError(f"shard `{shard.id}` does not open") from cause
-        if shard.footer.dek not in self._client.asked:
-            raise IntegrityError(f"shard `{shard.id}` is not encrypted")
-        self._check_schema()
+        if not found.equals(plan.physical_schema(), check_metadata=False):
+            raise IntegrityError(f"shard `{shard.id}` has another schema than its manifest")
 
     def batches(self, field_ids: tuple[int, ...], *, rows: int) -> Iterator[Any]:
         """Yield batches of these columns under their logical names and types, in file order.
@@ -112,42 +106,39 @@ class ShardReader:
         schema = pa.schema([fields[i][1] for i in wanted])
         seen = 0
         try:
-            for batch in self._file.iter_batches(
-                rows, columns=[f"f{i}" for i in wanted], use_threads=False
-            ):
+            for batch in self._decoded(wanted, rows):
                 seen += len(batch)
                 columns = [
                     self._logical(batch.column(f"f{i}"), i, fields[i][1].type) for i in wanted
                 ]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
-        except (pa.ArrowException, OSError, ValueError) as cause:
+        except _FAULTS as cause:
             raise IntegrityError(f"shard `{self._shard.id}` does not decrypt") from cause
         if seen != self._shard.rows:
             raise IntegrityError(f"shard `{self._shard.id}` has another number of rows")
 
     def close(self) -> None:
-        """Close the file and wipe its keys."""
-        self._client.wipe()
-        self._held.clear()
-        self._file.close(force=True)
+        """Close the file and let go of its keys."""
+        self._opened.forget()
         self._source.close()
+
+    def _decoded(self, field_ids: list[int], rows: int) -> Iterator[Any]:
+        whole = self._plan.physical_schema()
+        schema = pa.schema([whole.field(f"f{i}") for i in field_ids])
+        for group in self._opened.groups(schema):
+            with pq.ParquetFile(pa.BufferReader(group)) as file:
+                yield from file.iter_batches(rows, use_threads=False)
 
     def _logical(self, column: Any, field_id: int, kind: Any) -> Any:
         return from_direct(column, kind) if field_id in self._plan.direct else retyped(column, kind)
 
     def _check_keys(self, field_ids: list[int]) -> None:
         missing = [
-            leaf for leaf in self._shard.leaves_of(set(field_ids)) if leaf.dek not in self._held
+            leaf for leaf in self._shard.leaves_of(set(field_ids)) if leaf.dek not in self._keys
         ]
         known = {leaf.field_id for leaf in self._shard.leaves}
         if missing or not field_ids or not set(field_ids) <= known:
             raise IntegrityError("a column was asked for without its key")
-
-    def _check_schema(self) -> None:
-        # schema_arrow needs only the footer key; column metadata is never touched.
-        found, expected = self._file.schema_arrow, self._plan.physical_schema()
-        if not found.equals(expected, check_metadata=False):
-            raise IntegrityError(f"shard `{self._shard.id}` has another schema than its manifest")
 
 
 def _held(shard: Shard, keys: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -161,7 +152,7 @@ def _held(shard: Shard, keys: Mapping[str, bytes]) -> dict[str, bytes]:
     return held
 
 
-def _check_file(source: Any, shard: Shard) -> None:
+def _checked_tail(source: Any, shard: Shard) -> bytes:
     size = source.size()
     if size != shard.bytes:
         raise IntegrityError(f"shard `{shard.id}` has another size than its manifest says")
@@ -170,5 +161,6 @@ def _check_file(source: Any, shard: Shard) -> None:
         raise IntegrityError(f"shard `{shard.id}` is not an encrypted file")
     if hashlib.sha256(tail).hexdigest() != shard.footer_sha256:
         raise IntegrityError(f"shard `{shard.id}` has another footer than its manifest says")
-    if read_tail(tail).hex() != shard.aad_file_unique:
+    if read_tail(tail)[0].hex() != shard.aad_file_unique:
         raise IntegrityError(f"shard `{shard.id}` is another file than its manifest says")
+    return bytes(tail)

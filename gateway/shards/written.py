@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.crypto.pages import LENGTH_BYTES, OVERHEAD_BYTES, ModuleType, PageOpener
-from gateway.errors import IntegrityError
-from gateway.shards import thrift
+from gateway.domain import compact
+from gateway.errors import IntegrityError, InvalidInput
 
 MAGIC = b"PARE"
 _TAIL_BYTES_MAX = 256 << 20
 _CRYPTO_BYTES_MAX = 4096
 _DATA_PAGE, _PLAIN = 0, 0
+_ALGORITHM, _GCM, _UNIQUE = 1, 1, 2  # of FileCryptoMetaData, in it, in that
 _HEADER_BYTES_MAX = 1024
 _PIECE_BYTES = 1 << 20
 
@@ -33,20 +34,33 @@ class Tail:
     aad_file_unique: bytes
 
 
-def read_tail(tail: bytes) -> bytes:
-    """Return the `aad_file_unique` that a file's tail names; raises IntegrityError."""
+def structure(data: bytes) -> tuple[compact.Struct, int]:
+    """One Thrift structure of a file of ours, and where it ended; raises IntegrityError."""
+    try:
+        return compact.read(data)
+    except InvalidInput as cause:
+        raise IntegrityError("a Parquet structure is damaged") from cause
+
+
+def read_tail(tail: bytes) -> tuple[bytes, memoryview]:
+    """Return the `aad_file_unique` that a file's tail names, and the footer's module.
+
+    Raises:
+        IntegrityError: it is not the tail of a file sealed with AES_GCM_V1.
+    """
     if len(tail) < 2 * LENGTH_BYTES or tail[-4:] != MAGIC:
         raise IntegrityError("the file is not an encrypted Parquet file")
     if int.from_bytes(tail[-8:-4], "little") + 8 != len(tail):
         raise IntegrityError("the file's footer has another length than it says")
-    crypto, _ = thrift.read_struct(tail[:_CRYPTO_BYTES_MAX])
-    try:
-        unique = crypto[1][1][2]  # encryption_algorithm . AES_GCM_V1 . aad_file_unique
-    except (KeyError, TypeError) as cause:
-        raise IntegrityError("the file is not sealed with AES_GCM_V1") from cause
-    if not isinstance(unique, bytes):
+    crypto, end = structure(tail[:_CRYPTO_BYTES_MAX])
+    for field in (_ALGORITHM, _GCM):
+        kind, crypto = crypto.get(field, (0, {}))
+        if kind != compact.STRUCT:
+            raise IntegrityError("the file is not sealed with AES_GCM_V1")
+    kind, unique = crypto.get(_UNIQUE, (0, b""))
+    if kind != compact.BINARY or not unique:
         raise IntegrityError("the file is not sealed with AES_GCM_V1")
-    return unique
+    return bytes(unique), memoryview(tail)[end:-8]
 
 
 class WrittenFile:
@@ -77,7 +91,7 @@ class WrittenFile:
             raise IntegrityError("the file is not an encrypted Parquet file")
         tail = self.read(self.bytes - length, length)
         digest = hashlib.sha256(tail).hexdigest()
-        return Tail(length=length, sha256=digest, aad_file_unique=read_tail(tail))
+        return Tail(length=length, sha256=digest, aad_file_unique=read_tail(tail)[0])
 
     def read(self, at: int, length: int) -> bytes:
         """Bytes at a place; raises IntegrityError when they are not all there."""
@@ -139,11 +153,18 @@ class DirectColumn:
         head = self.opener.open_module(
             memoryview(module), ModuleType.DATA_PAGE_HEADER, group, self.ordinal, page
         )
-        fields, _ = thrift.read_struct(head)  # PageHeader; 5 is its DataPageHeader
+        fields, _ = structure(head)  # PageHeader; 5 is its DataPageHeader
         size = rows * self.width
         sealed = size + OVERHEAD_BYTES
         expected: Mapping[int, int] = {1: _DATA_PAGE, 2: size, 3: sealed}
-        values = fields.get(5)
-        plain = isinstance(values, dict) and (values.get(1), values.get(2)) == (rows, _PLAIN)
-        if not plain or any(fields.get(key) != value for key, value in expected.items()):
+        values = fields.get(5, (0, None))[1]
+        plain = isinstance(values, dict) and _numbers(values, (1, 2)) == [rows, _PLAIN]
+        if not plain or _numbers(fields, expected) != [*expected.values()]:
             raise IntegrityError("a page is not plain values of its block")
+
+
+def _numbers(struct: compact.Struct, fields: Iterable[int]) -> list[int | None]:
+    try:
+        return [compact.number(struct, field) for field in fields]
+    except InvalidInput as cause:
+        raise IntegrityError("a page header is damaged") from cause

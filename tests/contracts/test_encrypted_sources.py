@@ -24,9 +24,9 @@ import pyarrow.parquet.encryption as pe
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from connectors.sources import compact
 from connectors.sources.decryption_keys import FORMAT, read_keys
 from gateway.client.sources import files_of, parts_of
+from gateway.domain import compact
 from gateway.errors import ConfigError, GatewayError, InvalidInput, NotFound
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ from gateway.domain.block_table import BlockTable
 from gateway.domain.layout import layout_of
 from gateway.domain.manifest import Shard
 from gateway.errors import IntegrityError
-from gateway.shards import thrift
 from gateway.shards.reader import ShardReader, file_plan
+from gateway.shards.written import structure
 from tests.shards.kit import Registered, parquet_bytes, read_back, register
 from tests.shards.test_ingest import numbers
 
@@ -157,4 +157,4 @@ def test_keys_of_another_shard_or_for_another_column_do_not_open(registered: Reg
 )
 def test_nonsense_for_a_parquet_structure_is_refused(data: bytes) -> None:
     with pytest.raises(IntegrityError):
-        thrift.read_struct(data)
+        structure(data)

@@ -1,6 +1,6 @@
 """Thrift compact structures as Parquet's footers use them, read whole and written back.
 
-Handwritten, since pyarrow neither shows nor changes what its footers say about encryption.
+Handwritten, since pyarrow neither shows page headers nor changes what its footers say.
 Every field is kept with its kind, so that what is not understood is written back as it was.
 Format: Apache Thrift compact protocol.
 """
@@ -11,8 +11,8 @@ from typing import Any
 
 from gateway.errors import InvalidInput
 
-TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
-_INTEGERS = (4, 5, 6)
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = (*range(1, 11), 12)
+_INTEGERS = (I16, I32, I64)
 _DEPTH_MAX = 32
 _LONG = 15  # a list of this many and more states its length apart
 _SHIFT_MAX = 63
@@ -53,6 +53,19 @@ def structs(struct: Struct, field: int) -> list[Struct]:
     if kind != STRUCT:
         raise damaged()
     return items
+
+
+def number(struct: Struct, field: int) -> int | None:
+    """The integer in a field, None when it is absent; InvalidInput when it is something else."""
+    kind, value = struct.get(field, (I32, None))
+    if kind not in _INTEGERS:
+        raise damaged()
+    return None if value is None else _signed(value)
+
+
+def integer(value: int, kind: int = I64) -> tuple[int, int]:
+    """A field that holds an integer of 0 or more."""
+    return kind, value << 1
 
 
 class _Reader:
@@ -124,7 +137,7 @@ def write(struct: Struct) -> bytes:
             out.append((field - last) << 4 | kind)
         else:
             out.append(kind)
-            out += _number(field << 1 if field >= 0 else ~(field << 1))
+            out += varint(field << 1 if field >= 0 else ~(field << 1))
         last = field
         if kind not in (TRUE, FALSE):
             out += _written(kind, value)
@@ -133,11 +146,11 @@ def write(struct: Struct) -> bytes:
 
 def _written(kind: int, value: Any) -> bytes:
     if kind in _INTEGERS:
-        return _number(value)
+        return varint(value)
     if kind in (TRUE, FALSE, BYTE):
         return bytes((value,))
     if kind == BINARY:
-        return _number(len(value)) + bytes(value)
+        return varint(len(value)) + bytes(value)
     if kind == STRUCT:
         return write(value)
     if kind == DOUBLE:
@@ -145,11 +158,12 @@ def _written(kind: int, value: Any) -> bytes:
     of, items = value
     is_long = len(items) >= _LONG
     head = bytes(((_LONG if is_long else len(items)) << 4 | of,))
-    length = _number(len(items)) if is_long else b""
+    length = varint(len(items)) if is_long else b""
     return head + length + b"".join(_written(of, item) for item in items)
 
 
-def _number(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """An integer, seven bits a byte."""
     out = bytearray()
     while value >= _MORE:
         out.append(value & (_MORE - 1) | _MORE)
