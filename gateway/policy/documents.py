@@ -242,7 +242,7 @@ def _check_text(text: str, file: str) -> None:
             f"the file is longer than {FILE_CHARS_MAX} characters", "split it into several files"
         )
     if unicodedata.normalize("NFC", text) != text:
-        raise Place(file).refuse("the text is not in Unicode form NFC", "save it as NFC")
+        raise _not_composed(text, file)
     for number, line in enumerate(text.split("\n"), 1):
         if line.isprintable():  # Unicode: none of Other and Separator but the ASCII space
             continue
@@ -251,6 +251,19 @@ def _check_text(text: str, file: str) -> None:
                 raise Place(file, number, position).refuse(
                     f"the character U+{ord(character):04X} cannot be seen", "remove it"
                 )
+
+
+def _not_composed(text: str, file: str) -> PolicyError:
+    """At the first character that NFC would write otherwise."""
+    place = Place(file)
+    for number, line in enumerate(text.split("\n"), 1):
+        composed = unicodedata.normalize("NFC", line)
+        if composed != line:
+            pairs = enumerate(zip(line, composed, strict=False))
+            same = next((at for at, (one, other) in pairs if one != other), len(composed))
+            place = Place(file, number, same + 1)
+            break
+    return place.refuse("the text is not in Unicode form NFC", "save it as NFC")
 
 
 class _Builder:

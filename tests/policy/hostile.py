@@ -59,7 +59,7 @@ HOSTILE: dict[str, tuple[str, int, int]] = {
     "a Greek letter in a kind": (_rule("kind: deny", "kind: d\u03b5ny"), 4, 11),
     "a wide letter in a condition": (_rule("subject.project", "\uff53ubject.project"), 8, 11),
     "a Cyrillic letter in a scope": (_rule("dataset:clinic", "dataset:cl\u0456nic"), 6, 12),
-    "letters composed of two": (_rule("'x'", f"'{NFD}'"), 1, 1),
+    "letters composed of two": (_rule("'x'", f"'{NFD}'"), 8, 34),
     "a zero-width space in a principal": (_rule("role:trainer", "role:tra\u200biner"), 5, 34),
     "a zero-width joiner as an escape": (_rule("startup/role:trainer", '"a\\u200d"'), 5, 18),
     "text that runs backwards": (_rule("'x'", "'\u202ex'"), 8, 31),

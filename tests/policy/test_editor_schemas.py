@@ -88,7 +88,7 @@ SHIPPED = [pytest.param(text, id=place) for place, text in _files()]
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_schemas_say_what_the_loader_knows_today(name: str) -> None:
-    assert path_of(name).read_text("utf-8") == text_of(SCHEMAS[name])
+    assert path_of(name).read_text("utf-8") == text_of(SCHEMAS[name]), "make_editor_schemas.py"
     Draft202012Validator.check_schema(SCHEMAS[name])
 
 

@@ -162,3 +162,5 @@ def test_words_of_a_filter_may_be_capitals() -> None:
         Scalar(text=each, place=Place("t"), plain=True) for each in (text, text.lower())
     )
     assert parse_where(scalar, SCHEMA) == parse_where(small, SCHEMA)
+    for truth in ("true", "True", "TRUE"):
+        assert _parses(["age", "=", truth], FILTERS)
