@@ -133,18 +133,24 @@ def _holders(tree: Any) -> Iterator[tuple[Any, Any]]:
             yield from _holders(tree[key])
 
 
-STRANGE = st.sampled_from(
-    ["", "x", "*", "allow", "deny", "restrict", "stream", "discover", "startup/*", "true", "P1D",
-     "truncate-to-year", "enforced", "GRU", 0, 1, -3, 2.5, True, False, None, [], {}, [[]], ["*"],
-     ["discover"], ["stream", "*"], {"x": 1}, {"age": "x-drop"}, [{"a": "b"}], "clinic.b", "1"]
-).map(deepcopy)  # fmt: skip
+VALUES: list[Any] = [
+    "", "x", "*", "allow", "deny", "restrict", "stream", "discover", "startup/*", "true", "P1D",
+    "truncate-to-year", "enforced", "GRU", 0, 1, -3, 2.5, True, False, None, [], {}, [[]], ["*"],
+    ["discover"], ["stream", "*"], {"x": 1}, {"age": "x-drop"}, [{"a": "b"}], "clinic.b", "1"
+]  # fmt: skip
+STRANGE = st.sampled_from(VALUES).map(deepcopy)
+
+
+def _whole(kind: str) -> Any:
+    """A document with every field."""
+    text = test_places.FILES[PLACES[kind]][0].replace("5_000", "5000")
+    return as_editors_see(read_document(text, "a.yaml"))
 
 
 @st.composite
 def _changed(draw: st.DrawFn, kind: str) -> Any:
     """A whole document in which up to three things were removed, replaced, renamed or doubled."""
-    text = test_places.FILES[PLACES[kind]][0].replace("5_000", "5000")
-    tree = deepcopy(as_editors_see(read_document(text, "a.yaml")))
+    tree = _whole(kind)
     for _ in range(draw(st.integers(1, 3))):
         holders = list(_holders(tree))
         if not holders:
@@ -169,3 +175,18 @@ def test_what_an_editor_refuses_the_loader_refuses(kind: str, data: st.DataObjec
     if not validator(kind).is_valid(tree):
         with pytest.raises(PolicyError):
             READ[kind](json.dumps(tree))
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_no_single_value_is_refused_by_an_editor_alone(kind: str) -> None:
+    tree = _whole(kind)
+    refused = 0
+    for holder, key in list(_holders(tree)):
+        kept = holder[key]
+        for holder[key] in VALUES:
+            if not validator(kind).is_valid(tree):
+                refused += 1
+                with pytest.raises(PolicyError):
+                    READ[kind](json.dumps(tree))
+        holder[key] = kept
+    assert refused > 20
