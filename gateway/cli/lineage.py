@@ -108,6 +108,30 @@ def trace(
 
 
 @app.command(
+    "export", epilog="Example: gateway lineage export --since 90d --dataset clinic/icu --out q3.zip"
+)
+def export(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="the zip file to write")],
+    since: f.Since = None,
+    until: f.Until = None,
+    dataset: f.DatasetFlag = None,
+    tenant: f.Tenant = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Write an EvidencePack: your events in a range, with the proof that these are all.
+
+    It holds the program that verifies it offline: `python verify.py FILE --log-key LOG.vkey`.
+    """
+    with progress_bar(is_shown=not as_json) as bar:
+        made = f.client(server, key_file).lineage.export(
+            out, since=since, until=until, dataset=dataset, tenant=tenant, progress=bar
+        )
+    print_record("lineage.export", made.to_dict(), as_json=as_json)
+
+
+@app.command(
     "verify", epilog="Example: gateway lineage verify --log-key log.vkey --since last.note"
 )
 def verify(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,47 @@ class Lineage:
         """The graph around `clinic/icu@3`, `run:…` or `model:…`."""
         graph = self._gateway.get("/api/v1/lineage", nodeId=ref, depth=depth)
         return Trace.of(codec.decode_reply(W.Graph, graph).trace(), self._gateway)
+
+    def export(
+        self,
+        out: str | Path,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        dataset: str | None = None,
+        tenant: str | None = None,
+        progress: Progress | None = None,
+    ) -> Record:
+        """Write an EvidencePack: our events in the range with the proof that these are all.
+
+        Args:
+            out: the zip file; it holds the program that verifies it.
+            since: first moment; a time, or a span such as `30d`.
+            until: first moment that is not wanted.
+            dataset: only its manifests and details; the events are all of ours all the same,
+                because one that is left out could not be told from one that is hidden.
+            tenant: whose side of history, when not ours.
+            progress: called with what is being done.
+
+        Raises:
+            IntegrityError: what arrived is not what was made.
+        """
+        request = W.EvidenceRequest(since=since, until=until, dataset=dataset, tenant=tenant)
+        done = self._gateway.finished(self._gateway.post("/v1/lineage/evidence", request), progress)
+        made = dict(done.result or {})
+        digest, size = hashlib.sha256(), 0
+        path = f"/v1/lineage/evidence/{segment(made['pack'])}"
+        with Path(out).open("wb") as file:
+            while size < made["bytes"]:
+                reply = self._gateway.transport.request("GET", path, query={"start": size})
+                if not reply.body:
+                    break
+                file.write(reply.body)
+                digest.update(reply.body)
+                size += len(reply.body)
+        if digest.hexdigest() != made["sha256"]:
+            raise IntegrityError("the pack did not arrive whole", advice="export it again")
+        return Record({**made, "out": str(out)}, self._gateway)
 
     def verify(
         self,

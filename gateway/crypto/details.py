@@ -74,6 +74,10 @@ class DetailSealer:
             "key": f"{tenant}/{month}",
         }
 
+    def key_of(self, tenant: str, month: str, place: str) -> bytes:
+        """The key of one place, which opens nothing else; NotFound when it was destroyed."""
+        return _key(self._keys.known_detail_key(tenant, month), place)
+
     def unseal(
         self, tenant: str, month: str, place: str, sealed: Mapping[str, Any]
     ) -> dict[str, Any]:

@@ -6,8 +6,10 @@ Pure arithmetic over 32-byte SHA-256 hashes; which bytes are leaves is said else
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import pairwise
 
 from gateway.errors import IntegrityError, InvalidInput
 
@@ -105,6 +107,40 @@ class Tree:
                 low = middle
         return proof[::-1]
 
+    def multiproof(self, indexes: Sequence[int], size: int | None = None) -> list[bytes]:
+        """The hashes that lead from many leaves to the root at `size`, from left to right.
+
+        Args:
+            indexes: of the leaves, ascending, each once.
+            size: of the tree.
+        """
+        size = self._known(size)
+        if any(low >= high for low, high in pairwise(indexes)) or (
+            indexes and not 0 <= indexes[0] <= indexes[-1] < size
+        ):
+            raise InvalidInput(f"these are not ascending leaves of a tree of {size}")
+        proof: list[bytes] = []
+        self._beside(indexes, (0, size), (0, len(indexes)), proof)
+        return proof
+
+    def _beside(
+        self,
+        indexes: Sequence[int],
+        leaves: tuple[int, int],
+        wanted: tuple[int, int],
+        proof: list[bytes],
+    ) -> None:
+        """Roots of the largest parts of [low, high) that hold none of the wanted leaves."""
+        (low, high), (first, last) = leaves, wanted
+        if first == last:
+            if low < high:
+                proof.append(self._range(low, high))
+        elif high - low > 1 and last - first < high - low:
+            middle = low + _split(high - low)
+            cut = bisect_left(indexes, middle, first, last)
+            self._beside(indexes, (low, middle), (first, cut), proof)
+            self._beside(indexes, (middle, high), (cut, last), proof)
+
     def consistency(self, first: int, second: int | None = None) -> list[bytes]:
         """PROOF(first, D[second]): that the first tree is a prefix of the second."""
         second = self._known(second)
@@ -200,6 +236,37 @@ def verify_inclusion(
         raise IntegrityError("the inclusion proof is too short")
     if found != root:
         raise IntegrityError(f"leaf {index} is not in the tree of {size} leaves with this root")
+
+
+def verify_multiproof(
+    leaves: Sequence[tuple[int, bytes]], size: int, proof: Sequence[bytes], root: bytes
+) -> None:
+    """Check that leaves (index, hash; ascending) stand in the tree; raises IntegrityError."""
+    indexes = [index for index, _ in leaves]
+    if any(low >= high for low, high in pairwise(indexes)) or (
+        indexes and not 0 <= indexes[0] <= indexes[-1] < size
+    ):
+        raise IntegrityError(f"these are not ascending leaves of a tree of {size}")
+    _need_hashes(root, *proof, *(leaf for _, leaf in leaves))
+    rest = iter(proof)
+
+    def fold(low: int, high: int, first: int, last: int) -> bytes:
+        if first == last:
+            return next(rest)
+        if high - low == 1:
+            return leaves[first][1]
+        middle = low + _split(high - low)
+        cut = bisect_left(indexes, middle, first, last)
+        return node_hash(fold(low, middle, first, cut), fold(middle, high, cut, last))
+
+    try:
+        found = fold(0, size, 0, len(leaves)) if size else EMPTY_ROOT
+    except StopIteration as cause:
+        raise IntegrityError("the proof of many leaves is too short") from cause
+    if next(rest, None) is not None:
+        raise IntegrityError("the proof of many leaves is too long")
+    if found != root:
+        raise IntegrityError(f"the leaves are not in the tree of {size} leaves with this root")
 
 
 def verify_consistency(

@@ -9,13 +9,14 @@ root of a tree with one leaf per tenant in order of first appearance, within one
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from gateway.crypto import envelope
 from gateway.domain.events import canonical
 from gateway.domain.merkle import Tree, leaf_hash
-from gateway.errors import IntegrityError
+from gateway.errors import IntegrityError, NotFound
 
 NO_LEAF = "0" * 64  # `prev` of a tenant's first event
 
@@ -41,6 +42,18 @@ def head_leaf(tag: str, seq: int, leaf: str) -> bytes:
     return leaf_hash(canonical({"leaf": leaf, "seq": seq, "tag": tag}))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The newest event of one chain as a TenantHeads event fixes it, with the proof of that."""
+
+    index: int  # of the TenantHeads event
+    seq: int
+    leaf: str  # hex
+    place: int  # of the entry in the tree of heads
+    chains: int  # entries of that tree
+    path: tuple[bytes, ...]
+
+
 class Chains:
     """Counter and newest leaf of every tenant chain."""
 
@@ -50,6 +63,7 @@ class Chains:
         self._places: dict[str, int] = {}
         self._changed: dict[str, None] = {}  # an ordered set: first touched, first placed
         self._tree = Tree()
+        self._fixed: dict[str, tuple[int, str]] = {}  # as the newest root has them
 
     def links(self, tags: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The `chains` member of the next event that concerns these tenants."""
@@ -83,6 +97,7 @@ class Chains:
         """Root over the newest event of every chain."""
         for tag in self._changed:
             count, leaf = self._heads[tag]
+            self._fixed[tag] = count, leaf
             hashed = head_leaf(tag, count - 1, leaf)
             if tag in self._places:
                 self._tree.replace(self._places[tag], hashed)
@@ -90,3 +105,18 @@ class Chains:
                 self._places[tag] = self._tree.append(hashed)
         self._changed.clear()
         return self._tree.root()
+
+    def head(self, tag: str, index: int) -> Head:
+        """The entry of a chain under the newest root, which the event at `index` fixes."""
+        if tag not in self._fixed:
+            raise NotFound("nothing is recorded about this tenant")
+        count, leaf = self._fixed[tag]
+        place = self._places[tag]
+        return Head(
+            index=index,
+            seq=count - 1,
+            leaf=leaf,
+            place=place,
+            chains=self._tree.size,
+            path=tuple(self._tree.inclusion(place)),
+        )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -20,6 +20,7 @@ from gateway.domain.events import Event, EventDraft, EventKind
 from gateway.domain.merkle import leaf_hash
 from gateway.errors import GatewayError, IntegrityError, InvalidInput, Unavailable
 from gateway.journal import frames, segments
+from gateway.journal.chains import Head
 from gateway.journal.commit import ANCHOR_SYNC_SECONDS, Batch
 from gateway.journal.durability import Durability
 from gateway.journal.opening import Apply, JournalSetup, Parts, Start, recover
@@ -59,6 +60,7 @@ class Journal:
         self._pending = _Pending(self._tree.size)
         self._work = threading.Condition()
         self._idle = False
+        self._heads = 0  # index of the newest TenantHeads event of this opening
         self._closing = False
         self._failure: str | None = None
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -177,6 +179,38 @@ class Journal:
         except (frames.BadFrame, OSError) as cause:
             raise IntegrityError("the journal on disk was changed while it is open") from cause
 
+    def head(self, tenant: str) -> Head:
+        """The tenant's newest event, as the newest TenantHeads event fixes it (maybe not durable).
+
+        Raises:
+            NotFound: nothing is recorded about the tenant.
+        """
+        with self._work:
+            return self._chains.head(self.tags.chain(tenant), self._heads)
+
+    def chain(self, tenant: str, stop: int) -> Iterator[tuple[int, bytes]]:
+        """(index, canonical bytes) of the first `stop` events that concern a tenant.
+
+        Raises:
+            IntegrityError: the disk no longer holds what was written.
+        """
+        self._need_durable(stop)
+        named = f'"{self.tags.chain(tenant)}":{{"prev":'.encode()  # stands in `chains` alone
+        try:
+            for index, data in self._marks.payloads(0, stop):
+                if named in data:
+                    if leaf_hash(data) != self._tree.leaf(index):
+                        raise IntegrityError(f"event {index} was changed on disk", index=index)
+                    yield index, data
+        except (frames.BadFrame, OSError) as cause:
+            raise IntegrityError("the journal on disk was changed while it is open") from cause
+
+    def event_bytes(self, index: int) -> bytes:
+        """Canonical bytes of one durable event."""
+        self._need_durable(index + 1)
+        _, data = next(self._marks.payloads(index, index + 1))
+        return data
+
     @property
     def failure(self) -> str | None:
         """Why nothing can be recorded any more; None while all is well."""
@@ -199,6 +233,11 @@ class Journal:
         """Proof that event `index` is among the first `size` durable events."""
         self._need_durable(size)
         return self._tree.inclusion(index, size)
+
+    def multiproof(self, indexes: Sequence[int], size: int) -> list[bytes]:
+        """Proof that these events (ascending) are among the first `size` durable events."""
+        self._need_durable(size)
+        return self._tree.multiproof(indexes, size)
 
     def consistency(self, first: int, second: int) -> list[bytes]:
         """Proof that the first `first` events are the beginning of the first `second`."""
@@ -247,7 +286,8 @@ class Journal:
     def _take(self) -> Batch:
         root = self._chains.root().hex()
         heads = {"root": root, "tenants": self._chains.tenants}
-        self._record(EventDraft(kind=EventKind.TenantHeads, owner_tenant=PLATFORM, facts=heads))
+        draft = EventDraft(kind=EventKind.TenantHeads, owner_tenant=PLATFORM, facts=heads)
+        self._heads = self._record(draft)
         taken, size = self._pending, self._tree.size
         self._pending = _Pending(size)
         return Batch(taken.first, size, self._tree.root(), self._tree.edge(), taken.data)

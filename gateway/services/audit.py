@@ -53,8 +53,8 @@ async def ask(house: House, caller: Caller, name: str, parameters: Mapping[str, 
     """Ask a named question over the caller's side of history."""
     named.question(name)
     wanted = {key: value for key, value in parameters.items() if key != "tenant"}
-    tenant = _side_of(house, caller, parameters.get("tenant"), wanted.get("dataset"))
-    await _recorded(house, caller, tenant, (name, dict(parameters)))
+    tenant = side_of(house, caller, parameters.get("tenant"), wanted.get("dataset"))
+    await recorded(house, caller, tenant, (name, dict(parameters)))
     answer = await house.lineage.ask(name, _with_tags(house, wanted), _side(house, tenant))
     return _answer(house, tenant, answer)
 
@@ -64,15 +64,15 @@ async def query(house: House, caller: Caller, sql: str) -> W.Answer:
     if len(sql) > SQL_CHARS_MAX:
         raise InvalidInput(f"the query is longer than {SQL_CHARS_MAX} characters")
     side = caller.subject.tenant
-    await _recorded(house, caller, side, ("query", {"sql": sql}))
+    await recorded(house, caller, side, ("query", {"sql": sql}))
     return _answer(house, side, await house.lineage.query(sql, _side(house, side)))
 
 
 async def trace(house: House, caller: Caller, ref: str, depth: int) -> W.Trace:
     """The graph around a dataset, run or model, as far as the caller may see."""
     is_dataset = "/" in ref and not ref.startswith(("run:", "model:"))
-    tenant = _side_of(house, caller, None, ref.removeprefix("dataset:") if is_dataset else None)
-    await _recorded(house, caller, tenant, ("trace", {"ref": ref, "depth": depth}))
+    tenant = side_of(house, caller, None, ref.removeprefix("dataset:") if is_dataset else None)
+    await recorded(house, caller, tenant, ("trace", {"ref": ref, "depth": depth}))
     graph = await house.lineage.trace(ref, _side(house, tenant), depth=depth)
     return W.Trace(
         nodes=tuple(
@@ -93,7 +93,7 @@ async def trace(house: House, caller: Caller, ref: str, depth: int) -> W.Trace:
     )
 
 
-def _side_of(house: House, caller: Caller, tenant: Any, dataset: Any) -> str:
+def side_of(house: House, caller: Caller, tenant: Any, dataset: Any) -> str:
     """Whose side of history is asked for.
 
     A tenant that is named; else the owner of the dataset that is named, when its rules let
@@ -112,7 +112,7 @@ def _side(house: House, tenant: str) -> Side:
     return Side(tenant=tenant, at_least=house.journal.durable_size)
 
 
-async def _recorded(
+async def recorded(
     house: House, caller: Caller, tenant: str, question: tuple[str, dict[str, Any]]
 ) -> None:
     """The right to audit that tenant, then the durable record, then the answer."""
@@ -142,9 +142,9 @@ def _with_tags(house: House, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answer(house: House, tenant: str, answer: Answer) -> W.Answer:
     places = [i for i, name in enumerate(answer.columns) if name in _TAG_COLUMNS]
-    names = _names(house, tenant) if places else {}
+    known = names(house, tenant) if places else {}
     rows = tuple(
-        tuple(_named(names, v) if i in places else v for i, v in enumerate(row))
+        tuple(_named(known, v) if i in places else v for i, v in enumerate(row))
         for row in answer.rows
     )
     return W.Answer(
@@ -161,7 +161,7 @@ def _named(names: Mapping[Any, str], value: Any) -> Any:
     return names.get(value, value)
 
 
-def _names(house: House, tenant: str) -> dict[Any, str]:
+def names(house: House, tenant: str) -> dict[Any, str]:
     """Tag to identity: the tenant's own people, and those who asked for its data."""
     known = {identity.id for identity in house.catalog.identities(tenant)}
     known |= {grant.subject for grant in house.catalog.grants(owner=tenant)}
@@ -213,7 +213,7 @@ async def verify(house: House, caller: Caller, since: int | None) -> Operation:
     """Read the whole journal again from disk: frames, chains, tree, signatures, anchor."""
     if since is not None and not 0 <= since <= house.journal.durable_size:
         raise InvalidInput(f"the log has {house.journal.durable_size} events, not {since}")
-    await _recorded(house, caller, caller.subject.tenant, ("verify", {"since": since}))
+    await recorded(house, caller, caller.subject.tenant, ("verify", {"since": since}))
     operation = Operation(
         id=house.id("op_"),
         kind="verify",

@@ -18,6 +18,7 @@ from gateway.errors import AccessDenied, NotAuthenticated
 from gateway.services import (
     audit,
     describe,
+    evidence,
     exchange,
     grants,
     health,
@@ -299,6 +300,14 @@ class Gateway(Asking, Copies, Custody, Policies):
     async def consistency(self, caller: Caller, first: int, second: int | None) -> W.Proof:
         """Proof that the log only grew."""
         return await audit.consistency(self.house, caller, first, second)
+
+    async def evidence(self, caller: Caller, wanted: W.EvidenceRequest) -> W.Operation:
+        """Make an EvidencePack; an Operation."""
+        return shapes.operation_view(await evidence.export(self.house, caller, wanted))
+
+    async def evidence_part(self, caller: Caller, pack: str, start: int) -> bytes:
+        """Bytes of one that is made."""
+        return await evidence.part(self.house, caller, pack, start)
 
     async def verify(self, caller: Caller, since: int | None) -> W.Operation:
         """Verify the whole log on the server; an Operation."""

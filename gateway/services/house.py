@@ -37,6 +37,7 @@ from gateway.services.operations import Operations
 from gateway.services.quota import Quota
 
 if TYPE_CHECKING:
+    from gateway.services.evidence import Packed
     from gateway.services.fetch import Fetches
     from gateway.services.refusals import Rate
     from gateway.services.sources import Views
@@ -118,6 +119,7 @@ class House:
     groups: dict[tuple[str, str], int | None] = field(default_factory=dict)  # services/groups.py
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     # ^ by dataset: registrations of one dataset publish one after the other
+    packs: dict[str, Packed] = field(default_factory=dict)  # made, not yet fetched
     operations: Operations = field(default_factory=Operations)
     replays: Quota = field(
         default_factory=lambda: Quota(what="replays of rules", most=REPLAYS_PER_HOUR)

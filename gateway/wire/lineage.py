@@ -99,6 +99,16 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceRequest:
+    """POST /v1/lineage/evidence: which part of history; without any, all of the tenant's."""
+
+    since: str | None = None  # a time, or a span such as `30d`
+    until: str | None = None
+    dataset: str | None = None  # whose manifests and details are wanted
+    tenant: str | None = None  # whose side of history, when not one's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationRequest:
     """Verify the whole log; with `since`, also that it continues this older LogCheckpoint."""
 

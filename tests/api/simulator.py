@@ -415,6 +415,12 @@ class Simulator(SimulatedRequests):
         self._seen(caller, wanted.dataset)
         raise AccessDenied("no rule allows it")
 
+    async def evidence(self, caller: Any, wanted: W.EvidenceRequest) -> W.Operation:
+        raise NotFound("no tenant that you may audit")
+
+    async def evidence_part(self, caller: Any, pack: str, start: int) -> bytes:
+        raise NotFound("no such pack")
+
     async def exported_part(self, caller: Any, export_: str, shard: int, start: int) -> bytes:
         raise NotFound(f"no export `{export_[:80]}` of yours")
 

@@ -17,6 +17,7 @@ from gateway.domain.merkle import (
     leaf_hash,
     verify_consistency,
     verify_inclusion,
+    verify_multiproof,
 )
 from gateway.errors import IntegrityError, InvalidInput
 
@@ -168,3 +169,34 @@ def test_a_truncated_tree_grows_on_as_if_the_tail_had_never_been(
     for number in range(kept, 80):
         tree.append(leaf_hash(b"%d" % number))
     assert tree.root() == grown(80).root()
+
+
+@given(st.integers(1, 70), st.data())
+def test_many_leaves_are_proven_at_once_and_nothing_else(size: int, data: st.DataObject) -> None:
+    tree = grown(size + data.draw(st.integers(0, 9)))  # the proof is of an earlier size
+    chosen = sorted(data.draw(st.sets(st.integers(0, size - 1))))
+    proof, root = tree.multiproof(chosen, size), tree.root(size)
+    leaves = [(index, tree.leaf(index)) for index in chosen]
+    verify_multiproof(leaves, size, proof, root)
+    assert len(proof) <= max(1, len(chosen)) * size.bit_length()
+    wrong: list[Any] = [
+        (leaves, size, proof, leaf_hash(b"another root")),
+        (leaves, size, [*proof, root], root),
+    ]
+    if proof:
+        wrong.append((leaves, size, proof[:-1], root))
+    if leaves:
+        at, (index, _) = data.draw(st.sampled_from(list(enumerate(leaves))))
+        rest = leaves[at + 1 :]
+        wrong.append((leaves[:at] + rest, size, proof, root))
+        wrong.append(([*leaves[:at], (index, leaf_hash(b"")), *rest], size, proof, root))
+        wrong.append(([*leaves, leaves[-1]], size, proof, root))
+    for case in wrong:
+        assert refused(verify_multiproof, *case), case
+
+
+def test_a_proof_of_leaves_that_are_not_there_is_not_made() -> None:
+    tree = grown(5)
+    for indexes in ([5], [-1], [2, 1], [1, 1]):
+        with pytest.raises(InvalidInput):
+            tree.multiproof(indexes, 5)
