@@ -67,7 +67,7 @@ class DecisionCache:
     def _until(self, trial: Trial, now: float) -> float:
         """The first moment at which the answer could be another; `now` for: at once."""
         until = inf
-        for rule in trial.rules():
+        for rule in trial.gates():
             if rule.id in self._moving or trial.truth(rule) is None:
                 return now
             if rule.expires_at is not None and now < rule.expires_at < until:

@@ -23,7 +23,8 @@ from gateway.policy.answers import difference, in_words
 from gateway.policy.bundle import PolicyBundle
 from gateway.policy.domains import domains, raw
 from gateway.policy.guess import imagined
-from gateway.policy.judge import Judge, scopes_of
+from gateway.policy.index import scopes_of
+from gateway.policy.judge import Judge
 from gateway.policy.rules import Rule
 from gateway.policy.schema import PURPOSE, Schema, default_schema
 from gateway.policy.write import sentence

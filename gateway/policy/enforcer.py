@@ -15,10 +15,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import casbin
+from casbin.model import FunctionMap
 
 from gateway.errors import ConfigError
 
@@ -29,17 +30,13 @@ _SILENT.disabled = True
 
 
 class _Compiled:
-    """What Casbin calls an expression: evaluates one compiled matcher."""
+    """What Casbin calls an expression: `eval(parameters)` is one compiled matcher."""
 
-    __slots__ = ("_code", "_functions")
+    __slots__ = ("eval",)
 
     def __init__(self, code: CodeType, functions: Mapping[str, Any]) -> None:
-        self._code = code
-        self._functions = {"__builtins__": {}, **functions}
-
-    def eval(self, parameters: Mapping[str, Any]) -> Any:
-        """Value of the matcher for one rule; the text is ours and pinned, never a rule's."""
-        return eval(self._code, self._functions, parameters)  # noqa: S307
+        # The text is ours and pinned, never a rule's.
+        self.eval = FunctionType(code, {"__builtins__": {}, **functions})
 
 
 class CompiledEnforcer(casbin.Enforcer):  # type: ignore[misc]
@@ -57,7 +54,11 @@ class Loop:
         """`holds(context, rule id)` says whether a rule counts for this request."""
         self._base = CompiledEnforcer(casbin.Enforcer.new_model(text=model_text()))
         self._base.logger = _SILENT
+        self._base.fm = FunctionMap()  # no pattern function of Casbin's is within reach
         self._base.add_function("holds", holds)
+        model = self._base.model
+        self._sections = {section: model[section] for section in model.keys()}  # noqa: SIM118
+        self._tokens = model["p"]["p"].tokens
 
     def allows(self, request: Sequence[Any], rows: Sequence[Sequence[str]]) -> bool:
         """Casbin's answer for (context, principals, scopes, action).
@@ -68,10 +69,21 @@ class Loop:
         """
         if not rows:
             return False
-        enforcer = _twin(self._base)
-        enforcer.model = _with_rows(self._base.model, rows)
+        enforcer = object.__new__(CompiledEnforcer)
+        enforcer.__dict__.update(self._base.__dict__)
+        enforcer.model = {**self._sections, "p": {"p": _Policy(self._tokens, rows)}}
         allowed, _ = enforcer.enforce_ex(*request)
         return allowed is True
+
+
+class _Policy:
+    """What `enforce_ex` reads of a policy section: these rows, of this call alone."""
+
+    __slots__ = ("policy", "tokens")
+
+    def __init__(self, tokens: Sequence[str], policy: Sequence[Sequence[str]]) -> None:
+        self.tokens = tokens
+        self.policy = policy
 
 
 @cache
@@ -86,26 +98,33 @@ def model_text() -> str:
     return data.decode()
 
 
-def _with_rows(base: Any, rows: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """What `enforce_ex` reads of a model, with these rows as its policy."""
-    view = {section: base[section] for section in base.keys()}  # noqa: SIM118 - no dict
-    definition = _twin(base["p"]["p"])
-    definition.policy = rows
-    view["p"] = {"p": definition}
-    return view
-
-
-def _twin(thing: Any) -> Any:
-    """A shallow copy of a plain object; `copy.copy` asks four protocols first."""
-    found = object.__new__(type(thing))
-    found.__dict__.update(thing.__dict__)
-    return found
-
-
 @cache
 def _compile(expression: str) -> CodeType:
-    """As Casbin translates it (`&&`, `||`, `!`), its first expression only, compiled."""
+    """As Casbin translates it (`&&`, `||`, `!`), its first expression only, compiled.
+
+    Into a function of Casbin's parameters: `p_sub` becomes `parameters["p_sub"]`.
+    """
     text = expression.replace("&&", "and").replace("||", "or")
     statement = ast.parse(re.sub(r"!(?!=)", "not ", text).strip()).body[0]
     assert isinstance(statement, ast.Expr)
-    return compile(ast.Expression(statement.value), "<matcher>", "eval")
+    function = ast.parse("lambda parameters: None", mode="eval")
+    assert isinstance(function.body, ast.Lambda)
+    function.body.body = _Parameters().visit(statement.value)
+    module = compile(ast.fix_missing_locations(function), "<matcher>", "eval")
+    return next(const for const in module.co_consts if isinstance(const, CodeType))
+
+
+class _Parameters(ast.NodeTransformer):
+    """Names of values read from `parameters`; names of functions stay."""
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        """Arguments only, when it is called by name."""
+        if not isinstance(node.func, ast.Name):
+            node.func = self.visit(node.func)
+        node.args = [self.visit(argument) for argument in node.args]
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.Subscript:
+        """A value."""
+        parameters = ast.Name("parameters", ast.Load())
+        return ast.Subscript(parameters, ast.Constant(node.id), ast.Load())

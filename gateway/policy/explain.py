@@ -75,9 +75,9 @@ def explain_trial(trial: Trial, decision: Decision) -> Explanation:
 
 def advise(trial: Trial) -> tuple[str | None, bool]:
     """(advice for the requester or None, whether the purpose alone is wrong)."""
-    denies = [rule for rule in trial.hits("deny") if rule.explain]
-    if trial.hits("deny"):
-        texts = [rule.description or _negated(rule) for rule in denies]
+    denies = trial.rules("deny")
+    if denies:
+        texts = [rule.description or _negated(rule) for rule in denies if rule.explain]
         return ("; ".join(texts) or None), False
     open_rules = [r for r in trial.candidates() if r.kind == "allow" and r.explain]
     changes = sorted((_changes(trial, rule) for rule in open_rules), key=lambda c: (len(c), c))

@@ -15,8 +15,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
+from operator import contains
 
 from gateway.domain.access import (
     ACTIONS,
@@ -37,6 +38,7 @@ from gateway.policy.bundle import PolicyBundle
 from gateway.policy.decision_cache import DecisionCache
 from gateway.policy.enforcer import Loop, model_text
 from gateway.policy.explain import Explanation, advise, explain_trial
+from gateway.policy.index import Index, Row, judging_scopes
 from gateway.policy.outlook import Outlook, outlook
 from gateway.policy.plans import Refusal, make_plan
 from gateway.policy.rules import Rule
@@ -44,17 +46,8 @@ from gateway.policy.schema import Schema, default_schema
 from gateway.policy.trial import RequestFacts, Trial
 
 _log = logging.getLogger("gateway.policy")
-Key = tuple[str, str]  # action or `*`, principal
+
 Reach = tuple[tuple[str, ...], tuple[str, ...]]  # scopes of the resource, principals
-Row = tuple[str, str, str, str, str]  # rule id, principal, scope key, action, effect
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One way to reach a rule."""
-
-    row: Row
-    rule: Rule
 
 
 class Judge:
@@ -63,15 +56,9 @@ class Judge:
     def __init__(self, bundles: tuple[PolicyBundle, ...], schema: Schema) -> None:
         """Use `build`."""
         self._schema = schema
-        self._loop = Loop(_holds)
+        self._loop = Loop(contains)  # a rule holds when it is among those that count
         self._known = DecisionCache(rule for bundle in bundles for rule in bundle.rules)
-        # By scope first, because most of what a resource could be meant by has no rule.
-        self._index: dict[str, dict[Key, list[_Entry]]] = {}
-        for bundle in bundles:
-            for rule in bundle.rules:
-                found = self._index.setdefault(rule.key, {})
-                for key, entry in _entries(rule):
-                    found.setdefault(key, []).append(entry)
+        self._index = Index(rule for bundle in bundles for rule in bundle.rules)
         self.bundles = {bundle.tenant: bundle.digest for bundle in bundles}
         self.digest = digest_of(
             {
@@ -140,11 +127,10 @@ class Judge:
             request, resource, decision_id="", now=now, policy_epoch=0, catalog_index=0
         )
         try:
-            reach = (_judging_scopes(resource), request.subject.principals)
-            trial, _ = self._trial(request, resource, reach, now)
+            trial, _ = self._trial(request, resource, _reach(request, resource), now)
         except Exception:  # noqa: BLE001 - a request that cannot be judged has no candidates
             facts = RequestFacts(self._schema, request, resource, now)
-            trial = Trial(request, facts, (), now)
+            trial = Trial(request, facts, {}, now)
         return explain_trial(trial, decision)
 
     def is_visible(self, subject: Subject, resource: Resource, now: float) -> bool:
@@ -157,9 +143,7 @@ class Judge:
 
     def meets(self, request: AccessRequest, resource: Resource) -> bool:
         """Whether any rule names the request's principal, scope and action, in force or not."""
-        keys = [(a, who) for a in (request.action, "*") for who in request.subject.principals]
-        found = filter(None, map(self._index.get, _judging_scopes(resource)))
-        return any(key in entries for entries in found for key in keys)
+        return self._index.meets(resource, request.action, request.subject.principals)
 
     def outlook(self, subject: Subject, resource: Resource, now: float) -> Outlook:
         """What the subject may be told of the dataset before asking for anything."""
@@ -170,14 +154,9 @@ class Judge:
         """Rules in force that name the subject for the resource, some more than once."""
         if _wrong_subject(subject):
             return
-        principals = frozenset(subject.principals)
-        for scope in scopes_of(resource):
-            for (_, principal), entries in self._index.get(scope, {}).items():
-                if principal not in principals:
-                    continue
-                for entry in entries:
-                    if entry.rule.expires_at is None or now < entry.rule.expires_at:
-                        yield entry.rule
+        for rule in self._index.naming(resource, frozenset(subject.principals)):
+            if rule.expires_at is None or now < rule.expires_at:
+                yield rule
 
     def _decide(self, request: AccessRequest, resource: Resource, now: float) -> Decision:
         known = self._known.find(request, resource, now)
@@ -186,9 +165,9 @@ class Judge:
         refused = _wrong_subject(request.subject) or _wrong_request(request, resource)
         if refused:
             return _denied(refused.code, refused.text)
-        reach = (_judging_scopes(resource), request.subject.principals)
+        reach = _reach(request, resource)
         trial, rows = self._trial(request, resource, reach, now)
-        question = (trial, reach[1], reach[0], request.action)
+        question = (trial.counting(), reach[1], reach[0], request.action)
         allowed = bool(rows) and self._loop.allows(question, rows)
         if allowed and trial.hits("allow") and not trial.hits("deny"):
             found = self._allowed(trial, resource, now)
@@ -200,14 +179,14 @@ class Judge:
     def _allowed(self, trial: Trial, resource: Resource, now: float) -> Decision:
         """The rules permit it: what of it, by the Plan algebra."""
         request = trial.request
-        allows, restricts = trial.hits("allow"), trial.hits("restrict")
-        hit = tuple(rule.id for rule in (*allows, *restricts))
+        hit = trial.hits("allow") + trial.hits("restrict")
         reasons = (Reason(code="rule-allows", text="a rule permits this"),)
         if request.action not in DATA_ACTIONS:
             return Decision(id="", effect=Effect.ALLOW, reasons=reasons, rules=hit)
         if request.split is not None and request.split not in resource.splits:
             return replace(_denied("split-unknown", "no such split"), rules=hit)
-        cut = make_plan(trial, resource, allows, restricts, self._schema, _limits(trial, now))
+        allows = trial.terms("allow")
+        cut = make_plan(trial, resource, allows, self._schema, _limits(trial, now))
         if isinstance(cut, Refusal):
             return replace(_denied(cut.code, cut.text), rules=hit)
         withheld = tuple(
@@ -227,23 +206,9 @@ class Judge:
         self, request: AccessRequest, resource: Resource, reach: Reach, now: float
     ) -> tuple[Trial, list[Row]]:
         """The candidates, and Casbin's rows of those that allow or deny."""
-        rules: dict[str, Rule] = {}
-        rows: list[Row] = []
         scopes, principals = reach
-        keys = [(action, who) for action in (request.action, "*") for who in principals]
-        own = frozenset(scopes_of(resource)) if resource.ancestors else frozenset(scopes)
-        for entries in filter(None, map(self._index.get, scopes)):
-            for found in filter(None, map(entries.get, keys)):
-                for entry in found:
-                    rule = entry.rule
-                    if rule.kind == "allow" and rule.key not in own:
-                        continue  # nobody permits what is made from his data, by accident
-                    if rule.id not in rules:
-                        rules[rule.id] = rule
-                        if rule.kind != "restrict":
-                            rows.append(entry.row)
-        facts = RequestFacts(self._schema, request, resource, now)
-        return Trial(request, facts, rules.values(), now), rows
+        found, rows = self._index.candidates(resource, scopes, request.action, principals)
+        return Trial(request, RequestFacts(self._schema, request, resource, now), found, now), rows
 
 
 def _where(cause: Exception) -> str:
@@ -255,46 +220,8 @@ def _where(cause: Exception) -> str:
     return f"{type(cause).__name__} in {place}"
 
 
-def _holds(trial: Trial, rule_id: str) -> bool:
-    return trial.holds(rule_id)
-
-
-def _entries(rule: Rule) -> Iterator[tuple[Key, _Entry]]:
-    for principal in rule.principals:
-        for action in rule.actions:
-            row = (rule.id, principal, rule.key, action, rule.kind)
-            yield (action, principal), _Entry(row, rule)
-
-
-def scopes_of(resource: Resource) -> tuple[str, ...]:
-    """Index keys of everything a rule could have said to mean this resource."""
-    found: list[str] = []
-    if resource.dataset is not None:
-        found.append(f"dataset:{resource.dataset.unversioned}")
-        tags = {tag for column in resource.columns for tag in column.effective_tags}
-        above = {word for tag in tags for word in _and_above(tag)}
-        for tag in sorted(above):
-            found += (f"tag:{resource.tenant}/{tag}", f"tag:*/{tag}")
-    return (*found, f"tenant:{resource.tenant}", "global")
-
-
-def _judging_scopes(resource: Resource) -> tuple[str, ...]:
-    """Also of what the resource was made from: deny and restrict rules there judge it too."""
-    found = dict.fromkeys(scopes_of(resource))
-    for ancestor in resource.ancestors:
-        tenant = ancestor.dataset.tenant
-        found[f"dataset:{ancestor.dataset.unversioned}"] = None
-        for word in sorted({word for tag in ancestor.tags for word in _and_above(tag)}):
-            found |= dict.fromkeys((f"tag:{tenant}/{word}", f"tag:*/{word}"))
-        found[f"tenant:{tenant}"] = None
-    return tuple(found)
-
-
-@lru_cache(maxsize=4096)
-def _and_above(tag: str) -> tuple[str, ...]:
-    """`pii.email` is also `pii`."""
-    words = tag.split(".")
-    return tuple(".".join(words[:depth]) for depth in range(1, len(words) + 1))
+def _reach(request: AccessRequest, resource: Resource) -> Reach:
+    return judging_scopes(resource), request.subject.principals
 
 
 def _wrong_subject(subject: Subject) -> Refusal | None:
@@ -349,7 +276,7 @@ def _refused_by_rules(trial: Trial) -> Decision:
     denies = trial.hits("deny")
     advice, purpose = advise(trial)
     if denies:
-        named = next((rule.id for rule in denies if rule.explain), None)
+        named = next((rule.id for rule in trial.rules("deny") if rule.explain), None)
         reason = Reason(code="denied-by-rule", text="a rule denies this", rule=named)
     elif purpose:
         reason = Reason(code="purpose-not-permitted", text="this is not permitted for this purpose")
@@ -359,7 +286,7 @@ def _refused_by_rules(trial: Trial) -> Decision:
         id="",
         effect=Effect.DENY,
         reasons=(reason,),
-        rules=tuple(rule.id for rule in denies),
+        rules=denies,
         advice=advice,
     )
 
@@ -370,10 +297,12 @@ def _denied(code: str, text: str) -> Decision:
 
 def _limits(trial: Trial, now: float) -> Limits:
     """The request's own, and the first moment at which a candidate could change by itself."""
-    moments = [int(edge) for r in trial.rules() for edge in r.time_edges if edge > now]
-    for rule in (*trial.hits("allow"), *trial.hits("restrict")):
+    moments = [int(edge) for r in trial.gates() for edge in r.time_edges if edge > now]
+    for rule in (*trial.gates("allow"), *trial.gates("restrict")):
         if rule.valid_seconds is not None:
             moments.append(int(now) + rule.valid_seconds)
         if rule.expires_at is not None and rule.kind == "allow":
             moments.append(rule.expires_at)
-    return trial.request.limits.least(Limits(expires_at=min(moments, default=None)))
+    if not moments:
+        return trial.request.limits
+    return trial.request.limits.least(Limits(expires_at=min(moments)))

@@ -43,13 +43,15 @@ def make_plan(
     trial: Trial,
     resource: Resource,
     allows: Sequence[Rule],
-    restricts: Sequence[Rule],
     schema: Schema,
     limits: Limits,
 ) -> Cut | Refusal:
-    """Meet of the allows under the restricts; `limits` are those of the request and of time."""
+    """Meet of the allows (what they release) under the restricts.
+
+    `limits` are those of the request and of time.
+    """
     request = trial.request
-    rules = (*allows, *restricts)
+    rules = (*allows, *trial.terms("restrict"))
     asked = None if request.columns is None else frozenset(request.columns)
     columns = tuple(
         PlannedColumn(field_id=column.field_id, name=column.name, mask=mask)

@@ -13,7 +13,7 @@ from gateway.domain.dataset import Column
 from gateway.domain.masks import DROP
 from gateway.domain.rowfilter import text_of
 from gateway.policy.cover import covers
-from gateway.policy.judge import scopes_of
+from gateway.policy.index import scopes_of
 from gateway.policy.plans import mask_for, releases
 from gateway.policy.rules import Rule
 from gateway.wire.policy import AccessEntry

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from gateway.domain.access import AccessRequest, Resource
 from gateway.domain.purpose import and_above
 from gateway.policy.conditions import Truth
-from gateway.policy.rules import Rule
+from gateway.policy.index import Entry
+from gateway.policy.rules import KINDS, Rule
 from gateway.policy.schema import PURPOSE, Schema
+
+_by_id = itemgetter(0)
 
 
 class RequestFacts:
@@ -80,20 +84,20 @@ class RequestFacts:
 
 
 class Trial:
-    """Judges rules for one request and remembers what it found."""
+    """Judges candidates for one request and remembers what it found."""
 
-    __slots__ = ("_hits", "_now", "_rules", "_truths", "facts", "request")
+    __slots__ = ("_entries", "_hits", "_now", "_truths", "facts", "request")
 
     def __init__(
-        self, request: AccessRequest, facts: RequestFacts, rules: Iterable[Rule], now: float
+        self, request: AccessRequest, facts: RequestFacts, found: Mapping[str, Entry], now: float
     ) -> None:
-        """`rules` are the candidates, `now` Unix seconds."""
+        """`found` are the candidates by rule id, `now` Unix seconds."""
         self.request = request
         self.facts = facts
         self._now = now
-        self._rules = {rule.id: rule for rule in rules}
+        self._entries = found
         self._truths: dict[str, Truth] = {}
-        self._hits: dict[str, tuple[Rule, ...]] = {}
+        self._hits: dict[str, list[Entry]] | None = None
 
     def truth(self, rule: Rule) -> Truth:
         """TRUE, FALSE or UNKNOWN; never raises."""
@@ -113,25 +117,44 @@ class Trial:
         truth = self.truth(rule)
         return truth is True if rule.kind == "allow" else truth is not False
 
-    def holds(self, rule_id: str) -> bool:
-        """For Casbin's matcher; an id that is no candidate counts as nothing."""
-        rule = self._rules.get(rule_id)
-        return rule is not None and self.counts(rule)
+    def counting(self) -> set[str]:
+        """Ids of all candidates that count, for Casbin's matcher."""
+        return {entry[0] for entries in self._judged().values() for entry in entries}
 
-    def hits(self, kind: str) -> tuple[Rule, ...]:
-        """Every candidate of this kind that counts, by id."""
-        if kind not in self._hits:
-            found = [r for r in self._rules.values() if r.kind == kind and self.counts(r)]
-            self._hits[kind] = tuple(sorted(found, key=lambda rule: rule.id))
-        return self._hits[kind]
+    def hits(self, kind: str) -> tuple[str, ...]:
+        """Ids of the candidates of this kind that count, sorted."""
+        return tuple(sorted([entry[0] for entry in self._judged()[kind]]))
+
+    def rules(self, kind: str) -> list[Rule]:
+        """The candidates of this kind that count, by id."""
+        return [entry.rule for entry in sorted(self._judged()[kind], key=_by_id)]
+
+    def terms(self, kind: str) -> list[Rule]:
+        """What they release: of those that release the same the first, by id."""
+        found = {entry[2].id: entry[2] for entry in sorted(self._judged()[kind], key=_by_id)}
+        return list(found.values())
+
+    def gates(self, kind: str | None = None) -> list[Rule]:
+        """Of candidates that hold alike one; with a kind, of those that count."""
+        entries = self._entries.values() if kind is None else self._judged()[kind]
+        return list({entry[1].id: entry[1] for entry in entries}.values())
 
     def candidates(self) -> tuple[Rule, ...]:
         """Every candidate, by id."""
-        return tuple(self._rules[name] for name in sorted(self._rules))
+        return tuple(self._entries[name].rule for name in sorted(self._entries))
 
-    def rules(self) -> Iterable[Rule]:
-        """Every candidate, in no order."""
-        return self._rules.values()
+    def _judged(self) -> dict[str, list[Entry]]:
+        if self._hits is None:
+            self._hits = {kind: [] for kind in KINDS}
+            counts: dict[str, bool] = {}
+            for entry in self._entries.values():
+                gate = entry[1]
+                name = gate.id
+                if name not in counts:
+                    counts[name] = self.counts(gate)
+                if counts[name]:
+                    self._hits[gate.kind].append(entry)
+        return self._hits
 
     def is_in_force(self, rule: Rule) -> bool:
         """Whether it has not expired."""

@@ -15,7 +15,7 @@ from typing import Any
 from gateway.domain.access import AccessRequest, Resource
 from gateway.domain.purpose import PURPOSES, is_within
 from gateway.policy.conditions import Always, Both, Compare, Has, Node, Not, OneOf
-from gateway.policy.judge import scopes_of
+from gateway.policy.index import scopes_of
 from gateway.policy.rules import Rule
 from gateway.policy.schema import PURPOSE, default_schema
 from gateway.policy.trial import RequestFacts
