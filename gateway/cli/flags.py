@@ -13,6 +13,7 @@ from gateway.config import Settings, load
 from gateway.errors import InvalidInput
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON with a versioned schema")]
+Csv = Annotated[bool, typer.Option("--csv", help="print CSV for a spreadsheet")]
 Server = Annotated[str | None, typer.Option("--server", help="URL of the gateway")]
 KeyFile = Annotated[
     Path | None, typer.Option("--key-file", help="identity key (default: the config directory's)")

@@ -11,6 +11,7 @@ import typer
 from gateway.cli import flags as f
 from gateway.cli.output import note, print_record, print_table, progress_bar, safe
 from gateway.client.records import Table
+from gateway.wire.spreadsheet import to_csv
 
 app = typer.Typer(name="lineage", help="Ask what happened, and verify it.", no_args_is_help=True)
 
@@ -33,6 +34,7 @@ def ask(
     param: Annotated[
         list[str] | None, typer.Option("--param", help="NAME=VALUE of another parameter")
     ] = None,
+    csv: f.Csv = False,
     server: f.Server = None,
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
@@ -59,11 +61,23 @@ def ask(
         "person": sys.stdin.readline().strip() if person == "-" else person,
         **f.pairs(param, "NAME=VALUE"),
     }
-    _print_answer("lineage.ask", lineage.ask(question, **given), as_json=as_json)
+    table = lineage.ask(question, **given)
+    if csv and not as_json:
+        _print_csv(table)
+        return
+    _print_answer("lineage.ask", table, as_json=as_json)
 
 
 def _parameters(parameters: list[dict[str, Any]]) -> str:
     return " ".join(f"{p['name']}*" if p["required"] else str(p["name"]) for p in parameters)
+
+
+def _print_csv(table: Table) -> None:
+    """For a spreadsheet: nothing in it runs, and a cut answer says so on stderr."""
+    rows = [row.to_dict() for row in table]
+    sys.stdout.write(to_csv(table.columns, [[r[name] for name in table.columns] for r in rows]))
+    if table.facts.get("truncated"):
+        note("there is more than is shown")
 
 
 def _print_answer(schema: str, table: Table, *, as_json: bool) -> None:

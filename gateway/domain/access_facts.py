@@ -28,6 +28,7 @@ DECIDED: f.Schema = {
     "run": f.WORD | None,
     "expires_at": f.COUNT | None,  # Unix seconds; with a grant only, and then needed
     "limits": f.map_of(_LIMIT, f.COUNT) | None,
+    "region": f.CODE | None,  # where the recipient says that it is
 }
 _REQUEST: f.Schema = {
     "request": f.REQUEST,

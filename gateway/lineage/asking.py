@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ import duckdb
 
 from gateway.errors import LimitExceeded
 from gateway.lineage import parameters
-from gateway.lineage.questions import Question
+from gateway.lineage.question import Question
 
 ASK_SECONDS_MAX = 20.0
 
@@ -26,13 +26,21 @@ class Table:
     is_truncated: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """Whose side of history is asked for."""
+
+    tenant: str | None  # None for an operator
+    is_operator: bool = False  # every tenant, without private attributes
+    terms: Sequence[Mapping[str, Any]] = ()  # what cards of its own datasets say
+
+
 def ask(
     cursor: duckdb.DuckDBPyConnection,
     question: Question,
     given: Mapping[str, Any],
     *,
-    tenant: str | None,
-    is_operator: bool,
+    asker: Asker,
     now: float,
 ) -> Table:
     """Answer `question` for one tenant's side.
@@ -41,8 +49,7 @@ def ask(
         cursor: on one snapshot of the projection.
         question: what is asked.
         given: its parameters, as the caller wrote them.
-        tenant: whose side; None for an operator.
-        is_operator: every tenant, without private attributes.
+        asker: whose side is asked for.
         now: Unix seconds, what ages such as `30d` count from.
 
     Raises:
@@ -51,7 +58,9 @@ def ask(
     """
     bound = parameters.bind(question.parameters, given, now=now)
     limit = bound["limit"]
-    bound.update(tenant=tenant, operator=is_operator, limit=limit + 1)
+    bound.update(
+        tenant=asker.tenant, operator=asker.is_operator, terms=list(asker.terms), limit=limit + 1
+    )
     sql, names = question.statement()
     with within(cursor, ASK_SECONDS_MAX):
         cursor.execute(sql, {name: bound[name] for name in names})

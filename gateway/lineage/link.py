@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,9 +99,21 @@ class LineageLink:
             self._channel = None
         self._fail()
 
-    async def ask(self, name: str, params: Mapping[str, Any], side: Side) -> Answer:
-        """Answer a named question; raises what the question raises, or Unavailable."""
-        message = await self._call("ask", name=name, params=dict(params), **side.to_body())
+    async def ask(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        side: Side,
+        *,
+        terms: Sequence[Mapping[str, Any]] = (),
+    ) -> Answer:
+        """Answer a named question; raises what the question raises, or Unavailable.
+
+        `terms` is what the cards of that side's own datasets say.
+        """
+        message = await self._call(
+            "ask", name=name, params=dict(params), terms=list(terms), **side.to_body()
+        )
         return _answer(message)
 
     async def query(

@@ -177,8 +177,11 @@ class LineageServer:
                 cursor,
                 wanted,
                 body.get("params") or {},
-                tenant=body.get("tenant"),
-                is_operator=body.get("operator") is True,
+                asker=asking.Asker(
+                    tenant=body.get("tenant"),
+                    is_operator=body.get("operator") is True,
+                    terms=body.get("terms") or (),
+                ),
                 now=time.time(),
             )
         reply = {

@@ -18,7 +18,9 @@ from gateway.errors import InvalidInput
 _AGE = re.compile(r"([1-9][0-9]{0,5})([smhdw])\Z")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _TAG = re.compile(r"[A-Za-z0-9_:=+/.-]{1,128}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _WORD_CHARS_MAX = 200
+PLACE_MAX = 1_000_000
 LIMIT_MAX = 10_000
 
 
@@ -129,16 +131,42 @@ def _effect(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG00
     return {name: value}
 
 
+def _bundle(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+    if value is not None and not (isinstance(value, str) and _SHA256.match(value)):
+        raise InvalidInput(f"`{name}` is a SHA-256 in hex")
+    return {name: value}
+
+
+def _model(name: str, value: Any, now: float) -> dict[str, Any]:
+    """Bound without the `model:` that references carry."""
+    text = _word(name, value, now)[name]
+    return {name: None if text is None else text.removeprefix("model:")}
+
+
+def _place(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+    return {name: _number(name, value, 0, PLACE_MAX)}
+
+
+def _factor(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+    return {name: _number(name, 10 if value is None else value, 1, 1_000_000)}
+
+
 def _limit(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
     if value is None:
         return {name: LIMIT_MAX}
+    return {name: _number(name, value, 1, LIMIT_MAX)}
+
+
+def _number(name: str, value: Any, lowest: int, highest: int) -> int | None:
+    if value is None:
+        return None
     try:
         number = int(str(value))
     except ValueError as cause:
         raise InvalidInput(f"`{name}` is a whole number") from cause
-    if not 1 <= number <= LIMIT_MAX:
-        raise InvalidInput(f"`{name}` is between 1 and {LIMIT_MAX}")
-    return {name: number}
+    if not lowest <= number <= highest:
+        raise InvalidInput(f"`{name}` is between {lowest} and {highest}")
+    return number
 
 
 def _text(name: str, value: Any, chars_max: int) -> str | None:
@@ -163,6 +191,11 @@ TYPES: dict[str, Callable[[str, Any, float], dict[str, Any]]] = {
     "run": _word,
     "grant": _word,
     "question": _word,
+    "bundle": _bundle,
+    "model": _model,
+    "place": _place,
+    "factor": _factor,
+    "word": _word,
     "effect": _effect,
     "time": _time,
     "state": _until,

@@ -39,6 +39,8 @@ INSERT INTO column_set
 SELECT p.id,
        list(coalesce(c.name, '#' || p.field_id) ORDER BY p.place),
        coalesce(list(coalesce(c.name, '#' || p.field_id) || '=' || p.mask ORDER BY p.place)
+                FILTER (WHERE p.mask IS NOT NULL), []),
+       coalesce(list(coalesce(c.name, '#' || p.field_id) ORDER BY p.place)
                 FILTER (WHERE p.mask IS NOT NULL), [])
 FROM (SELECT DISTINCT * FROM incoming_column_set_part) p
 LEFT JOIN version_column c USING (dataset_id, version, field_id)

@@ -147,7 +147,7 @@ def _resumed(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
 
 def _policy(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["policy"].append(
-        (*head, f["tenant"], f["bundle"], _count(f["files"]), _count(f["rules"]))
+        (*head, f["tenant"], f["bundle"], _count(f["files"]), _count(f["rules"]), f.get("proposal"))
     )
 
 
@@ -158,13 +158,14 @@ def _decided(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["decision"].append(
         (*head, _dataset(head, f), dataset_id, version, f["decision"], f["action"], f["effect"],
          f.get("split"), f.get("purpose"), f["reasons"], f["rules"], f.get("bundle"),
-         f["policy_epoch"], name, f.get("grant"), f.get("run"), f.get("expires_at"))
+         f["policy_epoch"], name, f.get("grant"), f.get("run"), f.get("expires_at"),
+         f.get("region"))
     )  # fmt: skip
     if f.get("grant") and f["effect"] == "allow":
         batch["granted"].append(
             (*head, _dataset(head, f), dataset_id, version, f["grant"], f["decision"], f["action"],
              f.get("split"), f.get("purpose"), f["rules"], f.get("bundle"), name, f.get("run"),
-             f.get("expires_at"))
+             f.get("expires_at"), f.get("region"))
         )  # fmt: skip
     batch["column_set_part"].extend(
         (name, place, dataset_id, version, field, masks.get(str(field)))
@@ -199,9 +200,11 @@ def _revoked(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
 
 
 def _lease_opened(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    order = f["order"]
     batch["lease"].append(
-        (*head, f["lease"], f["grant"], f.get("run"), f["segments"], bool(f["view"]))
-    )
+        (*head, f["lease"], f["grant"], f.get("run"), f["segments"], bool(f["view"]),
+         order["epoch"], order["rank"], order["world"])
+    )  # fmt: skip
 
 
 def _lease_renewed(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT = 4  # raise it and every projection is rebuilt from the journal
+FORMAT = 5  # raise it and every projection is rebuilt from the journal
 
 _EVENT = {
     "idx": "BIGINT",
@@ -86,6 +86,7 @@ TABLES: dict[str, dict[str, str]] = {
         "bundle": "VARCHAR",
         "files": "BIGINT",
         "rules": "BIGINT",
+        "proposal": "BIGINT",  # index of what a second person approved; null: nobody did
     },
     "decision": {
         **_EVENT,
@@ -103,6 +104,7 @@ TABLES: dict[str, dict[str, str]] = {
         "grant_id": "VARCHAR",
         "run": "VARCHAR",
         "expires_at": "BIGINT",
+        "region": "VARCHAR",  # where the recipient says that it is
     },
     # One row per Grant: the first decision that made it.
     "granted": {
@@ -118,6 +120,7 @@ TABLES: dict[str, dict[str, str]] = {
         "column_set": "BIGINT",
         "run": "VARCHAR",
         "expires_at": "BIGINT",
+        "region": "VARCHAR",
     },
     "access_request": {
         **_EVENT,
@@ -151,6 +154,9 @@ TABLES: dict[str, dict[str, str]] = {
         "run": "VARCHAR",
         "segments": "BIGINT",
         "by_view": "BOOLEAN",
+        "epoch": "BIGINT",  # which pass over the data
+        "rank": "BIGINT",
+        "world": "BIGINT",
     },
     "lease_change": {
         **_EVENT,
@@ -200,7 +206,12 @@ TABLES: dict[str, dict[str, str]] = {
         "artifact": "VARCHAR",
     },
     "run_attested": {**_EVENT, "run": "VARCHAR", "attestation": "VARCHAR"},
-    "column_set": {"id": "BIGINT", "names": "VARCHAR[]", "masks": "VARCHAR[]"},
+    "column_set": {
+        "id": "BIGINT",
+        "names": "VARCHAR[]",
+        "masks": "VARCHAR[]",  # `NAME=MASK`
+        "masked": "VARCHAR[]",  # names alone: a name or a mask may hold `=`
+    },
 }
 
 # Not stored: columns of decisions on their way into `column_set`, still as field ids.

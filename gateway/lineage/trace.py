@@ -25,8 +25,8 @@ _REF_CHARS_MAX = 600
 _TENANT = "[a-z0-9_-]*"
 
 _MODEL = "model || coalesce('@sha256:' || artifact, '')"
-_VIEWS = ("version", "grant", "lease", "run", "derivation")
-_EDGE = f"""edge AS MATERIALIZED (
+EDGE_VIEWS = ("version", "grant", "lease", "run", "derivation")
+EDGE = f"""edge AS MATERIALIZED (
   SELECT DISTINCT 'dataset:' || dataset AS source,
          'version:' || dataset || '@' || version AS target, 'version' AS kind
   FROM (SELECT dataset, version FROM seen_version UNION SELECT dataset, version FROM seen_grant
@@ -57,18 +57,18 @@ def _reach(near: str, far: str) -> str:
 
 
 _STARTS = with_views(
-    _VIEWS,
+    EDGE_VIEWS,
     "SELECT id FROM node WHERE regexp_full_match(id, $pattern, 's') ORDER BY id LIMIT 100",
-    _EDGE,
+    EDGE,
     _NODE,
 )
 _DOWN, _UP = (
     with_views(
-        _VIEWS,
+        EDGE_VIEWS,
         f"""SELECT DISTINCT e.source, e.target, e.kind FROM edge e
             JOIN reach r ON r.id = e.{near} AND r.depth < $depth
             ORDER BY e.source, e.target LIMIT {NODES_MAX + 1}""",  # noqa: S608
-        _EDGE,
+        EDGE,
         _reach(near, far),
     )
     for near, far in (("source", "target"), ("target", "source"))

@@ -41,7 +41,8 @@ _STREAM = f"""
 SELECT l.lease, g.dataset, g.version, g.split, g.purpose, g.action,
        coalesce(l.actor_tag, g.actor_tag) AS subject_tag, g.actor AS actor_tenant,
        coalesce(l.run, g.run) AS run, s.names AS columns, s.masks, g.grant_id AS "grant",
-       CASE WHEN g.owner = $tenant THEN g.rules END AS rules, g.bundle, g.decision
+       CASE WHEN g.owner = $tenant THEN g.rules END AS rules, g.bundle, g.decision,
+       g.owner AS tenant, g.region, s.masked, l.segments AS segments_in_stream
 FROM lease l
 JOIN granted g ON g.grant_id = l.grant_id
 LEFT JOIN column_set s ON s.id = g.column_set
@@ -73,7 +74,7 @@ WHERE {_side("g")}
 _LEASE = f"""
 SELECT l.time, l.idx AS index, l.lease, g.grant_id AS "grant", g.dataset, g.version,
        coalesce(l.actor_tag, g.actor_tag) AS subject_tag, g.actor AS actor_tenant,
-       coalesce(l.run, g.run) AS run, l.segments, l.by_view,
+       coalesce(l.run, g.run) AS run, l.segments, l.by_view, l.epoch, l.rank, l.world,
        c.time AS closed_at, c.reason_code AS closed_because
 FROM lease l
 JOIN granted g ON g.grant_id = l.grant_id
@@ -121,7 +122,7 @@ FROM request_refused r WHERE {_side("r")}
 
 _POLICY = f"""
 SELECT p.time, p.idx AS index, p.tenant, p.bundle, p.files, p.rules,
-       p.actor_tag AS subject_tag, p.actor AS actor_tenant
+       p.actor_tag AS subject_tag, p.actor AS actor_tenant, p.proposal
 FROM policy p WHERE {_side("p")}
 """  # noqa: S608
 
@@ -180,6 +181,37 @@ LEFT JOIN request_answer a ON a.request = q.request
 WHERE {_side("q")}
 """  # noqa: S608
 
+# Every event of one's side, but for a denial that its asker must not learn of.
+_EVENT = f"""
+SELECT e.time, e.idx AS index, e.kind, e.owner AS tenant, e.actor AS actor_tenant,
+       e.actor_tag AS subject_tag
+FROM event e
+WHERE {_side("e")} AND ($operator OR e.owner = $tenant OR e.kind <> 'AccessDecided'
+  OR e.idx NOT IN (SELECT d.idx FROM decision d WHERE d.actor = $tenant AND {_HIDDEN}))
+"""  # noqa: S608
+
+# The tags of each column of each version, as they are now.
+_TAGGED = f"""
+SELECT v.dataset, v.version, c.name AS column_name, t.tags
+FROM version v
+JOIN version_column c USING (dataset_id, version)
+JOIN (SELECT dataset_id, field_id, arg_max(tags, idx) AS tags
+      FROM classification GROUP BY dataset_id, field_id) t USING (dataset_id, field_id)
+WHERE {_side("v")} AND len(t.tags) > 0
+"""  # noqa: S608
+
+_ERASURE = f"""
+SELECT e.time, e.idx AS index, e.dataset, e.version, e.erasure,
+       (SELECT list(DISTINCT c.name ORDER BY c.name) FROM version_column c
+        WHERE c.dataset_id = e.dataset_id AND list_contains(e.columns, c.field_id)) AS columns,
+       (SELECT any_value(d.certificate) FROM erasure d WHERE d.erasure = e.erasure) AS certificate
+FROM erasure e WHERE e.certificate IS NULL AND {_side("e")}
+"""  # noqa: S608
+
+_DATASET_STATE = f"""
+SELECT s.time, s.idx AS index, s.dataset, s.state FROM dataset_state s WHERE {_side("s")}
+"""  # noqa: S608
+
 # What an auditor's own SQL may name, and what it gets in the sandbox: exactly these.
 AUDITOR_VIEWS: dict[str, str] = {
     "read": _READ,
@@ -199,6 +231,10 @@ VIEWS: dict[str, str] = {
     "token": _TOKEN,
     "run": _RUN,
     "version": _VERSION,
+    "event": _EVENT,
+    "tagged": _TAGGED,
+    "erasure": _ERASURE,
+    "dataset_state": _DATASET_STATE,
     "derivation": _DERIVATION,
 }
 
@@ -211,9 +247,10 @@ def released(in_time: str = "TRUE") -> str:
     """
     return f"""released AS (
   SELECT lease, sum(rows) AS rows, sum(bytes) AS bytes, sum(intended) AS intended,
-         min(time) AS first_read, max(time) AS last_read
-  FROM (SELECT lease, time, rows, bytes, 0 AS intended FROM confirmed WHERE {in_time}
-        UNION ALL SELECT lease, time, 0, 0, rows FROM intent WHERE {in_time})
+         sum(segments) AS segments, min(time) AS first_read, max(time) AS last_read
+  FROM (SELECT lease, time, rows, bytes, 0 AS intended,
+               last_segment - first_segment + 1 AS segments FROM confirmed WHERE {in_time}
+        UNION ALL SELECT lease, time, 0, 0, rows, 0 FROM intent WHERE {in_time})
   WHERE lease IN (SELECT lease FROM seen_stream) GROUP BY lease)"""  # noqa: S608
 
 

@@ -22,6 +22,7 @@ from gateway.lineage.link import Answer, Side
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller, authorize, may
+from gateway.services.terms import terms_of
 
 SQL_CHARS_MAX = 20_000
 _SHOWN = {
@@ -51,11 +52,14 @@ async def questions(house: House, caller: Caller) -> list[W.Question]:
 
 async def ask(house: House, caller: Caller, name: str, parameters: Mapping[str, Any]) -> W.Answer:
     """Ask a named question over the caller's side of history."""
-    named.question(name)
+    uses_terms = named.question(name).uses_terms
     wanted = {key: value for key, value in parameters.items() if key != "tenant"}
     tenant = side_of(house, caller, parameters.get("tenant"), wanted.get("dataset"))
     await recorded(house, caller, tenant, (name, dict(parameters)))
-    answer = await house.lineage.ask(name, _with_tags(house, wanted), _side(house, tenant))
+    terms = terms_of(house, tenant) if uses_terms else ()
+    answer = await house.lineage.ask(
+        name, _with_tags(house, wanted), _side(house, tenant), terms=terms
+    )
     return _answer(house, tenant, answer)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.domain.access import AccessRequest, Decision
 from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.facts import CODE
 from gateway.services.house import House
 
 GRANT_SECONDS_DEFAULT = 14 * 24 * 3600
@@ -44,6 +45,7 @@ def draft(
         "masks": {str(c.field_id): c.mask for c in plan.columns if c.mask} if plan else {},
         "grant": grant_id,
         "run": request.run,
+        "region": _region(request),
     }
     if grant_id is not None and plan is not None:
         expires_at = plan.limits.expires_at or int(house.now()) + GRANT_SECONDS_DEFAULT
@@ -63,6 +65,12 @@ def draft(
             **_asked_by(request),
         },
     )
+
+
+def _region(request: AccessRequest) -> str | None:
+    """The recipient's region in clear, for transfers abroad; what is no code stays sealed."""
+    region = request.subject.attributes.get("region")
+    return str(region) if CODE.holds(region) else None
 
 
 def _asked_by(request: AccessRequest) -> dict[str, Any]:

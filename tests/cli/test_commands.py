@@ -284,6 +284,8 @@ def test_an_auditor_asks_queries_and_traces(as_: Typed, home: Path) -> None:
     assert "who-read" in as_(OWNER, "lineage", "ask").out
     said = as_(OWNER, "lineage", "ask", "who-read", "--dataset", "clinic/icu", "--json")
     assert said.json["items"] == [{"subject": "startup/ml", "rows": 100}]
+    table = as_(OWNER, "lineage", "ask", "who-read", "--dataset", "clinic/icu", "--csv")
+    assert table.out.splitlines() == ['"subject","rows"', '"startup/ml","100"']
     assert as_(OWNER, "lineage", "query", "DROP TABLE x").code == 2
     assert as_(OWNER, "lineage", "query", "SELECT 1", "--json").json["columns"] == ["n", "x"]
     traced = as_(OWNER, "lineage", "trace", "clinic/icu@1", "--svg", home / "t.svg")

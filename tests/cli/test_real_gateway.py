@@ -212,6 +212,10 @@ def test_the_auditor_sees_who_read_and_the_log_verifies(
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert reads[0].columns == ["age"]
+    client.datasets.update(dataset, card={"legal_basis": "=consent()", "retention": "P1D"})
+    record = typed("lineage", "ask", "processing-record", "--dataset", dataset, "--csv").stdout
+    assert '"[""=consent()""]"' in record
+    assert not client.lineage.ask("reads-after-retention", dataset=dataset)
     (home / "old.note").write_text(client.lineage.verify().note)
     client.access.check(dataset)
     later = json.loads(typed("lineage", "verify", "--since", home / "old.note", "--json").stdout)

@@ -80,16 +80,19 @@ class History:
             **more,
         )  # fmt: skip
 
-    def policy(self, tenant: str, bundle: str = "cd" * 32, rules: int = 3) -> int:
+    def policy(
+        self, tenant: str, bundle: str = "cd" * 32, rules: int = 3, *, proposal: int | None = None
+    ) -> int:
         return self.add(
             "PolicyPublished", tenant, tenant, f"{tenant}/owner",
-            tenant=tenant, bundle=bundle, files=1, rules=rules,
+            tenant=tenant, bundle=bundle, files=1, rules=rules, proposal=proposal,
         )  # fmt: skip
 
     def decide(
         self, subject: str, dataset: str, *, allow: bool = True, version: int | None = 1,
         columns: tuple[int, ...] = (1, 2), masks: dict[str, str] | None = None,
-        purpose: str = "health-research", run: str | None = "run-1",
+        purpose: str = "health-research", run: str | None = "run-1", bundle: str = "cd" * 32,
+        region: str | None = None, valid: int = 600,
         rules: tuple[str, ...] = ("r1",), reasons: tuple[str, ...] = (), action: str = "stream",
     ) -> str:  # fmt: skip
         owner, actor = dataset.partition("/")[0], subject.partition("/")[0]
@@ -98,31 +101,34 @@ class History:
             "AccessDecided", owner, actor, subject,
             decision=self.new_id("dec_"), action=action, effect="allow" if allow else "deny",
             dataset=dataset, dataset_id=dataset.replace("/", "-"), version=version, split="train",
-            purpose=purpose, reasons=list(reasons), rules=list(rules), bundle="cd" * 32,
+            purpose=purpose, reasons=list(reasons), rules=list(rules), bundle=bundle,
             policy_epoch=1, catalog_index=len(self.events), columns=list(columns) if allow else [],
             masks=masks or {}, grant=grant, run=run,
-            expires_at=self.clock + 600 if allow else None, limits={} if allow else None,
+            expires_at=self.clock + valid if allow else None, limits={} if allow else None,
+            region=region,
         )  # fmt: skip
         if grant:
             self._grants[grant] = (owner, actor, subject, run)
         return grant or ""
 
-    def token(self, grant: str) -> None:
+    def token(self, grant: str, thumbprint: str = "thumb-secret") -> None:
         owner, actor, subject, _ = self._grants[grant]
         self.add(
             "TokenIssued", owner, actor, subject,
-            jti=f"jti-{self._ids}", grant=grant, thumbprint="thumb-secret",
+            jti=f"jti-{self._ids}", grant=grant, thumbprint=thumbprint,
             expires_at=self.clock + 600,
         )  # fmt: skip
 
-    def lease(self, grant: str, segments: int = 10) -> str:
+    def lease(
+        self, grant: str, segments: int = 10, *, epoch: int = 0, by: str | None = None
+    ) -> str:
         owner, actor, subject, run = self._grants[grant]
         lease = self.new_id("lease_")
         self._leases[lease] = grant
         self.add(
-            "LeaseOpened", owner, actor, subject,
+            "LeaseOpened", owner, actor, by or subject,
             lease=lease, grant=grant, run=run, worker=0,
-            order={"seed": 7, "epoch": 0, "shuffle": True, "lanes": 1, "window_blocks": 4,
+            order={"seed": 7, "epoch": epoch, "shuffle": True, "lanes": 1, "window_blocks": 4,
                    "rank": 0, "world": 1},
             segments=segments, view=False, expires_at=self.clock + 600, policy_epoch=1,
             plan_digest="ef" * 32,
@@ -135,14 +141,14 @@ class History:
         self.add("SegmentIntent", owner, actor, subject, lease=lease, grant=grant, first=first,
                  last=last, rows=rows, bytes=rows * 8)  # fmt: skip
 
-    def confirm(self, lease: str, segments: list[int], rows: int) -> None:
+    def confirm(self, lease: str, segments: list[int], rows: int) -> int:
         owner, actor, subject, _ = self._grants[self._leases[lease]]
-        self.add("SegmentsConfirmed", owner, actor, subject, lease=lease, segments=segments,
+        return self.add("SegmentsConfirmed", owner, actor, subject, lease=lease, segments=segments,
                  rows=rows, bytes=rows * 8)  # fmt: skip
 
-    def read(self, lease: str, segments: list[int], rows: int) -> None:
+    def read(self, lease: str, segments: list[int], rows: int) -> int:
         self.intend(lease, min(segments), max(segments), rows)
-        self.confirm(lease, segments, rows)
+        return self.confirm(lease, segments, rows)
 
     def refuse_stream(self, lease: str, error: str = "lease-revoked") -> None:
         owner, actor, subject, _ = self._grants[self._leases[lease]]

@@ -405,6 +405,8 @@ def test_locked_data_leaves_only_for_a_region_that_the_rule_believes(shared: Hou
         assert caught.value.facts["reasons"] == ["region-locked"]
     _, grant = run(request_access.request_grant(shared, inside("ch"), ASK))
     assert grant.plan.obligations == (("region_lock", "eu, ch"),)
+    recorded = [e.facts["region"] for e in shared.journal.read() if e.kind == "AccessDecided"]
+    assert recorded == [None, "us", "ch"]
 
 
 def test_a_clock_behind_the_journal_denies(shared: House) -> None:

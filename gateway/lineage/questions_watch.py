@@ -1,0 +1,184 @@
+"""Questions of whoever watches: rules without a second person, misuse, outliers, repeats."""
+
+from __future__ import annotations
+
+from gateway.lineage.parameters import Parameter
+from gateway.lineage.question import (
+    AS_OF,
+    DATASET,
+    IN_TIME,
+    LIMIT,
+    OF_DATASET,
+    SINCE,
+    SUBJECT,
+    UNTIL,
+    Question,
+)
+
+_MEDIAN_DAYS = 30
+
+_OF_BUNDLE = Question(
+    name="decisions-of-bundle",
+    version=1,
+    text="what was decided under one policy bundle, by which of its rules",
+    parameters=(
+        Parameter(name="bundle", type="bundle", text="SHA-256 of the bundle", required=True),
+        SINCE, UNTIL, AS_OF, LIMIT,
+    ),
+    columns=(
+        "tenant", "bundle", "rules", "action", "effect", "decisions", "subjects", "grants",
+        "first_time", "last_time",
+    ),
+    views=("decision",),
+    sql=f"""
+SELECT tenant, bundle, rules, action, effect, count(*) AS decisions,
+       count(DISTINCT subject_tag) AS subjects, count("grant") AS grants,
+       min(time) AS first_time, max(time) AS last_time
+FROM seen_decision WHERE bundle = $bundle AND {IN_TIME}
+GROUP BY tenant, bundle, rules, action, effect
+ORDER BY decisions DESC, rules, action, effect LIMIT $limit""",  # noqa: S608
+)  # fmt: skip
+
+_REPLACED = Question(
+    name="reads-under-replaced-rules",
+    version=1,
+    text="reads under grants that were decided by rules no longer in force when they happened",
+    parameters=(DATASET, SINCE, UNTIL, AS_OF, LIMIT),
+    columns=(
+        "dataset", "version", "actor_tenant", "subject_tag", "run", "grant", "granted_under",
+        "replaced_by", "replaced_at", "rows", "first_read", "last_read",
+    ),
+    views=("read", "grant", "policy"),
+    ctes=(
+        """replaced AS (
+  SELECT g."grant", g.bundle, min(p.index) AS index, arg_min(p.bundle, p.index) AS by_bundle,
+         arg_min(p.time, p.index) AS at
+  FROM seen_grant g
+  JOIN seen_policy p ON p.tenant = split_part(g.dataset, '/', 1) AND p.index > g.index
+                    AND p.bundle <> g.bundle
+  GROUP BY g."grant", g.bundle)""",
+    ),
+    sql=f"""
+SELECT r.dataset, r.version, r.actor_tenant, r.subject_tag, r.run, r."grant",
+       p.bundle AS granted_under, p.by_bundle AS replaced_by, p.at AS replaced_at,
+       sum(r.rows)::BIGINT AS rows, min(r.time) AS first_read, max(r.time) AS last_read
+FROM (SELECT * FROM seen_read WHERE {OF_DATASET} AND {IN_TIME}) r
+JOIN replaced p ON p."grant" = r."grant" AND r.index > p.index
+GROUP BY ALL ORDER BY last_read DESC, r."grant" LIMIT $limit""",  # noqa: S608
+)  # fmt: skip
+
+_ALONE = Question(
+    name="rules-without-second-person",
+    version=1,
+    text="rules that came into force without the approval of a second person",
+    parameters=(SINCE, UNTIL, AS_OF, LIMIT),
+    columns=("time", "index", "tenant", "bundle", "rules", "files", "subject_tag"),
+    views=("policy",),
+    sql=f"""
+SELECT time, index, tenant, bundle, rules, files, subject_tag
+FROM seen_policy WHERE proposal IS NULL AND {IN_TIME}
+ORDER BY index DESC LIMIT $limit""",  # noqa: S608
+)
+
+_MISUSED = Question(
+    name="tokens-misused",
+    version=1,
+    text="signs that a grant was used by another, after its end, or with several keys",
+    parameters=(SUBJECT, SINCE, UNTIL, AS_OF, LIMIT),
+    columns=("sign", "time", "grant", "dataset", "actor_tenant", "subject_tag", "detail"),
+    views=("grant", "lease", "token"),
+    sql=f"""
+SELECT * FROM (
+SELECT CASE WHEN l.subject_tag <> g.subject_tag THEN 'other-subject'
+            WHEN l.time >= g.revoked_at THEN 'after-revocation' ELSE 'after-end' END AS sign,
+       l.time, g."grant", g.dataset, g.actor_tenant, l.subject_tag, l.lease AS detail
+FROM seen_lease l JOIN seen_grant g ON g."grant" = l."grant"
+WHERE l.subject_tag <> g.subject_tag OR l.time >= g.revoked_at OR l.time >= g.expires_at
+UNION ALL
+SELECT 'several-keys', max(t.time), t."grant", any_value(t.dataset), any_value(t.actor_tenant),
+       any_value(t.subject_tag), count(DISTINCT k.thumbprint) || ' keys'
+FROM seen_token t JOIN token k ON k.idx = t.index
+GROUP BY t."grant" HAVING count(DISTINCT k.thumbprint) > 1)
+WHERE {IN_TIME} AND ($subject IS NULL OR subject_tag = $subject)
+ORDER BY time DESC, sign, "grant" LIMIT $limit""",  # noqa: S608
+)
+
+_UNUSUAL = Question(
+    name="unusual-volumes",
+    version=1,
+    text="days on which a subject received many times its own median of the days before",
+    parameters=(
+        DATASET,
+        Parameter(name="factor", type="factor", text="how many times the median; default: 10"),
+        SUBJECT, SINCE, UNTIL, AS_OF, LIMIT,
+    ),
+    columns=("day", "actor_tenant", "subject_tag", "rows", "bytes", "median_bytes", "days_before"),
+    views=("read",),
+    ctes=(
+        f"""daily AS (
+  SELECT date_trunc('day', time)::DATE AS day, actor_tenant, subject_tag,
+         sum(rows)::BIGINT AS rows, sum(bytes)::BIGINT AS bytes
+  FROM seen_read WHERE {OF_DATASET} AND ($as_of IS NULL OR time <= $as_of)
+    AND ($until IS NULL OR time < $until) AND ($subject IS NULL OR subject_tag = $subject)
+  GROUP BY ALL)""",  # noqa: S608
+    ),
+    sql=f"""
+SELECT day, actor_tenant, subject_tag, rows, bytes, median(bytes) OVER before AS median_bytes,
+       count(*) OVER before AS days_before
+FROM daily
+WINDOW before AS (PARTITION BY actor_tenant, subject_tag ORDER BY day
+                  ROWS BETWEEN {_MEDIAN_DAYS} PRECEDING AND 1 PRECEDING)
+QUALIFY bytes > $factor * median_bytes AND ($since IS NULL OR day >= $since::DATE)
+ORDER BY day DESC, bytes DESC, subject_tag LIMIT $limit""",  # noqa: S608
+)  # fmt: skip
+
+_REPEATED = Question(
+    name="repeated-reads",
+    version=1,
+    text="segments that a run received more than once in the same pass over the data",
+    parameters=(DATASET, SINCE, UNTIL, AS_OF, LIMIT),
+    columns=(
+        "dataset", "version", "actor_tenant", "subject_tag", "run", "grant", "epoch", "rank",
+        "segments", "times_most", "first_read", "last_read",
+    ),
+    views=("read", "lease"),
+    ctes=(
+        f"""piece AS (
+  SELECT r.dataset, r.version, r.actor_tenant, r.subject_tag, r.run, r."grant", l.epoch, l.rank,
+         l.world, r.time, unnest(range(r.first_segment, r.last_segment + 1)) AS segment
+  FROM (SELECT * FROM seen_read WHERE {OF_DATASET} AND {IN_TIME}) r
+  JOIN seen_lease l ON l.lease = r.lease)""",  # noqa: S608
+    ),
+    sql="""
+SELECT dataset, version, actor_tenant, subject_tag, run, "grant", epoch, rank,
+       count(*) AS segments, max(times) AS times_most, min(first_read) AS first_read,
+       max(last_read) AS last_read
+FROM (SELECT dataset, version, actor_tenant, subject_tag, run, "grant", epoch, rank, world,
+             segment, count(*) AS times, min(time) AS first_read, max(time) AS last_read
+      FROM piece GROUP BY ALL HAVING count(*) > 1)
+GROUP BY dataset, version, actor_tenant, subject_tag, run, "grant", epoch, rank
+ORDER BY segments DESC, last_read DESC, "grant" LIMIT $limit""",
+)  # fmt: skip
+
+_UNUSED = Question(
+    name="unused-tokens",
+    version=1,
+    text="tokens under which nothing was ever read",
+    parameters=(DATASET, SUBJECT, SINCE, UNTIL, AS_OF, LIMIT),
+    columns=(
+        "issued_at", "index", "grant", "dataset", "version", "actor_tenant", "subject_tag",
+        "expires_at",
+    ),
+    views=("token", "lease", "release"),
+    sql=f"""
+SELECT time AS issued_at, index, "grant", dataset, version, actor_tenant, subject_tag, expires_at
+FROM seen_token t
+WHERE {OF_DATASET} AND {IN_TIME} AND ($subject IS NULL OR subject_tag = $subject)
+  AND NOT EXISTS (SELECT 1 FROM seen_lease l WHERE l."grant" = t."grant"
+                  AND ($as_of IS NULL OR l.time <= $as_of))
+  AND NOT EXISTS (SELECT 1 FROM seen_release k WHERE k."grant" = t."grant"
+                  AND ($as_of IS NULL OR k.time <= $as_of))
+ORDER BY index DESC LIMIT $limit""",  # noqa: S608
+)  # fmt: skip
+
+QUESTIONS = (_OF_BUNDLE, _REPLACED, _ALONE, _MISUSED, _UNUSUAL, _REPEATED, _UNUSED)
