@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gateway.domain.access import digest_of
 from gateway.domain.dataset import parse_name
+from gateway.policy.conditions import Node
 from gateway.policy.documents import Fields, Place, read_document, word
 from gateway.policy.rules import Rule, read_rule
 from gateway.policy.schema import Schema, default_schema
@@ -36,7 +37,7 @@ class PolicyBundle:
 
     tenant: str
     files: Mapping[str, str]
-    rules: tuple[Rule, ...]
+    rules: Sequence[Rule]  # a tuple, or read when they are needed (compiled.py)
     digest: str  # SHA-256 hex over tenant and files
     second_person: bool = False  # whoever pushes in its place needs another's approval
 
@@ -96,10 +97,11 @@ def _collector_at_rest() -> Iterator[None]:
 def _read_rules(files: Mapping[str, str], tenant: str, schema: Schema) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     seen: dict[str, Place] = {}
+    known: dict[str, Node] = {}
     for path in sorted(files):
         if path == SETTINGS_PATH or path.endswith(SUITE_SUFFIX):
             continue
-        for rule in _read_file(path, files[path], tenant, schema):
+        for rule in _read_file(path, files[path], tenant, schema, known):
             if rule.id in seen:
                 first = seen[rule.id]
                 raise rule.place.refuse(
@@ -120,9 +122,11 @@ def _second_person(text: str) -> bool:
     return found == "true"
 
 
-def _read_file(path: str, text: str, tenant: str, schema: Schema) -> list[Rule]:
+def _read_file(
+    path: str, text: str, tenant: str, schema: Schema, known: dict[str, Node]
+) -> list[Rule]:
     top = Fields(read_document(text, path), "a policy file")
     check_format(top, RULES)
-    rules = [read_rule(node, tenant, schema) for node in top.items("rules")]
+    rules = [read_rule(node, tenant, schema, known) for node in top.items("rules")]
     top.finish()
     return rules

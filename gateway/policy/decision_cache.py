@@ -2,22 +2,20 @@
 
 A new snapshot starts empty, so no entry outlives its rules. An entry answers only the very
 same question: request and resource are compared whole, values with their types (to Python
-`True == 1`), within the time in which no candidate rule could change by itself. What was
-UNKNOWN or an accident is never remembered.
+`True == 1`; what equals a text is one), within the time in which no candidate rule could change
+by itself. What was UNKNOWN or an accident is never remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
 from gateway.domain.access import AccessRequest, Decision, Resource, Scalar
-from gateway.policy.rules import Rule
 from gateway.policy.trial import Trial
 
 ENTRIES_MAX = 4096
-_TIME = "context.time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +25,7 @@ class _Entry:
     decision: Decision
     since: float  # Unix seconds; the answer holds in [since, until)
     until: float
+    types: tuple[tuple[int, str, type], ...]  # of values that are no text: which mapping, name
 
 
 class DecisionCache:
@@ -34,10 +33,10 @@ class DecisionCache:
 
     __slots__ = ("_entries", "_moving")
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        """Begin empty, over these rules."""
+    def __init__(self, moving: frozenset[str]) -> None:
+        """Begin empty; `moving` are the ids of the rules that `moves`."""
         self._entries: dict[object, _Entry] = {}
-        self._moving = frozenset(rule.id for rule in rules if _moves(rule))
+        self._moving = moving
 
     def find(self, request: AccessRequest, resource: Resource, now: float) -> Decision | None:
         """The Decision for this question at this time, if it is known."""
@@ -47,11 +46,13 @@ class DecisionCache:
             or not entry.since <= now < entry.until
             or request != entry.request
             or resource != entry.resource
-            or not _same_types(request.subject.attributes, entry.request.subject.attributes)
-            or not _same_types(request.context, entry.request.context)
-            or not _same_types(resource.attributes, entry.resource.attributes)
         ):
             return None
+        if entry.types:
+            given = _mappings(request, resource)
+            for which, name, kind in entry.types:
+                if type(given[which][name]) is not kind:
+                    return None
         return entry.decision
 
     def keep(self, trial: Trial, resource: Resource, decision: Decision, now: float) -> None:
@@ -61,7 +62,13 @@ class DecisionCache:
             return
         if len(self._entries) >= ENTRIES_MAX:
             self._entries.clear()
-        entry = _Entry(trial.request, resource, decision, now, until)
+        types = tuple(
+            (which, name, type(value))
+            for which, mapping in enumerate(_mappings(trial.request, resource))
+            for name, value in mapping.items()
+            if type(value) is not str
+        )
+        entry = _Entry(trial.request, resource, decision, now, until, types)
         self._entries[_key(trial.request)] = entry
 
     def _until(self, trial: Trial, now: float) -> float:
@@ -81,13 +88,5 @@ def _key(request: AccessRequest) -> object:
     return request.subject.id, request.tenant, name, request.action, request.purpose
 
 
-def _same_types(given: Mapping[str, Scalar], known: Mapping[str, Scalar]) -> bool:
-    """Of equal mappings; another order counts as another question."""
-    return not given or (
-        list(given) == list(known) and [*map(type, given.values())] == [*map(type, known.values())]
-    )
-
-
-def _moves(rule: Rule) -> bool:
-    """Whether what it says depends on the second at which it is asked, beyond its expiry."""
-    return rule.valid_seconds is not None or (rule.when is not None and _TIME in rule.when.reads())
+def _mappings(request: AccessRequest, resource: Resource) -> tuple[Mapping[str, Scalar], ...]:
+    return request.subject.attributes, request.context, resource.attributes

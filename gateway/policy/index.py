@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.domain.access import Resource
+from gateway.policy.compiled import CompiledRules
 from gateway.policy.rules import Rule
 
 Key = tuple[str, str]  # action or `*`, principal
@@ -33,32 +34,45 @@ class Entry(NamedTuple):
         return cls(rule.id, rule, rule, rule)
 
 
+Ways = dict[Key, tuple[Entry, ...]]
+
+
 class Index:
-    """Immutable once built."""
+    """Says the same for ever; scopes of compiled rules are read when a request comes near them."""
 
-    __slots__ = ("_scopes",)
+    __slots__ = ("_compiled", "_scopes")
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        """Take every rule by each way that leads to it."""
+    def __init__(self, bundles: Iterable[Sequence[Rule]]) -> None:
+        """Take every rule of these bundles by each way that leads to it."""
         # By scope first, because most of what a resource could be meant by has no rule.
-        found: dict[str, dict[Key, dict[str, Rule]]] = {}
-        for rule in rules:
-            ways = found.setdefault(rule.key, {})
-            for action in rule.actions:
-                for principal in rule.principals:
-                    ways.setdefault((action, principal), {})[rule.id] = rule
+        found: dict[str, list[Rule]] = {}
+        self._compiled: dict[str, list[CompiledRules]] = {}
+        for rules in bundles:
+            if isinstance(rules, CompiledRules):
+                for scope in rules.keys():  # noqa: SIM118 - no dict
+                    self._compiled.setdefault(scope, []).append(rules)
+            else:
+                for rule in rules:
+                    found.setdefault(rule.key, []).append(rule)
         gates: dict[object, Rule] = {}
         terms: dict[object, Rule] = {}
-
-        def entry(rule: Rule) -> Entry:
-            gate = gates.setdefault(_when_it_holds(rule), rule)
-            return Entry(rule.id, gate, terms.setdefault(_what_it_releases(rule), rule), rule)
-
-        # One way after the other, so that what is read together lies together.
         self._scopes = {
-            scope: {key: tuple(map(entry, rules.values())) for key, rules in ways.items()}
-            for scope, ways in found.items()
+            scope: _ways(rules, gates, terms)
+            for scope, rules in found.items()
+            if scope not in self._compiled
         }
+        for scope in self._compiled.keys() & found.keys():  # of bundles of both kinds
+            self._scopes[scope] = _ways([*found[scope], *self._read(scope)], gates, terms)
+
+    def _read(self, scope: str) -> list[Rule]:
+        return [rule for rules in self._compiled[scope] for rule in rules.group(scope)]
+
+    def _of(self, scope: str) -> Ways | None:
+        """What leads to rules of this scope; two threads that read it first read the same."""
+        ways = self._scopes.get(scope)
+        if ways is None and scope in self._compiled:
+            ways = self._scopes[scope] = _ways(self._read(scope), {}, {})
+        return ways
 
     def candidates(
         self, resource: Resource, scopes: Sequence[str], action: str, principals: Sequence[str]
@@ -71,7 +85,7 @@ class Index:
         keys = [(word, who) for word in (action, "*") for who in principals]
         found: dict[str, Entry] = {}
         rows: list[Row] = []
-        for scope, ways in zip(scopes, map(self._scopes.get, scopes), strict=True):
+        for scope, ways in zip(scopes, map(self._of, scopes), strict=True):
             if ways is None:
                 continue
             is_own = scope in own
@@ -90,26 +104,41 @@ class Index:
     def meets(self, resource: Resource, action: str, principals: tuple[str, ...]) -> bool:
         """Whether any rule names this, in force or not."""
         keys = [(word, who) for word in (action, "*") for who in principals]
-        found = filter(None, map(self._scopes.get, judging_scopes(resource)))
+        found = filter(None, map(self._of, judging_scopes(resource)))
         return any(key in ways for ways in found for key in keys)
 
     def naming(self, resource: Resource, principals: frozenset[str]) -> Iterator[Rule]:
         """Rules that name the resource and one of these for any action, some more than once."""
         for scope in scopes_of(resource):
-            for (_, principal), entries in self._scopes.get(scope, {}).items():
+            for (_, principal), entries in (self._of(scope) or {}).items():
                 if principal in principals:
                     for entry in entries:
                         yield entry.rule
 
     def rules(self) -> Iterator[tuple[Rule, Row]]:
         """Every rule by every way, with the row that Casbin would be given."""
-        for scope, ways in self._scopes.items():
-            for (action, who), entries in ways.items():
+        for scope in self._scopes.keys() | self._compiled.keys():
+            for (action, who), entries in (self._of(scope) or {}).items():
                 for entry in entries:
                     yield entry.rule, (entry.id, who, scope, action, entry.rule.kind)
 
     def __len__(self) -> int:
-        return len(self._scopes)
+        return len(self._scopes.keys() | self._compiled.keys())
+
+
+def _ways(rules: Sequence[Rule], gates: dict[object, Rule], terms: dict[object, Rule]) -> Ways:
+    found: dict[Key, dict[str, Rule]] = {}
+    for rule in rules:
+        for action in rule.actions:
+            for principal in rule.principals:
+                found.setdefault((action, principal), {})[rule.id] = rule
+
+    def entry(rule: Rule) -> Entry:
+        gate = gates.setdefault(_when_it_holds(rule), rule)
+        return Entry(rule.id, gate, terms.setdefault(_what_it_releases(rule), rule), rule)
+
+    # One way after the other, so that what is read together lies together.
+    return {key: tuple(map(entry, ways.values())) for key, ways in found.items()}
 
 
 def scopes_of(resource: Resource) -> tuple[str, ...]:

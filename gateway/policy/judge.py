@@ -35,13 +35,14 @@ from gateway.domain.dataset import parse_name
 from gateway.domain.purpose import PURPOSES
 from gateway.errors import InvalidInput
 from gateway.policy.bundle import PolicyBundle
+from gateway.policy.compiled import CompiledRules
 from gateway.policy.decision_cache import DecisionCache
 from gateway.policy.enforcer import Loop, model_text
 from gateway.policy.explain import Explanation, advise, explain_trial
 from gateway.policy.index import Index, Row, judging_scopes
 from gateway.policy.outlook import Outlook, outlook
 from gateway.policy.plans import Refusal, make_plan
-from gateway.policy.rules import Rule
+from gateway.policy.rules import Rule, moves
 from gateway.policy.schema import Schema, default_schema
 from gateway.policy.trial import RequestFacts, Trial
 
@@ -57,8 +58,8 @@ class Judge:
         """Use `build`."""
         self._schema = schema
         self._loop = Loop(contains)  # a rule holds when it is among those that count
-        self._known = DecisionCache(rule for bundle in bundles for rule in bundle.rules)
-        self._index = Index(rule for bundle in bundles for rule in bundle.rules)
+        self._known = DecisionCache(frozenset().union(*map(_moving, bundles)))
+        self._index = Index(bundle.rules for bundle in bundles)
         self.bundles = {bundle.tenant: bundle.digest for bundle in bundles}
         self.digest = digest_of(
             {
@@ -105,14 +106,8 @@ class Judge:
         except Exception as cause:  # noqa: BLE001 - invariant 1: any error denies
             _log.error("a request could not be judged: %s", _where(cause))
             found = _denied("error", "the request could not be judged")
-        return Decision(
-            id=decision_id,
-            effect=found.effect,
-            reasons=found.reasons,
-            plan=found.plan,
-            rules=found.rules,
-            advice=found.advice,
-            combinable=found.combinable,
+        return found.stamped(
+            decision_id,
             policy_epoch=policy_epoch,
             bundle=self.digest,
             catalog_index=catalog_index,
@@ -209,6 +204,12 @@ class Judge:
         scopes, principals = reach
         found, rows = self._index.candidates(resource, scopes, request.action, principals)
         return Trial(request, RequestFacts(self._schema, request, resource, now), found, now), rows
+
+
+def _moving(bundle: PolicyBundle) -> frozenset[str]:
+    if isinstance(bundle.rules, CompiledRules):
+        return bundle.rules.moving
+    return frozenset(rule.id for rule in bundle.rules if moves(rule))
 
 
 def _where(cause: Exception) -> str:

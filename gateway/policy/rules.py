@@ -37,6 +37,7 @@ _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 
 _SECONDS = {"m": 60, "h": 3600, "d": 86400}
 _ID_CHARS_MAX = 128
 GROUP_MAX = 1_000_000_000
+_TIME = "context.time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +73,21 @@ class Rule:
     time_edges: tuple[float, ...] = ()  # Unix seconds at which `when` may change by itself
 
 
-def read_rule(node: Yaml, tenant: str, schema: Schema) -> Rule:
-    """Read one rule; raises PolicyError with the place of what is wrong."""
+def moves(rule: Rule) -> bool:
+    """Whether what it says depends on the second at which it is asked, beyond its expiry."""
+    return rule.valid_seconds is not None or (rule.when is not None and _TIME in rule.when.reads())
+
+
+def read_rule(node: Yaml, tenant: str, schema: Schema, known: dict[str, Node]) -> Rule:
+    """Read one rule; raises PolicyError with the place of what is wrong.
+
+    `known` keeps conditions by their text, so that rules with the same one share it.
+    """
     own = Fields(node, "a rule")
     kind = word(own.required("kind"), KINDS)
     scope = own.required("scope")
     when = own.scalar("when")
-    condition = parse_condition(when, schema) if when else None
+    condition = _condition(when, schema, known) if when else None
     filter_text = own.scalar("where")
     limits, valid = _limits(own)
     rule = Rule(
@@ -117,6 +126,13 @@ def read_rule(node: Yaml, tenant: str, schema: Schema) -> Rule:
     _check_kind(rule)
     _check_reach(rule, scope.place)
     return rule
+
+
+def _condition(scalar: Text, schema: Schema, known: dict[str, Node]) -> Node:
+    found = known.get(scalar.text)
+    if found is None:
+        found = known[scalar.text] = parse_condition(scalar, schema)
+    return found
 
 
 def _rule_id(scalar: Text, tenant: str) -> str:
@@ -295,7 +311,7 @@ def _check_enforced(name: str, value: Scalar, node: Yaml) -> None:
 def _time_edges(node: Node | None) -> tuple[float, ...]:
     if node is None:
         return ()
-    if isinstance(node, Compare) and node.name == "context.time" and node.literal is not None:
+    if isinstance(node, Compare) and node.name == _TIME and node.literal is not None:
         return (node.literal.timestamp(),)
     return tuple(sorted({edge for part in node.parts() for edge in _time_edges(part)}))
 

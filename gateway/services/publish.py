@@ -9,6 +9,7 @@ Between (3) and (4) no await happens, so no decision falls between the two.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import Conflict, IntegrityError, PolicyError, PreconditionFailed
 from gateway.policy.bundle import PolicyBundle, bundle_digest
 from gateway.policy.judge import Judge
-from gateway.services import bench
+from gateway.services import bench, compiled_rules
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize, resource_of
 
@@ -197,6 +198,7 @@ async def store_and_record(
     )
     house.bundles, house.judge = bundles, judge
     await house.journal.durable(index)
+    await asyncio.to_thread(compiled_rules.keep, house, bundle)
     return bundle
 
 
@@ -226,12 +228,23 @@ def take_in_force(house: House) -> None:
     names = [t.name for t in house.catalog.tenants() if house.catalog.bundle(t.name) is not None]
     house.bundles = {name: load(house, name) for name in names}
     house.judge = Judge.build(house.bundles.values())
+    gc.freeze()  # a collection that looks through all rules in force stops a decision for long
 
 
 def load(house: House, tenant: str) -> PolicyBundle:
     """Read a stored bundle; IntegrityError when it is not the one that was recorded."""
     digest = house.catalog.bundle(tenant)
-    return PolicyBundle.read({} if digest is None else stored_files(house, tenant, digest), tenant)
+    if digest is None:
+        return PolicyBundle.read({}, tenant)
+
+    def files() -> dict[str, str]:
+        return stored_files(house, tenant, digest)
+
+    known = compiled_rules.load(house, tenant, digest, files)
+    if known is None:
+        known = PolicyBundle.read(files(), tenant)
+        compiled_rules.keep(house, known)
+    return known
 
 
 def stored_files(house: House, tenant: str, digest: str) -> dict[str, str]:

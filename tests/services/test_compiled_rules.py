@@ -1,0 +1,127 @@
+"""A start takes its rules from a sealed file, and whatever is wrong with it, from the real ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway import bootstrap
+from gateway.config import Settings
+from gateway.errors import IntegrityError
+from gateway.policy import compiled
+from gateway.policy.bundle import PolicyBundle
+from gateway.policy.compiled import CompiledRules
+from gateway.services import publish, request_access
+from gateway.services.compiled_rules import StoredFiles
+from gateway.services.house import House
+from tests.services.conftest import open_house
+from tests.services.simulator import add_rules, add_tenant, add_version
+from tests.services.test_access import ASK, RULES, TRAINER, run
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with rules in force, at rest."""
+    base = tmp_path_factory.mktemp("home")
+    bootstrap.init(settings_in(base))
+    house = open_house(settings_in(base))
+    run(add_tenant(house, "clinic", ("owner", "owner")))
+    run(add_tenant(house, "startup", ("ml", "trainer")))
+    add_version(house, "clinic", "icu", ["age", "hr", "name"])
+    run(add_rules(house, "clinic", RULES))
+    house.journal.close()
+    return base
+
+
+def settings_in(base: Path) -> Settings:
+    return Settings(state_dir=base / "s", config_dir=base / "c", runtime_dir=base / "r")
+
+
+@pytest.fixture
+def home(furnished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(furnished, tmp_path / "home")
+    return tmp_path / "home"
+
+
+def reopened(home: Path) -> Iterator[House]:
+    house = open_house(settings_in(home))
+    try:
+        yield house
+    finally:
+        house.journal.close()
+
+
+def cache(home: Path) -> Path:
+    return home / "s" / "bundles" / "clinic.compiled"
+
+
+def allowed(house: House) -> bool:
+    return run(request_access.check(house, TRAINER, ASK)).is_allowed
+
+
+def test_a_changed_file_is_not_obeyed_and_written_anew(home: Path) -> None:
+    data = cache(home).read_bytes()
+    for at in (*range(0, len(data), 97), len(data) - 1):
+        cache(home).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        for house in reopened(home):
+            assert not isinstance(house.bundles["clinic"].rules, CompiledRules)
+            assert allowed(house)
+        for house in reopened(home):
+            assert isinstance(house.bundles["clinic"].rules, CompiledRules)
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 10, b"x" * 10_000])
+def test_what_is_no_cache_is_written_anew(home: Path, data: bytes) -> None:
+    cache(home).write_bytes(data)
+    for house in reopened(home):
+        assert allowed(house)
+    assert cache(home).read_bytes() != data
+
+
+def test_the_file_of_another_tenant_or_bundle_is_not_obeyed(home: Path) -> None:
+    startup = cache(home).with_name("startup.compiled")
+    shutil.copy(startup, cache(home))
+    older = startup.read_bytes()
+    for house in reopened(home):
+        assert not isinstance(house.bundles["clinic"].rules, CompiledRules)
+        run(add_rules(house, "startup", RULES.replace("clinic", "startup")))
+    startup.write_bytes(older)  # of before the push
+    for house in reopened(home):
+        assert not isinstance(house.bundles["startup"].rules, CompiledRules)
+        assert "startup.icu.research" in {rule.id for rule in house.bundles["startup"].rules}
+
+
+def test_rules_read_by_other_code_are_read_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "code_digest", lambda: "another version")
+    for house in reopened(home):
+        assert not isinstance(house.bundles["clinic"].rules, CompiledRules)
+
+
+def test_files_that_were_changed_are_still_refused_when_they_are_wanted(home: Path) -> None:
+    for house in reopened(home):
+        digest = house.catalog.bundle("clinic")
+        (home / "s" / "bundles" / f"{digest}.json").write_text("{}")
+        assert allowed(house)  # by rules that are authentic
+        with pytest.raises(IntegrityError):
+            dict(house.bundles["clinic"].files)
+
+
+def test_a_start_takes_the_compiled_rules_and_decides_the_same(home: Path) -> None:
+    for house in reopened(home):
+        found = house.bundles["clinic"]
+        assert isinstance(found.rules, CompiledRules)
+        assert isinstance(found.files, StoredFiles)
+        whole = PolicyBundle.read(publish.stored_files(house, "clinic", found.digest), "clinic")
+        assert (list(found.rules), dict(found.files)) == (list(whole.rules), dict(whole.files))
+        assert len(found.files) == len(whole.files)
+        assert allowed(house)
+
+
+def test_it_shows_nothing_without_the_keys(home: Path) -> None:
+    assert b"clinic.icu" not in cache(home).read_bytes()
+    assert cache(home).stat().st_mode & 0o777 == 0o600
