@@ -54,6 +54,22 @@ def ancestors(state: State, version: DatasetVersion) -> tuple[Ancestor, ...]:
     return _of(state, version, {}) if version.origins else ()
 
 
+def is_suspended(state: State, version: DatasetVersion) -> bool:
+    """Whether its dataset is suspended, or one that it inherits from.
+
+    When the origin was erased, another dataset may have its name now: that one does not count.
+    """
+    if state.datasets[str(version.ref.unversioned)].suspended:
+        return True
+    for ancestor in ancestors(state, version):
+        origin = _version(state, ancestor.dataset)
+        dataset = state.datasets.get(str(ancestor.dataset.unversioned))
+        is_it = origin and dataset and origin.dataset_id == dataset.dataset_id
+        if is_it and dataset and dataset.suspended:
+            return True
+    return False
+
+
 def _of(state: State, version: DatasetVersion, known: _Known) -> tuple[Ancestor, ...]:
     if version.ref in known:
         return known[version.ref]

@@ -139,6 +139,10 @@ class Catalog:
         """The versions whose rules and tags this version inherits, by name."""
         return ancestry.ancestors(self._state, self.version(ref))
 
+    def is_suspended(self, ref: DatasetRef) -> bool:
+        """Whether its owner, or that of what it was made from and is not released, suspended it."""
+        return ancestry.is_suspended(self._state, self.version(ref))
+
     def manifest_key(self, ref: DatasetRef) -> str:
         """Key of the version's Manifest in the object store; NotFound."""
         return self.version(ref).manifest_key

@@ -32,7 +32,7 @@ legal_basis = ""
 retention = ""
 known_biases = ""
 """
-_STATE = ("dataset", "suspended")
+_STATE = ("dataset", "suspended", "streams_stopped", "slowest_ms")
 _PROPOSED = ("column", "type", "tag", "reason", "percent")
 _LIST = ("dataset", "version", "rows", "columns", "tags", "suspended", "registered_at")
 _SHOWN = ("dataset", "version", "rows", "bytes", "shards", "profile", "splits", "suspended",

@@ -46,6 +46,7 @@ from gateway.policy.rules import Rule, moves
 from gateway.policy.schema import Schema, default_schema
 from gateway.policy.trial import RequestFacts, Trial
 
+SUSPENDED = "this dataset, or one that it was made from, is suspended by its owner"
 _log = logging.getLogger("gateway.policy")
 
 Reach = tuple[tuple[str, ...], tuple[str, ...]]  # scopes of the resource, principals
@@ -269,7 +270,7 @@ def _wrong_data(request: AccessRequest, resource: Resource) -> Refusal | None:
     if request.purpose is None:
         return Refusal("purpose-missing", "a purpose is needed")
     if resource.suspended:
-        return Refusal("dataset-suspended", "this dataset is suspended by its owner")
+        return Refusal("dataset-suspended", SUSPENDED)
     return None
 
 

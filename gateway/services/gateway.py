@@ -8,7 +8,7 @@ happen in the services it names; doors only translate.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -140,9 +140,14 @@ class Gateway(Asking, Copies, Custody, Policies):
         self, caller: Caller, ref: str, changes: W.DatasetChanges, if_match: str | None
     ) -> W.DatasetDetail:
         """Change card, owners or contact; suspend or resume."""
-        return shapes.dataset_detail(
-            *await update.update(self.house, caller, DatasetRef.parse(ref), changes, if_match)
+        seen, stopped = await update.update(
+            self.house, caller, DatasetRef.parse(ref), changes, if_match
         )
+        detail = shapes.dataset_detail(*seen)
+        if stopped is None:
+            return detail
+        slowest_ms = round(stopped.slowest_ms)
+        return replace(detail, streams_stopped=stopped.streams, slowest_ms=slowest_ms)
 
     async def begin_registration(
         self, caller: Caller, wanted: W.RegistrationRequest, key: str | None

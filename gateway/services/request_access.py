@@ -114,7 +114,7 @@ def resource_in(catalog: Catalog, ref: DatasetRef) -> Resource:
                 columns=inherit(dataset.columns_of(version), ancestors),
                 ancestors=ancestors,
                 splits=tuple(split.name for split in version.splits),
-                suspended=dataset.suspended,
+                suspended=catalog.is_suspended(version.ref),
             )
     raise unseen(ref)
 

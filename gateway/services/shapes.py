@@ -94,7 +94,7 @@ def dataset_summary(dataset: Dataset, resource: Resource, told: Outlook | None) 
         rows=sum(split.rows or 0 for split in _splits(newest, told)) if _counts(told) else None,
         columns=len(columns),
         tags=tuple(sorted({tag for column in columns for tag in column.effective_tags})),
-        suspended=dataset.suspended,
+        suspended=resource.suspended,
         registered_at=newest.registered_at,
     )
 
@@ -127,7 +127,7 @@ def dataset_detail(dataset: Dataset, resource: Resource, told: Outlook | None) -
         manifest_digest=line.manifest_digest,
         registered_at=version.registered_at,
         registered_by=line.registered_by,
-        suspended=dataset.suspended,
+        suspended=resource.suspended,
         versions=tuple(v.ref.version or 0 for v in dataset.versions),
         card=dict(dataset.card),
         owners=dataset.owners,

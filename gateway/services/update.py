@@ -4,12 +4,15 @@ Suspending is reversible and total: (1) one durable event raises the PolicyEpoch
 worker starts another chunk unasked; (2) every open lease of the dataset is closed with
 DatasetSuspended; (3) from then on the judge denies every data action on it, and no Grant of
 it gives a token. Grants stay, so a resumed dataset streams on from the old positions.
+All this holds, too, for what was made from it and is not released (docs/adr/0003).
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gateway.wire as W
@@ -18,7 +21,7 @@ from gateway.domain.card import check_card
 from gateway.domain.dataset import Dataset, DatasetRef, parse_name
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
-from gateway.errors import DatasetSuspended, InvalidInput
+from gateway.errors import DatasetSuspended, InvalidInput, NotFound
 from gateway.services import derivation, describe
 from gateway.services.describe import Seen
 from gateway.services.house import House
@@ -29,10 +32,21 @@ CONTACT_CHARS_MAX = 320
 REASON_CHARS_MAX = 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """The streams that a suspension ended."""
+
+    streams: int
+    slowest_ms: float  # from the durable event to the last byte of the slowest
+
+
 async def update(
     house: House, caller: Caller, ref: DatasetRef, wanted: W.DatasetChanges, if_match: str | None
-) -> Seen:
+) -> tuple[Seen, Stopped | None]:
     """Change what is given and differs; what is None stays. Sent again, it changes nothing.
+
+    Returns:
+        The dataset as it is now; and what stopped, when it was to be suspended.
 
     Raises:
         PreconditionFailed: `if_match` is given and not the ETag of the dataset as it is.
@@ -49,16 +63,17 @@ async def update(
         kind = EventKind.DatasetSuspended if wanted.suspended else EventKind.DatasetResumed
         _record(house, caller, dataset, kind, {"reason": reason})
     await house.settled()
-    if wanted.suspended:
-        await _stop_streams(house, ref)
-    return await describe.dataset(house, caller, ref.unversioned)
+    stopped = await _stop_streams(house, ref.unversioned) if wanted.suspended else None
+    return await describe.dataset(house, caller, ref.unversioned), stopped
 
 
 def require_active(house: House, grant: Grant) -> None:
-    """Raise DatasetSuspended when the Grant's dataset is suspended."""
+    """Raise DatasetSuspended when the Grant's dataset is, or what it was made from."""
     of = grant.plan.dataset
-    if house.catalog.dataset(of.tenant, of.name).suspended:
-        raise DatasetSuspended(f"`{of.unversioned}` is suspended by its owner")
+    if house.catalog.is_suspended(of):
+        raise DatasetSuspended(
+            f"`{of.unversioned}`, or one that it was made from, is suspended by its owner"
+        )
 
 
 def _update_metadata(
@@ -135,8 +150,25 @@ def _record(
     )
 
 
-async def _stop_streams(house: House, ref: DatasetRef) -> None:
+async def _stop_streams(house: House, ref: DatasetRef) -> Stopped:
     """Close what is open now; the PolicyEpoch already keeps them from going on."""
-    grants = {grant.id for grant in house.catalog.grants(dataset=ref.unversioned)}
-    leases = [lease for lease in house.catalog.leases() if lease.grant in grants]
-    await asyncio.gather(*(house.workers.close(lease.id, "dataset-suspended") for lease in leases))
+    durable_at = time.monotonic()
+    hit = [lease for lease in house.catalog.leases() if _reaches(house, ref, lease.grant)]
+    ends = await asyncio.gather(
+        *(house.workers.close(lease.id, "dataset-suspended") for lease in hit)
+    )
+    streams = sum(end is not None for end in ends)
+    slowest_ms = (time.monotonic() - durable_at) * 1e3 if streams else 0.0
+    return Stopped(streams=streams, slowest_ms=round(slowest_ms, 3))
+
+
+def _reaches(house: House, origin: DatasetRef, grant: str) -> bool:
+    """Whether the Grant is of the dataset, or of what inherits from it."""
+    of = house.catalog.grant(grant).plan.dataset
+    if of.unversioned == origin:
+        return True
+    try:
+        ancestors = house.catalog.ancestors(of)
+    except NotFound:  # erased since: its streams have ended
+        return False
+    return any(ancestor.dataset.unversioned == origin for ancestor in ancestors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.wire import codec
@@ -89,11 +89,17 @@ class DatasetDetail:
     card: dict[str, Any] = field(default_factory=dict)
     owners: tuple[str, ...] = ()  # whom to ask: `tenant/name` or `tenant/role:NAME`
     contact: str = ""
+    streams_stopped: int | None = None  # by this suspension, with those of what inherits from it
+    slowest_ms: int | None = None  # from the durable record to the last byte of the slowest stream
 
 
 def etag_of(detail: DatasetDetail) -> str:
-    """SHA-256 hex of all that is shown of the dataset, to whom it is shown."""
-    text = json.dumps(codec.encode(detail), sort_keys=True, separators=(",", ":"))
+    """SHA-256 hex of all that is shown of the dataset, to whom it is shown.
+
+    What only the answer to a suspension says is no part of it: the dataset has no such state.
+    """
+    lasting = replace(detail, streams_stopped=None, slowest_ms=None)
+    text = json.dumps(codec.encode(lasting), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -13,11 +13,14 @@ from gateway.domain.access import Decision
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.derivation import ANCESTORS_MAX
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import InvalidInput, LimitExceeded, NotFound
+from gateway.domain.lease import OrderSpec
+from gateway.errors import DatasetSuspended, InvalidInput, LimitExceeded, NotFound
 from gateway.services import derivation, describe, grants, request_access, update, uploads
+from gateway.services.gateway import Gateway
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from tests.services.simulator import add_rules, add_tenant, add_version, caller
+from tests.services.test_limits import begun
 
 CLINIC, STARTUP = caller("clinic", "owner", "owner"), caller("startup", "owner", "owner")
 TRAINER, STRANGER = caller("lab", "ml", "trainer"), caller("lab", "owner", "owner")
@@ -115,6 +118,85 @@ def test_a_denial_of_the_origin_holds_until_its_owner_releases(
     release(world, "clinic/icu", "startup/risk")
     assert world.catalog.policy_epoch > before
     assert ask(world, "startup/risk").is_allowed
+
+
+def suspend(house: House, name: str, *, suspended: bool = True) -> W.DatasetDetail:
+    changes = W.DatasetChanges(suspended=suspended, reason="a patient objected")
+    gateway = Gateway(house)
+    return asyncio.run(gateway.update_dataset(CLINIC, name, changes, None))
+
+
+def test_a_suspended_origin_denies_what_was_made_from_it_until_resumed_or_released(
+    world: House,
+) -> None:
+    suspend(world, "clinic/icu")
+    denied = ask(world, "startup/risk")
+    assert [reason.code for reason in denied.reasons] == ["dataset-suspended"]
+    suspend(world, "clinic/icu", suspended=False)
+    assert ask(world, "startup/risk").is_allowed
+    suspend(world, "clinic/icu")
+    release(world, "clinic/icu", "startup/risk")
+    assert ask(world, "startup/risk").is_allowed
+    made(world, "startup/risk", ["age", "score"], version=2)  # the release was of the first
+    assert not ask(world, "startup/risk").is_allowed
+    assert ask(world, "startup/risk@1").is_allowed
+
+
+def test_a_suspended_origin_stops_grants_that_stand_and_their_streams(world: House) -> None:
+    question = Ask(dataset="startup/risk", purpose="research")
+    _, grant = asyncio.run(request_access.request_grant(world, TRAINER, question))
+    world.workers = Stopping(world, begun(world, grant, OrderSpec()))  # type: ignore[assignment]
+    answer = suspend(world, "clinic/icu")
+    assert (answer.streams_stopped, answer.suspended) == (1, True)
+    assert answer.slowest_ms is not None
+    with pytest.raises(DatasetSuspended):
+        update.require_active(world, grant)
+    assert suspend(world, "clinic/icu", suspended=False).streams_stopped is None
+    update.require_active(world, grant)
+
+
+class Stopping:
+    """Workers that hold one lease."""
+
+    def __init__(self, house: House, lease: str) -> None:
+        self.house, self.lease = house, lease
+
+    async def close(self, lease: str, reason: str) -> object:
+        assert (lease, reason) == (self.lease, "dataset-suspended")
+        facts = {"lease": lease, "reason_code": reason}
+        self.house.record(
+            EventDraft(kind=EventKind.LeaseClosed, owner_tenant="startup", facts=facts)
+        )
+        return object()
+
+
+def test_another_dataset_under_the_name_of_an_erased_origin_suspends_nothing(
+    world: House,
+) -> None:
+    erase(world, "clinic/icu")
+    add_version(world, "clinic", "icu", ["x"], version=2)
+    suspend(world, "clinic/icu")
+    assert [r.code for r in ask(world, "startup/risk").reasons] != ["dataset-suspended"]
+
+
+def test_a_restriction_of_the_origin_binds_what_was_made_from_it_until_released(
+    world: House,
+) -> None:
+    rule = """\
+  - {id: clinic.few, kind: restrict, description: d, principals: ["*"], scope: SCOPE,
+     actions: [stream], limits: {max_rows: 7}, masks: {age: "x-bucket:10"}}
+"""
+    for scope in ("dataset:clinic/icu", "tag:health", "tenant:clinic"):
+        text = CLINIC_RULES + rule.replace("SCOPE", scope)
+        asyncio.run(add_rules(world, "clinic", text))
+        plan = ask(world, "startup/risk").plan
+        assert plan is not None
+        assert plan.limits.max_rows == 7
+        assert [column.mask for column in plan.columns] == ["x-bucket:10", None]
+    release(world, "clinic/icu", "startup/risk")
+    plan = ask(world, "startup/risk").plan
+    assert plan is not None
+    assert plan.limits.max_rows is None
 
 
 def test_an_allow_of_the_origin_opens_nothing_that_was_made_from_it(world: House) -> None:
