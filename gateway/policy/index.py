@@ -79,12 +79,13 @@ class Index:
     ) -> tuple[dict[str, Entry], list[Row]]:
         """Rules that name this, by id, and Casbin's rows of those that allow or deny.
 
+        Of those that hold alike Casbin is asked about one: its answer is the same for all.
         `scopes` are the judging ones of the resource.
         """
         own = scopes_of(resource) if resource.ancestors else scopes
         keys = [(word, who) for word in (action, "*") for who in principals]
         found: dict[str, Entry] = {}
-        rows: list[Row] = []
+        rows: dict[str, Row] = {}  # by gate
         for scope, ways in zip(scopes, map(self._of, scopes), strict=True):
             if ways is None:
                 continue
@@ -97,9 +98,9 @@ class Index:
                     if name in found or (kind == "allow" and not is_own):
                         continue
                     found[name] = entry
-                    if kind != "restrict":
-                        rows.append((name, key[1], scope, key[0], kind))
-        return found, rows
+                    if kind != "restrict" and gate.id not in rows:
+                        rows[gate.id] = (name, key[1], scope, key[0], kind)
+        return found, list(rows.values())
 
     def meets(self, resource: Resource, action: str, principals: tuple[str, ...]) -> bool:
         """Whether any rule names this, in force or not."""
