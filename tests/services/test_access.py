@@ -405,7 +405,7 @@ def test_locked_data_leaves_only_for_a_region_that_the_rule_believes(shared: Hou
         assert caught.value.facts["reasons"] == ["region-locked"]
     _, grant = run(request_access.request_grant(shared, inside("ch"), ASK))
     assert grant.plan.obligations == (("region_lock", "eu, ch"),)
-    recorded = [e.facts["region"] for e in shared.journal.read() if e.kind == "AccessDecided"]
+    recorded = [e.facts["region"] for e in shared.journal.read(0) if e.kind == "AccessDecided"]
     assert recorded == [None, "us", "ch"]
 
 
