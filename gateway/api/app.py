@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.api import (
     access,
     asking,
+    consents,
     copies,
     datasets,
     health,
@@ -48,6 +49,7 @@ ACTS: tuple[Act, ...] = (
     *asking.ACTS,
     *access.ACTS,
     *obligations.ACTS,
+    *consents.ACTS,
     *leases.ACTS,
     *keys.ACTS,
     *lineage.ACTS,

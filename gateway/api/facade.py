@@ -147,6 +147,15 @@ class Access(Protocol):
     ) -> Sequence[W.AccessEntry]: ...
 
 
+class Consents(Protocol):
+    """What persons consented to."""
+
+    async def consents(self, caller: Any, /) -> Sequence[W.ConsentView]: ...
+    async def record_consents(
+        self, caller: Any, wanted: W.ConsentRequest, /
+    ) -> W.ConsentReceipt: ...
+
+
 class Leases(Protocol):
     """Open streams."""
 
@@ -177,5 +186,7 @@ class Health(Protocol):
     async def ready(self) -> W.Readiness: ...
 
 
-class Gateway(Identity, Datasets, Copies, Keys, Access, Leases, Lineage, Health, Protocol):
+class Gateway(
+    Identity, Datasets, Copies, Keys, Access, Consents, Leases, Lineage, Health, Protocol
+):
     """Everything that a door may ask for."""

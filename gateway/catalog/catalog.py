@@ -336,6 +336,8 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.DatasetErased: erasures.dataset_erased,
     EventKind.ErasureCertified: erasures.erasure_certified,
     EventKind.KeysRotated: erasures.keys_rotated,
+    EventKind.ConsentGiven: _nothing,
+    EventKind.ConsentWithdrawn: _nothing,
     EventKind.PolicyPublished: holdings.policy_published,
     EventKind.PolicyProposed: holdings.policy_proposed,
     EventKind.AccessDecided: streams.access_decided,

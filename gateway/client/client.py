@@ -20,6 +20,7 @@ from gateway.wire import codec
 if TYPE_CHECKING:
     from gateway.client.access import Access, Grants, Tokens
     from gateway.client.admin import Identities, Operations, Tenants
+    from gateway.client.consents import Consents
     from gateway.client.datasets import Datasets
     from gateway.client.keys import Keys
     from gateway.client.lineage import Lineage
@@ -112,6 +113,13 @@ class GatewayClient:
         from gateway.client.obligations import Obligations
 
         return Obligations(self)
+
+    @cached_property
+    def consents(self) -> Consents:
+        """Record what persons consented to, and withdrew."""
+        from gateway.client.consents import Consents
+
+        return Consents(self)
 
     @cached_property
     def lineage(self) -> Lineage:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain import access_facts, key_facts
+from gateway.domain import access_facts, consent, key_facts
 from gateway.domain import facts as f
 from gateway.errors import InvalidInput
 
@@ -42,6 +42,8 @@ class EventKind(StrEnum):
     DatasetErased = "DatasetErased"
     ErasureCertified = "ErasureCertified"
     KeysRotated = "KeysRotated"
+    ConsentGiven = "ConsentGiven"
+    ConsentWithdrawn = "ConsentWithdrawn"
     PolicyPublished = "PolicyPublished"
     PolicyProposed = "PolicyProposed"  # narrows nothing yet
     AccessDecided = "AccessDecided"
@@ -75,6 +77,8 @@ RAISES_POLICY_EPOCH = frozenset(
         EventKind.DatasetSuspended,
         EventKind.DatasetResumed,
         EventKind.DatasetErased,
+        EventKind.ConsentGiven,
+        EventKind.ConsentWithdrawn,
         EventKind.GrantRevoked,
         EventKind.IdentityDisabled,
         EventKind.TenantSuspended,
@@ -167,6 +171,8 @@ FACTS: Mapping[EventKind, f.Schema] = {
     EventKind.DatasetErased: key_facts.ERASED,
     EventKind.ErasureCertified: key_facts.CERTIFIED,
     EventKind.KeysRotated: key_facts.ROTATED,
+    EventKind.ConsentGiven: consent.FACTS,
+    EventKind.ConsentWithdrawn: consent.FACTS,
     # proposal: index of the PolicyProposed that the actor approves; base: what it replaces
     EventKind.PolicyPublished: {**_BUNDLE, "proposal": f.COUNT | None},
     EventKind.PolicyProposed: {**_BUNDLE, "base": f.SHA256, "expires_at": f.COUNT},

@@ -33,6 +33,10 @@ class Tags:
     def _actor(self, tenant: str, actor: str) -> str:
         return envelope.tag(envelope.derive(self._key, "actor-tag", tenant), actor)
 
+    def person(self, tenant: str, person: str) -> str:
+        """The tag of a GDPR data subject, under the id that the owner `tenant` knows."""
+        return envelope.tag(envelope.derive(self._key, "person-tag", tenant), person)
+
     def _chain(self, tenant: str) -> str:
         return envelope.tag(envelope.derive(self._key, "chain-tag"), tenant)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from gateway.errors import NotFound
 from gateway.lineage import (
     questions_access,
+    questions_consent,
     questions_duties,
     questions_log,
     questions_release,
@@ -22,6 +23,7 @@ QUESTIONS: dict[str, Question] = {
         questions_access,
         questions_release,
         questions_duties,
+        questions_consent,
         questions_watch,
         questions_log,
     )

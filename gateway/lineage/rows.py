@@ -137,6 +137,17 @@ def _rotated(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     )  # fmt: skip
 
 
+def _consent(state: str) -> Callable[[Batch, Row, Mapping[str, Any]], None]:
+    def rows_of(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+        batch["consent"].extend(
+            (*head, _dataset(head, f) if f.get("dataset") else None, f["purpose"], p["person"],
+             state, p["at"])
+            for p in f["persons"]
+        )  # fmt: skip
+
+    return rows_of
+
+
 def _suspended(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["dataset_state"].append((*head, _dataset(head, f), "suspended"))
 
@@ -275,6 +286,8 @@ _KINDS: dict[str, Callable[[Batch, Row, Mapping[str, Any]], None]] = {
     "DatasetErased": _erased,
     "ErasureCertified": _certified,
     "KeysRotated": _rotated,
+    "ConsentGiven": _consent("given"),
+    "ConsentWithdrawn": _consent("withdrawn"),
     "DatasetSuspended": _suspended,
     "DatasetResumed": _resumed,
     "PolicyPublished": _policy,

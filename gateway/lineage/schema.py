@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT = 5  # raise it and every projection is rebuilt from the journal
+FORMAT = 6  # raise it and every projection is rebuilt from the journal
 
 _EVENT = {
     "idx": "BIGINT",
@@ -78,6 +78,15 @@ TABLES: dict[str, dict[str, str]] = {
         "ring_generation": "BIGINT",
         "keys": "BIGINT",
         "sheets": "BIGINT",
+    },
+    # One row per person; `dataset` null: about all of the owner's.
+    "consent": {
+        **_EVENT,
+        "dataset": "VARCHAR",
+        "purpose": "VARCHAR",
+        "person": "VARCHAR",
+        "state": "VARCHAR",  # `given` or `withdrawn`
+        "holds_at": "BIGINT",  # Unix seconds from which it holds
     },
     "dataset_state": {**_EVENT, "dataset": "VARCHAR", "state": "VARCHAR"},
     "policy": {

@@ -208,6 +208,13 @@ SELECT e.time, e.idx AS index, e.dataset, e.version, e.erasure,
 FROM erasure e WHERE e.certificate IS NULL AND {_side("e")}
 """  # noqa: S608
 
+# What persons said is the owner's alone to know.
+_CONSENT = """
+SELECT c.time, c.idx AS index, c.owner AS tenant, c.person AS person_tag, c.purpose, c.dataset,
+       c.state, make_timestamp(c.holds_at * 1000000) AS holds_at
+FROM consent c WHERE c.owner = $tenant
+"""
+
 _DATASET_STATE = f"""
 SELECT s.time, s.idx AS index, s.dataset, s.state FROM dataset_state s WHERE {_side("s")}
 """  # noqa: S608
@@ -234,6 +241,7 @@ VIEWS: dict[str, str] = {
     "event": _EVENT,
     "tagged": _TAGGED,
     "erasure": _ERASURE,
+    "consent": _CONSENT,
     "dataset_state": _DATASET_STATE,
     "derivation": _DERIVATION,
 }

@@ -17,6 +17,7 @@ from gateway.domain.dataset import DatasetRef
 from gateway.errors import AccessDenied, NotAuthenticated
 from gateway.services import (
     audit,
+    consents,
     describe,
     evidence,
     exchange,
@@ -275,6 +276,16 @@ class Gateway(Asking, Copies, Custody, Policies):
     async def attestation(self, caller: Caller, run: str) -> W.Attestation:
         """What it was delivered, signed and bound to its model."""
         return await runs.attestation(self.house, caller, run)
+
+    # consent
+
+    async def consents(self, caller: Caller) -> list[W.ConsentView]:
+        """The newest word of each person."""
+        return await consents.list_(self.house, caller)
+
+    async def record_consents(self, caller: Caller, wanted: W.ConsentRequest) -> W.ConsentReceipt:
+        """Record what persons gave and withdrew."""
+        return await consents.record(self.house, caller, wanted)
 
     # lineage
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gateway.wire.access import *  # noqa: F403
     from gateway.wire.asking import *  # noqa: F403
+    from gateway.wire.consents import *  # noqa: F403
     from gateway.wire.datasets import *  # noqa: F403
     from gateway.wire.evaluation import *  # noqa: F403
     from gateway.wire.exports import *  # noqa: F403
@@ -28,6 +29,7 @@ _NAMES = {
     "access": """AccessAsk Candidate DecisionView Explanation GrantView LimitsView PlanColumn
         PlanView ReasonView Revocation RevocationRequest""",
     "asking": "AccessRequestView PersonAsk RequestAnswer",
+    "consents": "CONSENTS_MAX ConsentEntry ConsentReceipt ConsentRequest ConsentView",
     "datasets": """ColumnTags ColumnView DatasetChanges DatasetDetail DatasetSummary
         ErasurePlan ErasureRequest KeyRelease PartReceipt ProposedTag Registration
         RegistrationRequest SourceFile SplitView VersionView etag_of""",

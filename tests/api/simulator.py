@@ -512,6 +512,14 @@ class Simulator(SimulatedRequests):
     ) -> W.ObligationView:
         raise NotFound("no such obligation")
 
+    async def consents(self, caller: Any) -> Sequence[W.ConsentView]:
+        return ()
+
+    async def record_consents(self, caller: Any, wanted: W.ConsentRequest) -> W.ConsentReceipt:
+        given = sum(entry.state == "given" for entry in wanted.entries)
+        self.consents_recorded = [*getattr(self, "consents_recorded", ()), *wanted.entries]
+        return W.ConsentReceipt(given=given, withdrawn=len(wanted.entries) - given, index=0)
+
     async def open_lease(self, caller: Any, request: LeaseRequest) -> LeaseView:
         raise AccessDenied("the simulator streams nothing")
 

@@ -203,6 +203,12 @@ def rotated(root: int = 1, ring_generation: int = 3, **sheets: int) -> EventDraf
     )
 
 
+def consent(kind: EventKind) -> EventDraft:
+    persons = [{"person": "0a" * 16, "at": 1_700_000_000}]
+    facts = {"purpose": "research", "dataset": None, "persons": persons}
+    return EventDraft(kind=kind, owner_tenant="clinic", facts=facts)
+
+
 def on_dataset(kind: EventKind) -> EventDraft:
     return EventDraft(kind=kind, owner_tenant="clinic", facts=dict(DATASET))
 

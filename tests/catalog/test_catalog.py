@@ -186,6 +186,8 @@ def test_the_policy_epoch_counts_what_can_narrow_a_plan_and_nothing_else() -> No
         EventKind.DatasetResumed: h.on_dataset(EventKind.DatasetResumed),
         EventKind.GrantRevoked: h.revoked("1"),
         EventKind.DatasetErased: h.erased(columns=[2]),
+        EventKind.ConsentGiven: h.consent(EventKind.ConsentGiven),
+        EventKind.ConsentWithdrawn: h.consent(EventKind.ConsentWithdrawn),
         EventKind.IdentityDisabled: EventDraft(
             kind=EventKind.IdentityDisabled,
             owner_tenant="startup",
@@ -203,7 +205,7 @@ def test_the_policy_epoch_counts_what_can_narrow_a_plan_and_nothing_else() -> No
         tell(catalog, draft)
         assert catalog.policy_epoch == number
     tell(catalog, h.denied(), h.identity("startup/b", "k2"), h.version(2))
-    assert catalog.policy_epoch == 12
+    assert catalog.policy_epoch == 14
 
 
 @pytest.mark.parametrize(

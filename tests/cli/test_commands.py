@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import subprocess
@@ -278,6 +279,18 @@ def test_a_decision_is_explained(as_: Typed) -> None:
         "nearest allow: clinic.icu\n"
         "    purpose must be within `research`\n"
     )
+
+
+def test_an_owner_brings_in_consents(
+    as_: Typed, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "".join(f"p{number},research,given\n" for number in range(1001))
+    (home / "consents.csv").write_text(f"person,purpose,state\n{rows}p1,research,withdrawn\n")
+    said = as_(OWNER, "consent", "import", home / "consents.csv", "--json")
+    assert (said.json["given"], said.json["withdrawn"]) == (1001, 1)
+    monkeypatch.setattr("sys.stdin", io.StringIO("person,purpose,state\np,research,given\n"))
+    assert as_(OWNER, "consent", "import", "-").out.startswith("given      1")
+    assert as_(OWNER, "consent", "list").out == "nothing\n"
 
 
 def test_an_auditor_asks_queries_and_traces(as_: Typed, home: Path) -> None:

@@ -83,6 +83,7 @@ class Known:
         self.models: list[tuple[str, str, str]] = []  # actor, run, model
         self.registered: dict[tuple[str, int], int] = {}  # Unix seconds
         self.strange_leases: list[tuple[str, str]] = []  # sign, lease
+        self.consents: list[tuple[int, int, str, str, str, str | None]] = []
         self.bundle = dict.fromkeys(("clinic", "rival"), BUNDLES[0])
         self.erased_at = 0
         self._tell()
@@ -121,6 +122,12 @@ class Known:
                 self.deny(subject, dataset)
             else:
                 self.grant(subject, dataset)
+        if draw.random() < 0.4:
+            self.consent(
+                f"person-{draw.randrange(5)}", draw.choice(("given", "withdrawn")),
+                draw.choice(("research", "health-research", "disease-research")),
+                draw.choice((None, "clinic/icu")),
+            )  # fmt: skip
         for _ in range(draw.randrange(1, 4)):
             self._stream()
         self._heads()
@@ -216,6 +223,15 @@ class Known:
             decision=self.history.events[grant.index].facts["decision"], split="train",
             columns=[1, 2], shards=["s1", "s2"], keys=9, rows=1000, bytes=8000,
         )  # fmt: skip
+
+    def consent(self, person: str, state: str, purpose: str, dataset: str | None) -> None:
+        at = self.history.clock - self.random.randrange(3 * DAY)  # known a while later
+        self.history.add(
+            "ConsentGiven" if state == "given" else "ConsentWithdrawn", "clinic", "clinic",
+            "clinic/own", purpose=purpose, dataset=dataset,
+            persons=[{"person": tag(person), "at": at}],
+        )  # fmt: skip
+        self.consents.append((at, len(self.consents), person, state, purpose, dataset))
 
     def _derive(self) -> None:
         """`clinic/icu@1` → run-d → model-d; and `clinic/made@1` from the run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,50 @@ def test_reads_after_retention(asked: Ask, known: Known) -> None:
         elif read.at >= known.registered[name] + 20 * DAY:
             truth[*name, "after-end"] += read.rows
     assert found == truth
+
+
+def test_consents(asked: Ask, known: Known) -> None:
+    newest: dict[Any, tuple[int, str]] = {}
+    for at, _, person, state, purpose, dataset in sorted(known.consents):
+        newest[tag(person), purpose, dataset] = (at, state)
+    rows = asked("consents", "clinic")
+    assert {(r["person_tag"], r["purpose"], r["dataset"]): r["state"] for r in rows} == {
+        key: state for key, (_, state) in newest.items()
+    }
+    assert asked("consents", "startup") == []
+
+
+def test_reads_after_withdrawal(asked: Ask, known: Known) -> None:
+    found: Counter[tuple[str, str, str]] = Counter()
+    for row in asked("reads-after-withdrawal", "clinic"):
+        found[row["state"], row["dataset"], row["run"]] += row["rows"]
+    truth: Counter[tuple[str, str, str]] = Counter()
+    for read in known.seen("clinic"):
+        purpose, dataset = read.grant.purpose, read.grant.dataset
+        mine = [
+            word for word in sorted(known.consents)
+            if read.grant.owner == "clinic" and word[5] in (None, dataset)
+            and (word[4] == purpose or (word[4], purpose) == ("research", "health-research"))
+        ]  # fmt: skip
+        if not mine:
+            truth["unknown", dataset, read.grant.run] += read.rows
+            continue
+        now = {(w[2], w[4], w[5]): w[3] for w in mine if w[0] <= read.at}
+        if "withdrawn" in now.values():
+            truth["after-withdrawal", dataset, read.grant.run] += read.rows
+    assert {state for state, *_ in truth} == {"unknown", "after-withdrawal"}
+    (first, *_) = sorted(at for at, _, _, state, *_ in known.consents if state == "withdrawn")
+    since = {row["first_withdrawal"] for row in asked("reads-after-withdrawal", "clinic")}
+    assert min(filter(None, since)) == answers.plain(datetime.fromtimestamp(first, UTC))
+    assert found == truth
+
+
+def test_without_consent_events_the_answer_is_unknown_and_not_none(
+    asked: Ask, known: Known
+) -> None:
+    rows = asked("reads-after-withdrawal", "startup")  # consents are the owner's to know
+    assert {row["state"] for row in rows} == {"unknown"}
+    assert sum(row["rows"] for row in rows) == sum(r.rows for r in known.seen("startup"))
 
 
 def test_reads_after_erasure(asked: Ask, known: Known) -> None:
