@@ -46,6 +46,14 @@ ACTS = (
         reply=W.Answer,
     ),
     Act(
+        method="POST",
+        path=_HERE + "/reports/{name}",
+        summary="Make a report of named questions; it is recorded first",
+        call=lambda g, a: g.report(a.caller, a.path["name"], a.value(W.ReportRequest)),
+        body=W.ReportRequest,
+        reply=W.Report,
+    ),
+    Act(
         method="GET",
         path=_HERE + "/checkpoint",
         summary="The newest durable LogCheckpoint",

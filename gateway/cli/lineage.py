@@ -97,6 +97,41 @@ def query(
     _print_answer("lineage.query", table, as_json=as_json)
 
 
+@app.command("report", epilog="Example: gateway lineage report art30 --since 365d --out art30.html")
+def report(
+    name: str,
+    dataset: f.DatasetFlag = None,
+    model: Annotated[str | None, typer.Option("--model", help="NAME or NAME@sha256:…")] = None,
+    grant: Annotated[str | None, typer.Option("--grant", help="a grant's id")] = None,
+    tenant: f.Tenant = None,
+    purpose: f.Purpose = None,
+    since: f.Since = None,
+    until: f.Until = None,
+    as_of: f.AsOf = None,
+    csv: f.Csv = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="this file; .html, .csv, else Markdown")
+    ] = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Make a report of named questions: art30, art10, art12, usage, access-review, token."""
+    given = {
+        "dataset": dataset, "model": model, "grant": grant, "tenant": tenant, "purpose": purpose,
+        "since": since, "until": until, "as_of": as_of,
+    }  # fmt: skip
+    made = f.client(server, key_file).lineage.report(
+        name, format="csv" if csv else None, out=out, **given
+    )
+    if as_json:
+        print_record("lineage.report", made.to_dict(), as_json=True)
+    elif out is None:
+        sys.stdout.write(made.text)
+    if made.truncated and not as_json:
+        note("there is more than is shown")
+
+
 @app.command("trace", epilog="Example: gateway lineage trace clinic/icu@1 --svg icu.svg")
 def trace(
     ref: str,

@@ -47,6 +47,30 @@ class Lineage:
         """Run one SELECT in a sandbox that holds our tenants' rows; asking is recorded."""
         return self._answer(self._gateway.post("/v1/lineage/query", W.QueryRequest(sql=sql)))
 
+    def report(
+        self,
+        name: str,
+        *,
+        format: str | None = None,  # noqa: A002 - the word of the API
+        out: str | Path | None = None,
+        **parameters: Any,
+    ) -> Record:
+        """Make a report: several questions in one document; recorded.
+
+        Args:
+            name: `art30`, `art10`, `art12`, `usage`, `access-review` or `token`.
+            format: `html`, `markdown` or `csv`; default: as `out` ends, else `markdown`.
+            out: write it into this file.
+            parameters: of its questions; `tenant`: whose side of history.
+        """
+        given = {key: value for key, value in parameters.items() if value is not None}
+        request = W.ReportRequest(parameters=given, format=format or _format_of(out))
+        path = f"/v1/lineage/reports/{segment(name)}"
+        made = codec.decode_reply(W.Report, self._gateway.post(path, request))
+        if out is not None:
+            Path(out).write_text(made.text, "utf-8", newline="")
+        return Record(codec.encode(made), self._gateway)
+
     def trace(self, ref: str, *, depth: int = 5) -> Trace:
         """The graph around `clinic/icu@3`, `run:…` or `model:…`."""
         graph = self._gateway.get("/api/v1/lineage", nodeId=ref, depth=depth)
@@ -151,6 +175,11 @@ class Lineage:
         rows = [Record(dict(zip(answer.columns, row, strict=True))) for row in answer.rows]
         facts = {"as_of_index": answer.as_of_index, "truncated": answer.truncated}
         return Table(answer.columns, rows, facts)
+
+
+def _format_of(out: str | Path | None) -> str:
+    endings = {".html": "html", ".htm": "html", ".csv": "csv"}
+    return endings.get(Path(out).suffix.lower(), "markdown") if out is not None else "markdown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.lineage.edges import EDGE, EDGE_VIEWS
 from gateway.lineage.parameters import Parameter
 from gateway.lineage.question import (
     AS_OF,
@@ -16,7 +17,6 @@ from gateway.lineage.question import (
     UNTIL,
     Question,
 )
-from gateway.lineage.trace import EDGE, EDGE_VIEWS
 from gateway.lineage.views import released
 
 _DEPTH_MAX = 20

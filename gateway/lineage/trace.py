@@ -16,6 +16,7 @@ import duckdb
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import InvalidInput, NotFound
 from gateway.lineage import answers
+from gateway.lineage.edges import EDGE, EDGE_VIEWS, MODEL
 from gateway.lineage.views import released, with_views
 
 NODES_MAX = 2000
@@ -24,28 +25,6 @@ DEPTH_DEFAULT = 20
 _REF_CHARS_MAX = 600
 _TENANT = "[a-z0-9_-]*"
 
-_MODEL = "model || coalesce('@sha256:' || artifact, '')"
-EDGE_VIEWS = ("version", "grant", "lease", "run", "derivation")
-EDGE = f"""edge AS MATERIALIZED (
-  SELECT DISTINCT 'dataset:' || dataset AS source,
-         'version:' || dataset || '@' || version AS target, 'version' AS kind
-  FROM (SELECT dataset, version FROM seen_version UNION SELECT dataset, version FROM seen_grant
-        UNION SELECT dataset, version FROM seen_derivation)
-  WHERE version IS NOT NULL
-  UNION ALL
-  SELECT 'version:' || dataset || '@' || version, 'grant:' || "grant", 'granted' FROM seen_grant
-  UNION ALL
-  SELECT DISTINCT 'grant:' || "grant", 'run:' || actor_tenant || '/' || run, 'streamed'
-  FROM seen_lease WHERE run IS NOT NULL
-  UNION ALL
-  SELECT DISTINCT 'run:' || actor_tenant || '/' || run,
-         'model:' || actor_tenant || '/' || {_MODEL}, 'made'
-  FROM seen_run WHERE model IS NOT NULL
-  UNION ALL
-  SELECT DISTINCT coalesce('version:' || origin || '@' || origin_version,
-                           'run:' || actor_tenant || '/' || run),
-         'version:' || dataset || '@' || version, 'derived'
-  FROM seen_derivation)"""  # noqa: S608 - this file's constants
 _NODE = "node AS (SELECT source AS id FROM edge UNION SELECT target FROM edge)"
 
 
@@ -96,7 +75,7 @@ _FACTS = {
     ),
     "model": (
         ("run",),
-        f"""SELECT DISTINCT 'model:' || actor_tenant || '/' || {_MODEL} AS id, actor_tenant,
+        f"""SELECT DISTINCT 'model:' || actor_tenant || '/' || {MODEL} AS id, actor_tenant,
            artifact AS sha256, time AS made_at FROM seen_run WHERE model IS NOT NULL""",  # noqa: S608
     ),
 }

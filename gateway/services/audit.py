@@ -52,11 +52,16 @@ async def questions(house: House, caller: Caller) -> list[W.Question]:
 
 async def ask(house: House, caller: Caller, name: str, parameters: Mapping[str, Any]) -> W.Answer:
     """Ask a named question over the caller's side of history."""
-    uses_terms = named.question(name).uses_terms
+    named.question(name)
     wanted = {key: value for key, value in parameters.items() if key != "tenant"}
     tenant = side_of(house, caller, parameters.get("tenant"), wanted.get("dataset"))
     await recorded(house, caller, tenant, (name, dict(parameters)))
-    terms = terms_of(house, tenant) if uses_terms else ()
+    return await answered(house, tenant, name, wanted)
+
+
+async def answered(house: House, tenant: str, name: str, wanted: Mapping[str, Any]) -> W.Answer:
+    """The answer to a question that was allowed and recorded, on that tenant's side."""
+    terms = terms_of(house, tenant) if named.question(name).uses_terms else ()
     answer = await house.lineage.ask(
         name, _with_tags(house, wanted), _side(house, tenant), terms=terms
     )

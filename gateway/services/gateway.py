@@ -26,6 +26,7 @@ from gateway.services import (
     obligations,
     refusals,
     register,
+    reports,
     revoke,
     runs,
     shapes,
@@ -304,6 +305,10 @@ class Gateway(Asking, Copies, Custody, Policies):
     async def trace(self, caller: Caller, ref: str, depth: int) -> W.Trace:
         """Where something came from and went to."""
         return await audit.trace(self.house, caller, ref, depth)
+
+    async def report(self, caller: Caller, name: str, wanted: W.ReportRequest) -> W.Report:
+        """Several questions in one document; recorded first."""
+        return await reports.make(self.house, caller, name, wanted)
 
     async def checkpoint(self, caller: Caller) -> W.CheckpointView:
         """The newest signed LogCheckpoint."""

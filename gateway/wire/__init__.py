@@ -40,7 +40,7 @@ _NAMES = {
         PREVIEW_ROWS_DEFAULT PREVIEW_ROWS_MAX Preview""",
     "keys": "KeyView",
     "lineage": """Answer AskRequest CheckpointView EvidenceRequest Proof QueryRequest Question
-        QuestionParameter Trace TraceEdge TraceNode Graph GraphEdge GraphNode
+        QuestionParameter Report ReportRequest Trace TraceEdge TraceNode Graph GraphEdge GraphNode
         VerificationRequest""",
     "obligations": "EVIDENCE_CHARS_MAX FulfilmentRequest ObligationView",
     "operations": "CheckResult Operation Readiness",

@@ -175,3 +175,22 @@ class Graph:
                 for edge in node.outEdges
             ),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    """POST /v1/lineage/reports/{name}."""
+
+    parameters: dict[str, Any] = field(default_factory=dict)  # of its questions, and `tenant`
+    format: str = "html"  # html | markdown | csv
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Named questions in one document."""
+
+    name: str
+    format: str
+    text: str
+    as_of_index: int  # complete for the journal events below this one
+    truncated: bool

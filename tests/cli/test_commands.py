@@ -299,6 +299,12 @@ def test_an_auditor_asks_queries_and_traces(as_: Typed, home: Path) -> None:
     assert said.json["items"] == [{"subject": "startup/ml", "rows": 100}]
     table = as_(OWNER, "lineage", "ask", "who-read", "--dataset", "clinic/icu", "--csv")
     assert table.out.splitlines() == ['"subject","rows"', '"startup/ml","100"']
+    assert as_(OWNER, "lineage", "report", "art99").code == 4
+    said = as_(OWNER, "lineage", "report", "art30", "--since", "30d")
+    assert said.out == "markdown of ['since']\n"
+    as_(OWNER, "lineage", "report", "art30", "--out", home / "r.html")
+    assert (home / "r.html").read_text() == "html of []\n"
+    assert as_(OWNER, "lineage", "report", "art30", "--csv").out == "csv of []\n"
     assert as_(OWNER, "lineage", "query", "DROP TABLE x").code == 2
     assert as_(OWNER, "lineage", "query", "SELECT 1", "--json").json["columns"] == ["n", "x"]
     traced = as_(OWNER, "lineage", "trace", "clinic/icu@1", "--svg", home / "t.svg")

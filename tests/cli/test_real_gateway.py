@@ -215,6 +215,8 @@ def test_the_auditor_sees_who_read_and_the_log_verifies(
     client.datasets.update(dataset, card={"legal_basis": "=consent()", "retention": "P1D"})
     record = typed("lineage", "ask", "processing-record", "--dataset", dataset, "--csv").stdout
     assert '"[""=consent()""]"' in record
+    typed("lineage", "report", "art30", "--dataset", dataset, "--out", home / "art30.html")
+    assert "<td>=consent()</td>" in (home / "art30.html").read_text()
     assert not client.lineage.ask("reads-after-retention", dataset=dataset)
     (home / "old.note").write_text(client.lineage.verify().note)
     client.access.check(dataset)

@@ -1,0 +1,26 @@
+"""The edges of the lineage graph, as SQL over the sided views."""
+
+from __future__ import annotations
+
+MODEL = "model || coalesce('@sha256:' || artifact, '')"
+EDGE_VIEWS = ("version", "grant", "lease", "run", "derivation")
+EDGE = f"""edge AS MATERIALIZED (
+  SELECT DISTINCT 'dataset:' || dataset AS source,
+         'version:' || dataset || '@' || version AS target, 'version' AS kind
+  FROM (SELECT dataset, version FROM seen_version UNION SELECT dataset, version FROM seen_grant
+        UNION SELECT dataset, version FROM seen_derivation)
+  WHERE version IS NOT NULL
+  UNION ALL
+  SELECT 'version:' || dataset || '@' || version, 'grant:' || "grant", 'granted' FROM seen_grant
+  UNION ALL
+  SELECT DISTINCT 'grant:' || "grant", 'run:' || actor_tenant || '/' || run, 'streamed'
+  FROM seen_lease WHERE run IS NOT NULL
+  UNION ALL
+  SELECT DISTINCT 'run:' || actor_tenant || '/' || run,
+         'model:' || actor_tenant || '/' || {MODEL}, 'made'
+  FROM seen_run WHERE model IS NOT NULL
+  UNION ALL
+  SELECT DISTINCT coalesce('version:' || origin || '@' || origin_version,
+                           'run:' || actor_tenant || '/' || run),
+         'version:' || dataset || '@' || version, 'derived'
+  FROM seen_derivation)"""  # noqa: S608 - this file's constants

@@ -1,0 +1,50 @@
+"""Reports: named questions in one document. The report is recorded once, before it is answered."""
+
+from __future__ import annotations
+
+import gateway.wire as W
+from gateway.errors import InvalidInput
+from gateway.lineage import report_text
+from gateway.lineage.questions import QUESTIONS
+from gateway.lineage.reports import FORMATS, report
+from gateway.services import audit
+from gateway.services.house import House
+from gateway.services.request_access import Caller
+from gateway.wire.times import iso
+
+
+async def make(house: House, caller: Caller, name: str, wanted: W.ReportRequest) -> W.Report:
+    """Answer the questions of a report over one tenant's side of history, and write it down."""
+    chosen, given = report(name), dict(wanted.parameters)
+    chosen.check(given)
+    if wanted.format not in FORMATS:
+        raise InvalidInput(f"`format` is one of {', '.join(FORMATS)}", field="format")
+    tenant = audit.side_of(house, caller, given.get("tenant"), given.get("dataset"))
+    await audit.recorded(house, caller, tenant, (f"report-{name}", given))
+    parts, places = [], []
+    for section in chosen.sections:
+        answer = await audit.answered(house, tenant, section.question, section.given(given))
+        places.append(answer.as_of_index)
+        parts.append(
+            report_text.Part(
+                heading=section.heading,
+                question=f"{section.question}/{QUESTIONS[section.question].version}",
+                columns=answer.columns,
+                rows=answer.rows,
+                is_truncated=answer.truncated,
+            )
+        )
+    about = [("tenant", tenant)]
+    about += [(key, str(value)) for key, value in given.items() if key != "tenant"]
+    about += [
+        ("made at", iso(int(house.now()))),
+        ("complete for journal events below", str(min(places))),
+    ]
+    page = report_text.Page(title=chosen.title, about=about, parts=parts)
+    return W.Report(
+        name=name,
+        format=wanted.format,
+        text=report_text.text_of(page, wanted.format),
+        as_of_index=min(places),
+        truncated=any(part.is_truncated for part in parts),
+    )
