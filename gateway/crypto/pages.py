@@ -37,6 +37,14 @@ class ModuleType(IntEnum):
 
 
 _WITH_PAGE = frozenset({ModuleType.DATA_PAGE, ModuleType.DATA_PAGE_HEADER})
+_COUNTS = {
+    kind: 0 if kind is ModuleType.FOOTER else 3 if kind in _WITH_PAGE else 2 for kind in ModuleType
+}
+# Of each kind its byte, how many ordinals it has, and how they are written.
+_AADS = {
+    kind: (bytes((kind,)), count, struct.Struct(f"<{count}h").pack)
+    for kind, count in _COUNTS.items()
+}
 
 
 def module_aad(aad_file_unique: bytes, kind: ModuleType, *ordinals: int) -> bytes:
@@ -48,14 +56,13 @@ def module_aad(aad_file_unique: bytes, kind: ModuleType, *ordinals: int) -> byte
         ordinals: row group, column, and for data pages and their headers page; none for the
             footer. Each 0 to 32767, written as little-endian int16.
     """
-    expected = 0 if kind is ModuleType.FOOTER else 3 if kind in _WITH_PAGE else 2
+    head, expected, packed = _AADS[kind]
     if len(ordinals) != expected:
         raise InvalidInput(f"a module of kind {kind.name} has {expected} ordinals")
     try:
-        numbers = struct.pack(f"<{expected}h", *ordinals)
+        return aad_file_unique + head + packed(*ordinals)
     except struct.error as cause:
         raise InvalidInput("an ordinal is 0 to 32767") from cause
-    return aad_file_unique + bytes((kind,)) + numbers
 
 
 class PageOpener:
@@ -133,8 +140,8 @@ def _parts(module: memoryview) -> tuple[memoryview, memoryview]:
         raise IntegrityError("a module is too short")
     if int.from_bytes(module[:LENGTH_BYTES], "little") != len(module) - LENGTH_BYTES:
         raise IntegrityError("a module has another length than it says")
-    body = module[LENGTH_BYTES:]
-    return body[:NONCE_BYTES], body[NONCE_BYTES:]
+    start = LENGTH_BYTES + NONCE_BYTES
+    return module[LENGTH_BYTES:start], module[start:]
 
 
 def seal_frame(

@@ -187,8 +187,12 @@ class _Window:
 
     def module(self, at: int, stop: int) -> memoryview:
         """The module at a place, which ends no later than `stop`; good until the next call."""
-        length = int.from_bytes(self._read(at, LENGTH_BYTES, stop), "little")
-        return self._read(at, LENGTH_BYTES + length, stop)
+        here = at - self._start
+        if here >= 0 and at + LENGTH_BYTES <= self._stop:  # the usual case, without a call
+            head = self._bytes[here : here + LENGTH_BYTES]
+        else:
+            head = self._read(at, LENGTH_BYTES, stop)
+        return self._read(at, LENGTH_BYTES + int.from_bytes(head, "little"), stop)
 
     def _read(self, at: int, length: int, stop: int) -> memoryview:
         if at + length > stop:
