@@ -33,7 +33,17 @@ from gateway.policy.judge import Judge
 from gateway.process import status_page
 from gateway.process.directory import FORMAT, FORMAT_FILE, DirectoryLock
 from gateway.process.status_page import StatusWriter
-from gateway.services import doctor, erase, plugs, publish, rotate_keys, stream, sweep, uploads
+from gateway.services import (
+    doctor,
+    erase,
+    issuers,
+    plugs,
+    publish,
+    rotate_keys,
+    stream,
+    sweep,
+    uploads,
+)
 from gateway.services.doctor import Check
 from gateway.services.fetch import Fetches
 from gateway.services.house import NODE, PLATFORM, House, Places, Signers
@@ -211,6 +221,7 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         node=NODE,
         replay=ReplayMemory(time.monotonic),
         strangers=Rate(),
+        issuers=issuers.load(settings, time.time),
         views=Views(),
         fetches=Fetches(),
     )

@@ -38,6 +38,7 @@ class Settings:
     runtime_dir: Path = field(default_factory=_runtime)
     server: str | None = None  # URL; None = the running one's file in runtime_dir
     key_file: Path | None = None  # identity of this client; None = config_dir/identity.json
+    workload_token_file: Path | None = None  # a token of a trusted issuer instead of a key
     bind: str = "127.0.0.1"
     host: str | None = None  # name by which clients reach this machine; None = see `bind`
     port: int = 8787  # 0 or occupied: another one is chosen and printed
@@ -47,6 +48,7 @@ class Settings:
     tls_ca: Path | None = None  # clients: PEM of the authority to trust besides the system's
     tls_auto: bool = False  # a self-signed certificate whose fingerprint is printed
     accept_local_keys: bool = False  # a public bind over the default key file
+    trusted_issuers: Path | None = None  # table of issuers; None = config_dir/issuers.toml
     policies: Path | None = None  # directory watched by the server
     data_workers: int = 0  # 0 = max(1, cores - 1)
     kms: str = "file:"  # URI of the KMS plug; `file:` = config_dir/roots
@@ -81,7 +83,7 @@ def load_with_origins(flags: Mapping[str, Any] | None = None) -> list[Origin]:
     defaults = Settings()
     config_dir = given.get("config_dir") or os.environ.get("GATEWAY_CONFIG_DIR")
     path = Path(config_dir or defaults.config_dir) / "gateway.toml"
-    table = _read_toml(path)
+    table = read_toml(path)
     known = {f.name: f for f in fields(Settings)}
     unknown = [k for k in (*given, *table) if k not in known]
     if unknown:
@@ -102,7 +104,8 @@ def _one(
     return Origin(name, default, "default")
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file; empty when there is none, ConfigError when it cannot be read."""
     import tomllib  # here, so that importing the settings costs a trainer nothing
 
     try:

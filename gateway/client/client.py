@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import gateway.wire as W
-from gateway.client.credentials import find_authority, find_key_file, find_server
+from gateway.client.credentials import (
+    find_authority,
+    find_key_file,
+    find_server,
+    find_workload_token,
+)
 from gateway.client.records import Record, Table
 from gateway.client.replies import error_of_problem
 from gateway.client.transport import Transport
@@ -56,6 +61,7 @@ class GatewayClient:
             url,
             find_key_file(self.settings, key_file),
             authority=find_authority(self.settings, url),
+            workload_token=find_workload_token(self.settings, key_file),
         )
 
     @cached_property

@@ -1,8 +1,9 @@
 """Where the server is and who we are: the documented chain, and nothing else.
 
 Server: argument > `GATEWAY_SERVER` > `server` in gateway.toml > the file that a running
-gateway keeps in the runtime directory. Key: argument > `GATEWAY_KEY_FILE` > `key_file` in
-gateway.toml > `identity.json` in the config directory.
+gateway keeps in the runtime directory. Who we are: argument >
+`GATEWAY_KEY_FILE` > `key_file` in gateway.toml > the token file of the workload
+(`GATEWAY_WORKLOAD_TOKEN_FILE` or `workload_token_file`) > `identity.json` in the config directory.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from gateway.config import Settings
 from gateway.errors import ConfigError, Unavailable
 
+_TOKEN_BYTES_MAX = 16 << 10
 _SERVER_FILE = "server.json"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -34,6 +36,27 @@ def find_server(settings: Settings, given: str | None = None) -> str:
 def find_key_file(settings: Settings, given: str | Path | None = None) -> Path:
     """Return the path of the identity key; whether it can be read is seen when it is needed."""
     return Path(given or settings.key_file or settings.config_dir / "identity.json").expanduser()
+
+
+def find_workload_token(settings: Settings, given: str | Path | None = None) -> Path | None:
+    """The token file to use instead of a key; None when a key was named, or no such file was."""
+    return None if given or settings.key_file else settings.workload_token_file
+
+
+def read_workload_token(path: Path) -> str:
+    """The token as the cluster has it there now; ConfigError when it cannot be read.
+
+    Read at every renewal: whoever projects the file replaces it before the token ends.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_TOKEN_BYTES_MAX + 1)
+        token = data.decode("ascii").strip()
+    except (OSError, ValueError) as cause:
+        raise ConfigError(f"the workload token `{path}` cannot be read") from cause
+    if not token or len(data) > _TOKEN_BYTES_MAX:
+        raise ConfigError(f"`{path}` holds no token")
+    return token
 
 
 def check_url(url: str) -> str:

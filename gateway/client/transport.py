@@ -45,21 +45,25 @@ class Transport:
         key_file: Path,
         *,
         authority: Path | None = None,
+        workload_token: Path | None = None,
         now: Callable[[], float] = time.time,
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
     ) -> None:
         """Name the server (base URL) and the identity key; nothing is opened yet.
 
-        `authority` is a PEM file to trust besides the system's authorities.
+        `authority` is a PEM file to trust besides the system's authorities; `workload_token` a
+        file with a token of an issuer that the gateway trusts, used instead of the key.
         """
         self.server = server
         self._authority = authority
         self._key_file = key_file
+        self._workload_token = workload_token
         self._now = now
         self._retry_seconds = retry_seconds
         self._opened: Connections | None = None
         self._lock = threading.Lock()
-        self._keys: tuple[IdentityKey, DpopKey] | None = None
+        self._identity: IdentityKey | None = None
+        self._dpop: DpopKey | None = None
         self._token: tuple[str, float] | None = None  # and the Unix second it ends
 
     def tls(self) -> SSLContext:
@@ -136,29 +140,50 @@ class Transport:
 
     def proof(self, method: str, url: str, token: str) -> str:
         """A DPoP proof by this process's key."""
-        return self.keys()[1].proof(method, url, now=self._now, access_token=token)
+        return self.dpop_key().proof(method, url, now=self._now, access_token=token)
 
-    def keys(self) -> tuple[IdentityKey, DpopKey]:
-        """The identity key and the ephemeral DPoP key; ConfigError when the file is unusable."""
+    def dpop_key(self) -> DpopKey:
+        """The ephemeral key of this process, to which every token of ours is bound."""
         with self._lock:
-            if self._keys is None:
-                from gateway.crypto.tokens import DpopKey, IdentityKey
+            if self._dpop is None:
+                from gateway.crypto.tokens import DpopKey
 
-                self._keys = (IdentityKey.load(self._key_file), DpopKey())
-            return self._keys
+                self._dpop = DpopKey()
+            return self._dpop
 
     def api_token(self) -> str:
         """The API token, renewed when it is about to end."""
-        from gateway.wire.tokens import GRANT_JWT_BEARER
-
         kept = self._token
         if kept is not None and kept[1] - RENEW_SECONDS_BEFORE > self._now():
             return kept[0]
-        identity, dpop = self.keys()
-        assertion = identity.assertion(self.server, self._now, dpop.thumbprint)
-        reply = self._token_request({"grant_type": GRANT_JWT_BEARER, "assertion": assertion})
+        reply = self._token_request(self._who_we_are())
         self._token = (reply.access_token, self._now() + reply.expires_in)
         return reply.access_token
+
+    def _who_we_are(self) -> dict[str, str]:
+        """What is shown for an API token; ConfigError when the key or token is unusable."""
+        from gateway.wire import tokens
+
+        if self._workload_token is not None:
+            from gateway.client.credentials import read_workload_token
+
+            return {
+                "grant_type": tokens.GRANT_TOKEN_EXCHANGE,
+                "subject_token": read_workload_token(self._workload_token),
+                "subject_token_type": tokens.TOKEN_TYPE_JWT,
+            }
+        assertion = self._identity_key().assertion(
+            self.server, self._now, self.dpop_key().thumbprint
+        )
+        return {"grant_type": tokens.GRANT_JWT_BEARER, "assertion": assertion}
+
+    def _identity_key(self) -> IdentityKey:
+        with self._lock:
+            if self._identity is None:
+                from gateway.crypto.tokens import IdentityKey
+
+                self._identity = IdentityKey.load(self._key_file)
+            return self._identity
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -168,7 +193,7 @@ class Transport:
         from gateway.wire.tokens import TokenResponse
 
         def headers() -> dict[str, str]:
-            proof = self.keys()[1].proof("POST", f"{self.server}/oauth/token", now=self._now)
+            proof = self.dpop_key().proof("POST", f"{self.server}/oauth/token", now=self._now)
             return {"Content-Type": "application/x-www-form-urlencoded", "DPoP": proof}
 
         response = self._once("POST", "/oauth/token", urlencode(form).encode(), headers)
@@ -178,7 +203,7 @@ class Transport:
 
     def _explained(self, error: GatewayError) -> GatewayError:
         if isinstance(error, NotAuthenticated):
-            error.facts["key_file"] = str(self._key_file)
+            error.facts["key_file"] = str(self._workload_token or self._key_file)
             error.facts["server"] = self.server
         return error
 

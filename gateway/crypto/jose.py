@@ -1,7 +1,7 @@
-"""The one call into `joserfc`: is this compact token signed by this Ed25519 key?
+"""The calls into `joserfc`: is this compact token signed by this key, and is this JWK strong?
 
 A module of its own because importing the library takes longer than all that a client needs;
-`jws.verify` imports it at first use.
+`jws.verify` and `foreign_tokens` import it at first use.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from joserfc import jws
 from joserfc.errors import UnsupportedAlgorithmError
-from joserfc.jwk import OKPKey
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from gateway.crypto.jws import ALGORITHMS
 
@@ -33,3 +33,22 @@ _REGISTRY = _OnlyEd25519()
 def require_signature(token: str, jwk: dict[str, str | list[str]]) -> None:
     """Raise JoseError, ValueError or TypeError unless the public key signed the token."""
     jws.deserialize_compact(token, OKPKey.import_key(jwk), registry=_REGISTRY)
+
+
+def import_public(jwk: dict[str, str]) -> ECKey | OKPKey | RSAKey:
+    """The public key of a JWK that holds nothing but its public parts; JoseError, ValueError."""
+    match jwk["kty"]:
+        case "RSA":
+            return RSAKey.import_key(dict(jwk))
+        case "EC":
+            return ECKey.import_key(dict(jwk))
+        case _:
+            return OKPKey.import_key(dict(jwk))
+
+
+def require_signature_of(token: str, key: ECKey | OKPKey | RSAKey, algorithm: str) -> None:
+    """Raise JoseError, ValueError or TypeError unless the key signed it with this algorithm."""
+    if algorithm in ALGORITHMS:
+        jws.deserialize_compact(token, key, registry=_REGISTRY)
+    else:
+        jws.deserialize_compact(token, key, algorithms=[algorithm])

@@ -61,6 +61,20 @@ def read(token: str, *, typ: str, members: frozenset[str]) -> Compact:
         typ: the only accepted `typ`, compared without regard to case (RFC 7515 §4.1.9).
         members: exactly these header members must be there, besides `typ` and `alg`.
     """
+    compact = parse(token)
+    header = compact.header
+    if set(header) != members | {"typ", "alg"}:
+        raise refused("header")
+    found = header["typ"]
+    if not isinstance(found, str) or found.lower() != typ.lower():
+        raise refused("typ")
+    if header["alg"] not in ALGORITHMS:
+        raise refused("alg")
+    return compact
+
+
+def parse(token: str) -> Compact:
+    """Read the form alone: exact characters, size, one reading. Nothing is checked yet."""
     if not isinstance(token, str) or len(token) > TOKEN_BYTES_MAX or not _COMPACT.match(token):
         raise refused("form")
     head, body, _ = (unb64url(part) for part in token.split("."))
@@ -69,13 +83,6 @@ def read(token: str, *, typ: str, members: frozenset[str]) -> Compact:
         claims = strict_json.decode(body, bytes_max=TOKEN_BYTES_MAX)
     except strict_json.NotStrictJson as cause:
         raise refused("form") from cause
-    if set(header) != members | {"typ", "alg"}:
-        raise refused("header")
-    found = header["typ"]
-    if not isinstance(found, str) or found.lower() != typ.lower():
-        raise refused("typ")
-    if header["alg"] not in ALGORITHMS:
-        raise refused("alg")
     return Compact(text=token, header=header, claims=claims)
 
 

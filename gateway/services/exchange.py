@@ -1,6 +1,7 @@
 """A small OAuth 2 authorization server: who are you (assertion), what may you do (exchange).
 
-RFC 7523 assertion by a local key file → API token; RFC 8693 exchange of an API token with
+RFC 7523 assertion by a local key file → API token; a token of a trusted issuer → the same, or
+at once a dataset token; RFC 8693 exchange of an API token with
 RFC 9396 `dataset_access` details → dataset token, after the judge allowed it. Every token is
 an RFC 9068 `at+jwt`, EdDSA, at most ten minutes, bound to the DPoP key (RFC 9449) of its user.
 """
@@ -22,7 +23,7 @@ from gateway.services import down_scope, request_access, shapes, stream
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.wire import codec
-from gateway.wire.tokens import parse_details
+from gateway.wire.tokens import TOKEN_TYPE_ACCESS, TOKEN_TYPE_JWT, parse_details
 
 GRANT_ASSERTION = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 GRANT_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -111,11 +112,10 @@ async def _from_assertion(
 
 
 async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str) -> W.TokenResponse:
-    """A sender-bound subject_token is exchanged only by its own key: no laundering."""
-    claims = _verify(house, form.get("subject_token", ""))
-    claims.require_bound_to(thumbprint)
-    subject = _subject(house, claims.subject)
-    caller = Caller(subject=subject, jti=claims.jti, grant=claims.grant, thumbprint=thumbprint)
+    caller = _bearer(house, form, thumbprint)
+    subject = caller.subject
+    if caller.jti == "" and "authorization_details" not in form:
+        return await _issue(house, subject, thumbprint, None)
     details = parse_details(form.get("authorization_details", ""))
     if details.grant is not None:
         grant = down_scope.own_grant(house, subject, details.grant)
@@ -123,6 +123,31 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
     else:
         _, grant = await request_access.request_grant(house, caller, _ask(details))
     return await _issue(house, subject, thumbprint, grant)
+
+
+def _bearer(house: House, form: Mapping[str, str], thumbprint: str) -> Caller:
+    """Whom the subject_token stands for.
+
+    Ours is sender-bound and exchanged only by its own key: no laundering. One of a trusted
+    issuer has no `jti` of ours; what comes of it is bound to the key of the proof.
+    """
+    given = form.get("subject_token", "")
+    match form.get("subject_token_type", TOKEN_TYPE_ACCESS):
+        case "urn:ietf:params:oauth:token-type:access_token":
+            claims = _verify(house, given)
+            claims.require_bound_to(thumbprint)
+            subject = _subject(house, claims.subject)
+            return Caller(
+                subject=subject, jti=claims.jti, grant=claims.grant, thumbprint=thumbprint
+            )
+        case "urn:ietf:params:oauth:token-type:jwt":
+            identity = house.issuers.identity_of(given, house.now)
+            return Caller(subject=_subject(house, identity), jti="", thumbprint=thumbprint)
+        case other:
+            raise InvalidInput(
+                f"`{other[:80]}` is not a type of subject token",
+                advice=f"use {TOKEN_TYPE_ACCESS} or {TOKEN_TYPE_JWT}",
+            )
 
 
 def _ask(details: W.AuthorizationDetail) -> Ask:

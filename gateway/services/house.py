@@ -33,6 +33,7 @@ from gateway.policy.bundle import PolicyBundle
 from gateway.policy.judge import Judge
 from gateway.ports import Kms, ObjectStore
 from gateway.process.status_page import StatusWriter
+from gateway.services.issuers import Issuers
 from gateway.services.operations import Operations
 from gateway.services.quota import Quota
 
@@ -112,6 +113,7 @@ class House:
     node: str  # names this journal
     replay: ReplayMemory
     strangers: Rate
+    issuers: Issuers  # whose tokens we believe besides our own
     views: Views
     fetches: Fetches
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expiry
