@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from gateway import failpoints
-from gateway.crypto import private_files
+from gateway.crypto import private_files, strict_json
 from gateway.crypto.envelope import KEY_BYTES, derive
 from gateway.crypto.key_sheet import SHEET_GROUP, Dek, KeySheet
 from gateway.crypto.keyring import RING_BYTES_MAX, KekId, Keyring
-from gateway.errors import IntegrityError, InvalidInput, NotFound
+from gateway.errors import IntegrityError, InvalidInput, KeyUnavailable, NotFound
 from gateway.ports import Kms
 
 SYSTEM_TENANT = "_gateway"  # no tenant can have this name
@@ -87,7 +87,12 @@ class KeyVault:
                 raise IntegrityError(
                     f"the keyring of `{tenant}` is missing in the key vault", advice=_RESTORE
                 ) from cause
-            ring = Keyring.open(data, tenant, self.kms)
+            try:
+                ring = Keyring.open(data, tenant, self.kms)
+            except KeyUnavailable as error:
+                if self._is_outlived(tenant, data):
+                    error.advice = _RESTORE
+                raise
             if ring.generation < self._least.get(tenant, 0):
                 raise IntegrityError(
                     f"the keyring of `{tenant}` is of generation {ring.generation}, "
@@ -96,6 +101,14 @@ class KeyVault:
                 )
             self.require(tenant, ring.generation)
             return ring
+
+    def _is_outlived(self, tenant: str, data: bytes) -> bool:
+        """Whether a ring that does not open names a root older than every root there is."""
+        root = int(strict_json.decode(data, bytes_max=RING_BYTES_MAX)["root"])  # it was read
+        try:
+            return root < min(self.kms.generations(tenant), default=0)
+        except KeyUnavailable:
+            return False
 
     def put_ring(self, ring: Keyring) -> None:
         """Write a ring in place of the last one, durably."""

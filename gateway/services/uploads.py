@@ -51,9 +51,23 @@ async def begin(
     await authorize(house, caller, "register", ref.tenant)
     origins = await derivation.pinned(house, caller, wanted.derived_from)
     upload_id, request_digest = _identity(house, caller, wanted, key)
-    known = _known(house, caller, upload_id)
-    if known is not None:
-        return _again(house, known, request_digest)
+    # One after the other, or a slow disk would let through more than the limit, and the same
+    # registration twice with two keys.
+    async with house.turns.setdefault(f"uploads of {caller.subject.tenant}", asyncio.Lock()):
+        known = _known(house, caller, upload_id)
+        if known is not None:
+            return _again(house, known, request_digest)
+        return await _opened(house, caller, (ref, wanted, origins), (upload_id, request_digest))
+
+
+async def _opened(
+    house: House,
+    caller: Caller,
+    what: tuple[DatasetRef, W.RegistrationRequest, tuple[str, ...]],
+    identity: tuple[str, str],
+) -> W.Registration:
+    ref, wanted, origins = what
+    upload_id, request_digest = identity
     if origins:
         card = {**wanted.card, "derived_from": list(origins)}
         wanted = replace(wanted, derived_from=origins, card=card)

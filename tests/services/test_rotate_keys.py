@@ -125,8 +125,10 @@ def test_a_keyring_from_before_a_rotation_stops_the_start(
     checks = {check.name: check for check in doctor.diagnose(home)}
     assert checks["key vault"].ok
     restore(tmp_path / "backup", home, "rings/clinic.json")
-    with pytest.raises((IntegrityError, KeyUnavailable)), opened(home):
+    with pytest.raises((IntegrityError, KeyUnavailable)) as refused, opened(home):
         pass
+    assert refused.value.advice is not None
+    assert "put the newest copy of the key vault back" in refused.value.advice
     checks = {check.name: check for check in doctor.diagnose(home)}
     assert not checks["key vault"].ok
     assert "clinic" in checks["key vault"].detail

@@ -12,7 +12,7 @@ import pytest
 
 import gateway.wire as W
 from gateway.config import Settings
-from gateway.errors import InvalidInput, NotFound
+from gateway.errors import InvalidInput, LimitExceeded, NotFound
 from gateway.services import register, upload_records, uploads
 from gateway.services.house import House
 from tests.services.conftest import open_house
@@ -168,3 +168,35 @@ def test_no_value_of_an_open_upload_lies_in_clear(house: House) -> None:
     key = house.uploads[upload].key
     for secret in (b"0123456789", b"sha256", key, key.hex().encode(), b"clinic"):
         assert secret not in stored
+
+
+def opened_at_once(house: House, *keys: str | None) -> list[W.Registration | BaseException]:
+    async def journey() -> list[W.Registration | BaseException]:
+        await add_tenant(house, "clinic", ("owner", "owner"))
+        wanted = W.RegistrationRequest(
+            dataset="clinic/icu", files=(W.SourceFile(name="t.arrow", bytes=10),)
+        )
+        asked = (uploads.begin(house, OWNER, wanted, key) for key in keys)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    return asyncio.run(journey())
+
+
+def test_no_more_uploads_are_open_than_may_be_also_when_begun_at_once(house: House) -> None:
+    answers = opened_at_once(house, *[None] * 24)
+    refusals = [answer for answer in answers if not isinstance(answer, W.Registration)]
+    assert [type(refusal) for refusal in refusals] == [LimitExceeded] * 8
+    assert len(house.uploads) == uploads.OPEN_MAX_PER_TENANT
+    assert len(list(house.places.parts.iterdir())) == uploads.OPEN_MAX_PER_TENANT
+
+
+def test_one_registration_begun_twice_at_once_is_one_upload(
+    house: House, settings: Settings
+) -> None:
+    answers = opened_at_once(house, "the-key", "the-key")
+    assert answers[0] == answers[1]
+    (upload,) = house.uploads.values()
+    asyncio.run(send(house, upload.id, (0, 0), b"0123456789"))
+    again = restarted(house, settings)
+    assert again.uploads[upload.id].key == upload.key  # what the parts are sealed with
+    again.journal.close()
