@@ -28,6 +28,7 @@ from gateway.crypto.vault import SYSTEM_TENANT, KeyVault
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import ConfigError, Conflict
 from gateway.journal.journal import JournalSetup
+from gateway.lineage.rebuild import rebuild
 from gateway.policy import packs
 from gateway.policy.judge import Judge
 from gateway.process import status_page
@@ -263,6 +264,26 @@ async def close(house: House) -> None:
     except OSError:  # it is only what makes the next start fast; the journal is what counts
         _log.exception("the snapshot cannot be written")
     house.journal.close()
+
+
+def rebuild_lineage(settings: Settings, report: Callable[[float, str], None]) -> int:
+    """Make the lineage database anew from the journal; how many events it holds.
+
+    Raises:
+        Conflict, Unavailable: a server uses the directory.
+        IntegrityError: the journal was changed.
+    """
+    state = settings.state_dir
+    with DirectoryLock(state):
+        vault = KeyVault(state / "vault", plugs.kms_of(settings))
+        log = load_or_create(settings.config_dir / "keys" / "log.json", "log")
+        return rebuild(
+            state / "lineage",
+            vault.secret("lineage-seal"),
+            state / "journal",
+            log.public_key,
+            report,
+        )
 
 
 def log_as_json(level: str) -> None:

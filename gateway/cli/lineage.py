@@ -180,6 +180,20 @@ def export(
     print_record("lineage.export", made.to_dict(), as_json=as_json)
 
 
+@app.command("rebuild", epilog="Example: gateway lineage rebuild")
+def rebuild(*, as_json: f.Json = False) -> None:
+    """Make the lineage database anew from the journal, on the gateway's own machine.
+
+    No server may run. It also does this by itself when the database is missing or was changed.
+    """
+    from gateway import bootstrap
+
+    with progress_bar(is_shown=not as_json) as bar:
+        show = bar or (lambda _text, _share: None)
+        done = bootstrap.rebuild_lineage(f.settings_of(), lambda share, text: show(text, share))
+    print_record("lineage.rebuild", {"events": done}, as_json=as_json)
+
+
 @app.command(
     "verify", epilog="Example: gateway lineage verify --log-key log.vkey --since last.note"
 )
