@@ -16,7 +16,8 @@ from gateway.lineage.render import shown
 from gateway.wire.spreadsheet import to_csv
 
 _CELL_CHARS_MAX = 2000
-_MARKS = re.compile(r"([\\`*_{}\[\]()#+.!|<>&~:@/-])")
+# What means something within a line, and what makes a link of bare text.
+_MARKS = re.compile(r"([\\`*_{}\[\]()!|<>&~@]|(?<=:)/|(?<=www)\.)", re.IGNORECASE)
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:90rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse;margin:1rem 0}"

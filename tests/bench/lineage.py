@@ -1,0 +1,169 @@
+"""How fast history is projected, how large it becomes, and how long each named question takes.
+
+A generated history of one owner, many readers and many runs is projected in batches as the
+lineage process does it; then every question is asked on the owner's side, once to warm up and
+then several times. All times are wall-clock, medians over the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from gateway.lineage.asking import Asker, ask
+from gateway.lineage.projection import BATCH_EVENTS_MAX, Projection
+from gateway.lineage.questions import QUESTIONS
+
+EVENTS, EVENTS_QUICK = 1_000_000, 100_000
+RUNS = 5
+BEGIN = 1_780_000_000
+DATASETS, ACTORS, READS_OF_LEASE = 20, 40, 30
+COLUMNS = ("age", "hr", "diagnosis", "label")
+GIVEN: dict[str, dict[str, Any]] = {
+    "runs-of-dataset": {"dataset": "clinic/d0"},
+    "decisions-of-dataset": {"dataset": "clinic/d0"},
+    "grants-of-dataset": {"dataset": "clinic/d0"},
+    "tokens-of-grant": {"grant": "grant_7"},
+    "runs-of-shard": {"dataset": "clinic/d0", "shard": 0},
+    "column-unmasked": {"dataset": "clinic/d0", "column": "diagnosis"},
+    "provenance-of-model": {"model": "model-7"},
+    "downstream-of-dataset": {"dataset": "clinic/d0"},
+    "decisions-of-bundle": {"bundle": "cd" * 32},
+    "place-of-event": {"id": "grant_7"},
+}
+
+
+@dataclass(slots=True)
+class Happened:
+    """An event as the projection reads it."""
+
+    kind: str
+    index: int
+    time: float
+    owner_tenant: str | None
+    actor_tenant: str | None
+    actor_tag: str | None
+    facts: Mapping[str, Any]
+
+
+def history(events: int) -> Iterator[Happened]:
+    chance, index = random.Random(7), 0
+
+    def event(kind: str, who: str | None, **facts: Any) -> Happened:
+        nonlocal index
+        tenant = who.partition("/")[0] if who else None
+        tag = hashlib.blake2b(who.encode(), digest_size=16).hexdigest() if who else None
+        made = Happened(kind, index, BEGIN + index * 10.0, "clinic", tenant, tag, facts)
+        index += 1
+        return made
+
+    for number in range(DATASETS):
+        name = {"dataset": f"clinic/d{number}", "dataset_id": f"d{number}"}
+        columns = [{"field_id": n, "name": c, "type": "int64"} for n, c in enumerate(COLUMNS, 1)]
+        yield event("VersionRegistered", "clinic/own", **name, version=1, profile="train",
+                    columns=columns, rows=10**6, bytes=10**9, shards=8,
+                    manifest_digest="ab" * 32)  # fmt: skip
+        yield event("ColumnsClassified", "clinic/own", **name, tags={"3": ["health.special"]})
+    for number in range(events):
+        if index >= events:
+            return
+        yield from _use(event, chance, number)
+
+
+def _use(event: Any, chance: random.Random, number: int) -> Iterator[Happened]:
+    """One grant, its token, its lease, what was read, and how it ended."""
+    actor, dataset = f"t{chance.randrange(ACTORS)}/ml", chance.randrange(DATASETS)
+    same = {"dataset": f"clinic/d{dataset}", "dataset_id": f"d{dataset}", "version": 1}
+    grant, lease, run = f"grant_{number}", f"lease_{number}", f"run-{number // 2}"
+    if number % 50 == 0:
+        yield event("PolicyPublished", "clinic/own", tenant="clinic", files=1, rules=9,
+                    bundle=f"{number:064x}")  # fmt: skip
+        yield event("ConsentWithdrawn", "clinic/own", purpose="research", dataset=None,
+                    persons=[{"person": f"{number:032x}", "at": BEGIN}])  # fmt: skip
+    yield event("AccessDecided", actor, **same, decision=f"dec_{number}", action="stream",
+                effect="allow", split="train", purpose="health-research", reasons=[],
+                rules=["r1"], bundle="cd" * 32, policy_epoch=1, grant=grant, run=run,
+                columns=sorted(chance.sample(range(1, 5), 3)), masks={"1": "m"},
+                expires_at=BEGIN + 10**9, region="eu")  # fmt: skip
+    yield event("TokenIssued", actor, jti=f"j{number}", grant=grant, thumbprint="t",
+                expires_at=BEGIN + 10**9)  # fmt: skip
+    yield event("LeaseOpened", actor, lease=lease, grant=grant, run=run, segments=READS_OF_LEASE,
+                view=False, order={"epoch": 0, "rank": 0, "world": 1})  # fmt: skip
+    for segment in range(READS_OF_LEASE):
+        yield event("SegmentIntent", None, lease=lease, first=segment, last=segment, rows=4096,
+                    bytes=10**6)  # fmt: skip
+        yield event("SegmentsConfirmed", None, lease=lease, segments=[segment], rows=4096,
+                    bytes=10**6)  # fmt: skip
+    yield event("TenantHeads", None, root="ab" * 32, tenants=1)
+    if number % 2:
+        yield event("RunFinished", actor, run=run, model=f"model-{number // 2}",
+                    artifact_sha256="12" * 32)  # fmt: skip
+
+
+def measure(events: int) -> Iterator[tuple[str, float, str, str, bool, int]]:
+    with tempfile.TemporaryDirectory() as place:
+        made = Projection(Path(place), b"k" * 32)
+        happened, spent = history(events), 0.0
+        while batch := [(e, "ab" * 32) for e in islice(happened, BATCH_EVENTS_MAX)]:
+            begin = time.perf_counter()
+            made.append(batch)
+            spent += time.perf_counter() - begin
+        begin = time.perf_counter()
+        made.seal()
+        spent += time.perf_counter() - begin
+        rate, size = made.projected / spent, made.file_bytes / made.projected
+        yield f"projection of {events:,} events", rate, "/s", ">= 150000", rate >= 150_000, 1
+        yield "size in DuckDB", size, "B/event", "<= 120", size <= 120, 1
+        for name, took in sorted(asked(made).items(), key=lambda pair: -pair[1]):
+            yield f"question {name}", took * 1000, "ms", "<= 500", took <= 0.5, RUNS
+        made.close()
+
+
+def asked(made: Projection) -> dict[str, float]:
+    terms = [
+        dict.fromkeys(("legal_basis", "licence", "region", "retention", "retention_days",
+                       "retention_months", "retention_until"))
+        | {"dataset": f"clinic/d{n}"}
+        for n in range(DATASETS)
+    ]  # fmt: skip
+    asker, now, found = Asker(tenant="clinic", terms=terms), BEGIN + 10.0**8, {}
+    for name, question in QUESTIONS.items():
+        times = []
+        for _ in range(RUNS + 1):
+            with made.reading() as cursor:
+                begin = time.perf_counter()
+                ask(cursor, question, GIVEN.get(name, {}), asker=asker, now=now)
+                times.append(time.perf_counter() - begin)
+        found[name] = statistics.median(times[1:])
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help=f"{EVENTS_QUICK:,} events")
+    args = parser.parse_args()
+    missed = 0
+    for metric, value, unit, goal, ok, runs in measure(EVENTS_QUICK if args.quick else EVENTS):
+        missed += not ok
+        fact = {"bench": "lineage", "metric": metric, "value": round(value, 1), "unit": unit,
+                "goal": goal, "ok": ok, "runs": runs}  # fmt: skip
+        print(json.dumps(fact) if args.json else fact, flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
