@@ -73,7 +73,9 @@ _AFTER = Question(
            OVER (PARTITION BY tenant, purpose, scope ORDER BY holds_at) AS first_withdrawal
   FROM step)""",
         f"""wanted AS (
-  SELECT *, split_part(dataset, '/', 1) AS tenant FROM seen_read
+  SELECT index, time, split_part(dataset, '/', 1) AS tenant, dataset, version, actor_tenant,
+         run, purpose, rows
+  FROM seen_read
   WHERE {OF_DATASET} AND {IN_TIME} AND ($purpose IS NULL OR purpose = $purpose))""",  # noqa: S608
         """held AS (
   SELECT w.index, s.tenant AS known, l.persons, l.first_withdrawal

@@ -62,7 +62,8 @@ _REPLACED = Question(
 SELECT r.dataset, r.version, r.actor_tenant, r.subject_tag, r.run, r."grant",
        p.bundle AS granted_under, p.by_bundle AS replaced_by, p.at AS replaced_at,
        sum(r.rows)::BIGINT AS rows, min(r.time) AS first_read, max(r.time) AS last_read
-FROM (SELECT * FROM seen_read WHERE {OF_DATASET} AND {IN_TIME}) r
+FROM (SELECT index, time, dataset, version, actor_tenant, subject_tag, run, "grant", rows
+      FROM seen_read WHERE {OF_DATASET} AND {IN_TIME}) r
 JOIN replaced p ON p."grant" = r."grant" AND r.index > p.index
 GROUP BY ALL ORDER BY last_read DESC, r."grant" LIMIT $limit""",  # noqa: S608
 )  # fmt: skip

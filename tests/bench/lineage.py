@@ -115,6 +115,9 @@ def _use(event: Any, chance: random.Random, number: int) -> Iterator[Happened]:
 
 def measure(events: int) -> Iterator[tuple[str, float, str, str, bool, int]]:
     with tempfile.TemporaryDirectory() as place:
+        warm = Projection(Path(place) / "warm", b"k" * 32)  # what is imported on first use
+        warm.append([(e, "ab" * 32) for e in history(1000)])
+        warm.close()
         made = Projection(Path(place), b"k" * 32)
         happened, spent = history(events), 0.0
         while batch := [(e, "ab" * 32) for e in islice(happened, BATCH_EVENTS_MAX)]:

@@ -174,6 +174,43 @@ def test_who_asks_for_an_unseen_dataset_finds_only_that_a_name_was_not_found(
     assert (seen["dataset"], seen["reasons"]) == ("clinic/icu", list(hidden))
 
 
+def test_a_hidden_denial_is_not_even_counted_for_its_asker(projection: Projection) -> None:
+    history = History()
+    history.decide("rival/spy", "clinic/icu", allow=False, reasons=("not-visible",))
+    projection.append(history.pairs())
+    assert asked(projection, "log-complete", "rival") == []
+    assert asked(projection, "log-complete", "clinic")[0]["your_events"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "persons"),
+    [
+        ([("given", "research", None)], None),
+        ([("withdrawn", "research", None)], 1),
+        ([("withdrawn", "research", None), ("given", "research", None)], None),
+        ([("withdrawn", "research", None), ("withdrawn", "research", None)], 1),
+        ([("withdrawn", "health-research", "clinic/icu")], 1),
+        ([("given", "research", None), ("withdrawn", "research", "clinic/icu")], 1),
+        ([("given", "research", None), ("withdrawn", "research", "clinic/other")], None),
+        ([("given", "research", None), ("withdrawn", "disease-research", None)], None),
+    ],
+)
+def test_the_newest_word_on_what_covers_a_read_counts(
+    projection: Projection, words: list[tuple[str, str, str | None]], persons: int | None
+) -> None:
+    history = History()
+    for state, purpose, dataset in words:
+        kind = {"given": "ConsentGiven", "withdrawn": "ConsentWithdrawn"}[state]
+        at = [{"person": tag("smith"), "at": history.clock}]
+        history.add(kind, "clinic", purpose=purpose, dataset=dataset, persons=at)
+    history.read(history.lease(history.decide("startup/ml", "clinic/icu")), [0], 10)
+    projection.append(history.pairs())
+    found = asked(projection, "reads-after-withdrawal", "clinic")
+    assert [(row["state"], row["persons_at_most"]) for row in found] == [
+        ("after-withdrawal", persons)
+    ] * (persons is not None)
+
+
 def test_an_operator_sees_all_and_no_private_attribute(story: Projection) -> None:
     rows = asked(story, "who-read", None, operator=True)
     assert {row["actor_tenant"] for row in rows} == {"startup", "lab"}
