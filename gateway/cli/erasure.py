@@ -15,7 +15,8 @@ from gateway.errors import InvalidInput
 _PLAN = ("dataset", "versions", "columns", "is_whole", "keys", "shards", "shards_kept", "grants",
          "recipients", "streams", "runs", "models", "keys_left", "views", "derived")  # fmt: skip
 _DONE = ("dataset", "erased_at", "effective_on", "deks", "shards", "shards_kept", "keks", "roots",
-         "keys_left", "certificate_digest", "public_key")  # fmt: skip
+         "keys_left", "streams_stopped", "slowest_ms", "certificate_digest",
+         "public_key")  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:

@@ -39,6 +39,7 @@ from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller, authorize, unseen
 from gateway.services.rotate_keys import Turn, keys_of
+from gateway.services.stopping import stop_streams
 from gateway.services.storage import load_manifest, read_manifest
 from gateway.services.sweep import CERTIFICATES
 from gateway.wire import codec
@@ -129,9 +130,9 @@ async def _erase(
         except NotFound as cause:
             raise unseen(ref) from cause
         erasure = await _record(house, caller, scope, wanted.reason or "")
-        await _stop(house, scope)
+        stopped = await _stop(house, scope)
     failpoints.reach("erase.recorded")
-    return await _surely(house, erasure, caller, report)
+    return {**await _surely(house, erasure, caller, report), **stopped}
 
 
 async def _surely(
@@ -174,15 +175,15 @@ async def _record(house: House, caller: Caller, scope: Scope, reason: str) -> Er
     return next(e for e in house.catalog.erasures() if e.id == name)
 
 
-async def _stop(house: House, scope: Scope) -> None:
+async def _stop(house: House, scope: Scope) -> dict[str, int]:
     """Streams, views and open uploads of it; the PolicyEpoch keeps them from going on already."""
-    leases = leases_of(house, grants_of(house, scope))
-    await asyncio.gather(*(house.workers.close(lease, "erased") for lease in leases))
+    stopped = await stop_streams(house, leases_of(house, grants_of(house, scope)), "erased")
     house.views.drop(scope.dataset.dataset_id)
     if scope.is_whole:
         for upload in [u for u in house.uploads.values() if u.ref == scope.ref]:
             if upload.state == "open":
                 uploads.forget(house, upload)
+    return {"streams_stopped": stopped.streams, "slowest_ms": round(stopped.slowest_ms)}
 
 
 async def _destroy(

@@ -8,8 +8,6 @@ streams stopped and how long the slowest took, from the durable event on.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from dataclasses import dataclass
 
 from gateway.domain.dataset import DatasetRef
@@ -18,6 +16,7 @@ from gateway.domain.lease import Grant
 from gateway.errors import InvalidInput, NotFound
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
+from gateway.services.stopping import stop_streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +72,13 @@ async def revoke(house: House, caller: Caller, selector: Selector, reason: str) 
             )
         )
     await house.settled()
-    durable_at = time.monotonic()
     grants = {grant.id for grant in chosen}
-    leases = [lease for lease in house.catalog.leases() if lease.grant in grants]
-    ends = await asyncio.gather(*(house.workers.close(lease.id, "revoked") for lease in leases))
-    stopped = sum(end is not None for end in ends)
-    slowest_ms = (time.monotonic() - durable_at) * 1e3 if stopped else 0.0
+    leases = [lease.id for lease in house.catalog.leases() if lease.grant in grants]
+    stopped = await stop_streams(house, leases, "revoked")
     return Revocation(
         grants=tuple(sorted(grants)),
-        streams_stopped=stopped,
-        slowest_ms=round(slowest_ms, 3),
+        streams_stopped=stopped.streams,
+        slowest_ms=stopped.slowest_ms,
         keys_released=_keys_released(house, chosen),
     )
 

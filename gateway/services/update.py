@@ -9,10 +9,7 @@ All this holds, too, for what was made from it and is not released (docs/adr/000
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import gateway.wire as W
@@ -26,18 +23,11 @@ from gateway.services import derivation, describe
 from gateway.services.describe import Seen
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
+from gateway.services.stopping import Stopped, stop_streams
 
 OWNERS_MAX = 32
 CONTACT_CHARS_MAX = 320
 REASON_CHARS_MAX = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped:
-    """The streams that a suspension ended."""
-
-    streams: int
-    slowest_ms: float  # from the durable event to the last byte of the slowest
 
 
 async def update(
@@ -151,15 +141,8 @@ def _record(
 
 
 async def _stop_streams(house: House, ref: DatasetRef) -> Stopped:
-    """Close what is open now; the PolicyEpoch already keeps them from going on."""
-    durable_at = time.monotonic()
-    hit = [lease for lease in house.catalog.leases() if _reaches(house, ref, lease.grant)]
-    ends = await asyncio.gather(
-        *(house.workers.close(lease.id, "dataset-suspended") for lease in hit)
-    )
-    streams = sum(end is not None for end in ends)
-    slowest_ms = (time.monotonic() - durable_at) * 1e3 if streams else 0.0
-    return Stopped(streams=streams, slowest_ms=round(slowest_ms, 3))
+    hit = [lease.id for lease in house.catalog.leases() if _reaches(house, ref, lease.grant)]
+    return await stop_streams(house, hit, "dataset-suspended")
 
 
 def _reaches(house: House, origin: DatasetRef, grant: str) -> bool:

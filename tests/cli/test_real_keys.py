@@ -55,7 +55,9 @@ def test_an_erased_column_stops_its_streams_and_an_erased_dataset_is_gone(
     plan = json.loads(typed("dataset", "erase", numbers, "--column", "n", "--json").stdout)
     assert plan["streams"]
     next(stream)  # a dry run stops nothing
-    typed("dataset", "erase", numbers, "--column", "n", "--yes", "--reason", "the consent ended")
+    told = typed("dataset", "erase", numbers, "--column", "n", "--yes", "--reason", "consent ended")
+    assert "streams_stopped     1\n" in told.stdout
+    assert "slowest_ms" in told.stdout
     with pytest.raises((LeaseRevoked, PlanChanged)):
         for _ in stream:
             pass
@@ -65,6 +67,7 @@ def test_an_erased_column_stops_its_streams_and_an_erased_dataset_is_gone(
     with pytest.raises(GatewayError):
         client.tokens.request(numbers, purpose="research", columns=["n"])
     done = client.datasets.erase(numbers, yes=True)
+    assert done.streams_stopped == 0
     out = home / "certificate.json"
     typed("dataset", "erase", numbers, "--certificate", out)
     facts = certificate.verify(out.read_bytes(), bytes.fromhex(done.public_key))

@@ -31,7 +31,9 @@ def test_a_suspended_dataset_stops_its_streams_and_goes_on_where_they_were(
 ) -> None:
     stream = iter(held := client.stream(numbers, **HOW))
     got = [next(stream)["n"] for _ in range(3)]
-    client.datasets.suspend(numbers, reason="an audit")
+    said = client.datasets.suspend(numbers, reason="an audit")
+    assert said.streams_stopped == 1
+    assert said.slowest_ms >= 0
     with pytest.raises(DatasetSuspended, match="suspended by its owner") as stop:
         got.extend(batch["n"] for batch in stream)
     held.close()
@@ -40,7 +42,9 @@ def test_a_suspended_dataset_stops_its_streams_and_goes_on_where_they_were(
         client.tokens.request(numbers, purpose="research")
     checked = client.access.check(numbers, purpose="research")
     assert [reason["code"] for reason in checked.reasons] == ["dataset-suspended"]
-    assert client.datasets.show(numbers).suspended
+    shown = client.datasets.show(numbers)
+    assert shown.suspended
+    assert shown.streams_stopped is None  # it is the act that stopped them
     client.datasets.resume(numbers)
     rest = client.stream(numbers, **HOW, position=stop.value.position.to_dict())
     got += [batch["n"] for batch in rest]
