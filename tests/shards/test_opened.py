@@ -61,6 +61,7 @@ class Sealed:
             return pa.Table.from_batches(reader.batches(ids, rows=700))
         finally:
             reader.close()
+            assert not reader._opened._openers  # the keys are gone, whatever happened
 
     def modules(self) -> Modules:
         """Where each module of each column chunk lies, as the footer says."""
