@@ -21,7 +21,7 @@ from typing import Any, overload
 
 from gateway.domain import rowfilter
 from gateway.domain.access import Limits
-from gateway.errors import IntegrityError
+from gateway.errors import IntegrityError, PolicyError
 from gateway.policy.conditions import parse_condition
 from gateway.policy.documents import Place, Scalar
 from gateway.policy.filters import parse_where
@@ -114,7 +114,7 @@ class CompiledRules(Sequence[Rule]):
         known = self._texts.get((kind, text))
         if known is None:
             parse = parse_condition if kind == "when" else parse_where
-            known = parse(Scalar(text, _NOWHERE, plain=True), self._schema)
+            known = parse(_scalar(text), self._schema)
             self._texts[kind, text] = known
         return known
 
@@ -172,6 +172,29 @@ def unpack(data: bytes, tenant: str, digest: str, schema: Schema) -> tuple[Compi
     if named != (tenant, digest) or not is_whole:
         raise IntegrityError("compiled rules are of another bundle")
     return rules, head["second_person"] is True
+
+
+def comes_back(rules: Sequence[Rule], schema: Schema) -> bool:
+    """Whether each condition and filter, as text in normal form, is read as what it was.
+
+    That text can be longer or nested deeper than what its author wrote, beyond what may be read.
+    """
+    whens = {id(rule.when): rule.when for rule in rules if rule.when is not None}
+    wheres = {id(rule.where): rule.where for rule in rules if rule.where is not None}
+    try:
+        return all(
+            repr(parse_condition(_scalar(when.text()), schema)) == repr(when)
+            for when in whens.values()
+        ) and all(
+            repr(parse_where(_scalar(rowfilter.text_of(where)), schema)) == repr(where)
+            for where in wheres.values()
+        )
+    except PolicyError:
+        return False
+
+
+def _scalar(text: str) -> Scalar:
+    return Scalar(text, _NOWHERE, plain=True)
 
 
 def _values(rule: Rule) -> list[Any]:

@@ -75,7 +75,10 @@ class Rule:
 
 def moves(rule: Rule) -> bool:
     """Whether what it says depends on the second at which it is asked, beyond its expiry."""
-    return rule.valid_seconds is not None or (rule.when is not None and _TIME in rule.when.reads())
+    reads_time = (rule.when is not None and _TIME in rule.when.reads()) or (
+        rule.where is not None and _TIME in binds_of(rule.where)
+    )
+    return reads_time or rule.valid_seconds is not None
 
 
 def read_rule(node: Yaml, tenant: str, schema: Schema, known: dict[str, Node]) -> Rule:

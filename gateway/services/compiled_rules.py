@@ -73,8 +73,14 @@ def load(
 
 
 def keep(house: House, bundle: PolicyBundle) -> None:
-    """Write the bundle's rules for the next start, in place of its predecessor's."""
+    """Write the bundle's rules for the next start, in place of its predecessor's.
+
+    Rules whose text in normal form cannot be read again are read from YAML at each start.
+    """
     if isinstance(bundle.rules, CompiledRules):
+        return
+    if not compiled.comes_back(bundle.rules, default_schema()):
+        _log.warning("rules of `%s` are read from their files at each start", bundle.tenant)
         return
     data = compiled.pack(
         bundle.tenant, bundle.digest, bundle.rules, second_person=bundle.second_person

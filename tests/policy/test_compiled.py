@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from gateway.errors import IntegrityError
+from gateway.errors import IntegrityError, PolicyError
 from gateway.policy import compiled, packs
 from gateway.policy.bundle import PolicyBundle
 from gateway.policy.compiled import CompiledRules
@@ -58,9 +58,25 @@ def test_every_field_comes_back(number: int) -> None:
     assert list(found) == list(known.rules)
     assert [found[at] for at in range(len(found))] == list(known.rules)
     assert len(found) == len(known.rules)
+    assert compiled.comes_back(known.rules, default_schema())
     assert found.moving == {one.id for one in known.rules if moves(one)}
     for back, one in zip(found, known.rules, strict=True):
         assert repr(back) == repr(one)  # types too: to Python 1 == True
+
+
+LONG = ", ".join(f"'u{number}'" for number in range(198))
+WIDE = " or ".join(f"s{number:05}{'x' * 60} between 1 and 2" for number in range(20))
+DEEP = "not " * 31 + "resource.split not in ('train')"
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"when": f"subject.id not in ({LONG}) and true"}, {"where": WIDE}, {"when": DEEP}]
+)
+def test_what_could_not_be_read_again_is_known_before(wanted: dict[str, str]) -> None:
+    known = bundle(rule(**wanted))
+    with pytest.raises(PolicyError):
+        list(again(known))
+    assert not compiled.comes_back(known.rules, default_schema())
 
 
 def test_numbers_beyond_64_bits_and_names_of_any_script_come_back() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.access import AccessRequest, Decision
+from gateway.domain.dataset import Column
 from gateway.policy import judge as judging
 from gateway.policy.judge import Judge
 
@@ -75,6 +76,16 @@ def test_the_end_of_a_grant_is_counted_from_each_asking() -> None:
     assert first.plan
     assert later.plan
     assert (later.plan.limits.expires_at or 0) - (first.plan.limits.expires_at or 0) == 60
+
+
+def test_rows_that_depend_on_the_time_are_those_of_each_asking() -> None:
+    until = Column(field_id=8, name="until", type="timestamp[us, tz=UTC]", tags=("public",))
+    judged = judge(rule(where='"until" > :context.time'))
+    columns = (*ICU.columns, until)
+    for now, hour in ((NOW, "08"), (NOW + 3600, "09")):
+        plan = ask(judged, request(), now=now, columns=columns).plan
+        assert plan
+        assert plan.row_filter == ("cmp", ">", "until", ("ts", f"2027-01-15T{hour}:00:00+00:00"))
 
 
 def test_what_was_unknown_is_asked_again(monkeypatch: Any) -> None:

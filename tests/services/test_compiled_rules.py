@@ -122,6 +122,21 @@ def test_a_start_takes_the_compiled_rules_and_decides_the_same(home: Path) -> No
         assert allowed(house)
 
 
+def test_rules_at_the_limits_of_the_grammar_decide_the_same_after_a_start(home: Path) -> None:
+    names = ", ".join(f"'u{number}'" for number in range(198))
+    rules = RULES.replace(
+        "    actions: [stream]",
+        f"    when: subject.id not in ({names}) and true\n    actions: [stream]",
+        1,
+    )
+    assert rules != RULES
+    for house in reopened(home):
+        run(add_rules(house, "clinic", rules))
+        assert allowed(house)
+    for house in reopened(home):
+        assert allowed(house)
+
+
 def test_it_shows_nothing_without_the_keys(home: Path) -> None:
     assert b"clinic.icu" not in cache(home).read_bytes()
     assert cache(home).stat().st_mode & 0o777 == 0o600
