@@ -142,23 +142,29 @@ _REPEATED = Question(
         "dataset", "version", "actor_tenant", "subject_tag", "run", "grant", "epoch", "rank",
         "segments", "times_most", "first_read", "last_read",
     ),
-    views=("read", "lease"),
+    views=("stream", "lease"),
+    # A pass has one order of segments. Numbered, so that millions of ranges stay cheap to group.
     ctes=(
-        f"""piece AS (
-  SELECT r.dataset, r.version, r.actor_tenant, r.subject_tag, r.run, r."grant", l.epoch, l.rank,
-         l.world, r.time, unnest(range(r.first_segment, r.last_segment + 1)) AS segment
-  FROM (SELECT * FROM seen_read WHERE {OF_DATASET} AND {IN_TIME}) r
-  JOIN seen_lease l ON l.lease = r.lease)""",  # noqa: S608
+        """pass AS (
+  SELECT lease, epoch, rank,
+         dense_rank() OVER (ORDER BY "grant", run, epoch, rank, world) AS pass FROM seen_lease)""",
+        f"""again AS (
+  SELECT pass, segment, count(*) AS times, min(time) AS first_read, max(time) AS last_read,
+         max(lease) AS lease
+  FROM (SELECT p.pass, p.lease, c.time,
+               unnest(range(c.first_segment, c.last_segment + 1)) AS segment
+        FROM (SELECT * FROM confirmed WHERE {IN_TIME}) c JOIN pass p ON p.lease = c.lease)
+  GROUP BY pass, segment HAVING count(*) > 1)""",  # noqa: S608
     ),
-    sql="""
-SELECT dataset, version, actor_tenant, subject_tag, run, "grant", epoch, rank,
-       count(*) AS segments, max(times) AS times_most, min(first_read) AS first_read,
-       max(last_read) AS last_read
-FROM (SELECT dataset, version, actor_tenant, subject_tag, run, "grant", epoch, rank, world,
-             segment, count(*) AS times, min(time) AS first_read, max(time) AS last_read
-      FROM piece GROUP BY ALL HAVING count(*) > 1)
-GROUP BY dataset, version, actor_tenant, subject_tag, run, "grant", epoch, rank
-ORDER BY segments DESC, last_read DESC, "grant" LIMIT $limit""",
+    sql=f"""
+SELECT s.dataset, s.version, s.actor_tenant, s.subject_tag, s.run, s."grant", p.epoch, p.rank,
+       a.segments, a.times_most, a.first_read, a.last_read
+FROM (SELECT max(lease) AS lease, count(*) AS segments, max(times) AS times_most,
+             min(first_read) AS first_read, max(last_read) AS last_read
+      FROM again GROUP BY pass) a
+JOIN pass p ON p.lease = a.lease
+JOIN (SELECT * FROM seen_stream WHERE {OF_DATASET}) s ON s.lease = a.lease
+ORDER BY a.segments DESC, a.last_read DESC, s."grant" LIMIT $limit""",  # noqa: S608
 )  # fmt: skip
 
 _UNUSED = Question(
