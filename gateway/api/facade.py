@@ -54,6 +54,9 @@ class Identity(Protocol):
     async def add_identity(
         self, caller: Any, tenant: str, request: W.IdentityRequest, /
     ) -> W.IdentityView: ...
+    async def disable_identity(
+        self, caller: Any, tenant: str, change: W.IdentityChange, /
+    ) -> W.IdentityDisabled: ...
 
 
 class Datasets(Protocol):

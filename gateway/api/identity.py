@@ -159,4 +159,12 @@ ACTS = (
         reply=W.IdentityView,
         status=201,
     ),
+    Act(
+        method="PATCH",
+        path="/v1/tenants/{tenant}/identities",
+        summary="Disable an identity for good and stop its streams",
+        call=lambda g, a: g.disable_identity(a.caller, _tenant(a), a.value(W.IdentityChange)),
+        body=W.IdentityChange,
+        reply=W.IdentityDisabled,
+    ),
 )

@@ -136,6 +136,20 @@ def list_identities(
     print_table("identity.list", rows, _IDENTITY, as_json=as_json)
 
 
+@identity_app.command("disable", epilog="Example: gateway identity disable startup/ml")
+def disable_identity(
+    identity: str,
+    tenant: f.Tenant = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """End a person or a job for good: its keys, tokens and streams."""
+    name = identity if "/" in identity else f"{tenant or ''}/{identity}"
+    ended = f.client(server, key_file).identities.disable(name)
+    print_record("identity.disable", ended.to_dict(), as_json=as_json)
+
+
 @config_app.command("show", epilog="Example: gateway config show --origin")
 def show_config(
     origin: Annotated[

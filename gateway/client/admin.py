@@ -58,6 +58,14 @@ class Identities:
         owner = tenant or str(self._gateway.whoami().tenant)
         return self._gateway.all_of(f"/v1/tenants/{segment(owner)}/identities")
 
+    def disable(self, identity: str) -> Record:
+        """End `tenant/name` for good: its keys, tokens and streams; says what it stopped."""
+        tenant, _, name = identity.partition("/")
+        change = W.IdentityChange(identity=name, disabled=True)
+        path = f"/v1/tenants/{segment(tenant)}/identities"
+        reply = self._gateway.transport.request("PATCH", path, json=change)
+        return Record(reply.json(), self._gateway)
+
 
 class Operations:
     """`gw.operations`."""

@@ -359,6 +359,12 @@ class Gateway(Asking, Copies, Custody, Policies):
         """Register a public key."""
         return await tenants.add_identity(self.house, caller, tenant, wanted)
 
+    async def disable_identity(
+        self, caller: Caller, tenant: str, wanted: W.IdentityChange
+    ) -> W.IdentityDisabled:
+        """End an identity and its streams."""
+        return await tenants.disable_identity(self.house, caller, tenant, wanted)
+
     # operation of the gateway itself
 
     async def ready(self) -> W.Readiness:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 
 import gateway.wire as W
@@ -160,6 +162,49 @@ async def identities(house: House, caller: Caller, tenant: str) -> list[W.Identi
     await _authorize_for(house, caller, tenant)
     await house.settled()
     return [_identity_view(found) for found in house.catalog.identities(tenant)]
+
+
+async def disable_identity(
+    house: House, caller: Caller, tenant: str, wanted: W.IdentityChange
+) -> W.IdentityDisabled:
+    """End an identity: its keys, tokens and streams, now and for good.
+
+    Its Grants stay recorded and are of no more use. One that is disabled already is answered
+    as done: the answer to it was lost.
+
+    Raises:
+        InvalidInput: it is the caller's own: a tenant must not lock itself out.
+        NotFound: there is none of that name, or the caller may not know.
+    """
+    name = f"{tenant}/{parse_name(wanted.identity, what='identity')}"
+    await _authorize_for(house, caller, tenant)
+    if not house.catalog.identity(name).disabled:
+        if name == caller.subject.id:
+            raise InvalidInput("this is yourself", advice="another owner or an operator can do it")
+        house.record(
+            EventDraft(
+                kind=EventKind.IdentityDisabled,
+                owner_tenant=tenant,
+                actor_tenant=caller.subject.tenant,
+                actor=caller.subject.id,
+                facts={"identity": name},
+            )
+        )
+    await house.settled()
+    streams, slowest_ms = await _stop_streams(house, name)
+    return W.IdentityDisabled(
+        identity=name, disabled=True, streams_stopped=streams, slowest_ms=slowest_ms
+    )
+
+
+async def _stop_streams(house: House, identity: str) -> tuple[int, float]:
+    """Close what is open now; the PolicyEpoch already keeps it from going on."""
+    durable_at = time.monotonic()
+    grants = {grant.id for grant in house.catalog.grants(subject=identity)}
+    leases = [lease.id for lease in house.catalog.leases() if lease.grant in grants]
+    ends = await asyncio.gather(*(house.workers.close(lease, "revoked") for lease in leases))
+    streams = sum(end is not None for end in ends)
+    return streams, round((time.monotonic() - durable_at) * 1e3, 3) if streams else 0.0
 
 
 def _identity_view(found: Identity) -> W.IdentityView:

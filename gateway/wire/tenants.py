@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.errors import InvalidInput
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantRequest:
@@ -44,3 +46,27 @@ class IdentityView:
     thumbprint: str  # RFC 7638, of its public key
     disabled: bool
     added_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityChange:
+    """`identity disable`: for good; whoever is needed again is added under another name."""
+
+    identity: str  # the part after the slash: `ml`
+    disabled: bool
+
+    def __post_init__(self) -> None:
+        if not self.disabled:
+            raise InvalidInput(
+                "a disabled identity stays so", advice="add another identity for the same person"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityDisabled:
+    """What disabling an identity did."""
+
+    identity: str  # tenant-qualified: `startup/ml`
+    disabled: bool
+    streams_stopped: int
+    slowest_ms: float  # from the durable event to the last byte of the slowest of them

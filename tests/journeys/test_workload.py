@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from gateway.client import GatewayClient
 from gateway.crypto.identity_keys import IdentityKey
+from gateway.errors import NotAuthenticated, StreamStopped
 from tests.crypto.provider import CLUSTER, Provider
 from tests.journeys.home import Home
-from tests.journeys.story import PURPOSE, ROWS, Story
+from tests.journeys.story import DIRECT, HOW, PURPOSE, ROWS, Story
 from tests.services.test_issuers import TABLE
 
 
@@ -60,3 +63,11 @@ def test_a_trainer_with_only_a_token_file_streams(home: Home, cluster: Provider)
     with pa.OSFile(str(out)) as file:
         assert pa.ipc.open_stream(file).read_all().num_rows == ROWS
     assert list(pod.root.iterdir()) == [], "tokens and keys are in memory only"
+    one = GatewayClient(settings=replace(home.settings, workload_token_file=token))
+    batches = iter(one.stream("home/a", columns=DIRECT, purpose=PURPOSE, **HOW))
+    next(batches)
+    ended = home.client().identities.disable("home/job")
+    assert ended.streams_stopped == 1
+    with pytest.raises((StreamStopped, NotAuthenticated)):
+        list(batches)
+    pod.run("whoami", expect=3)
