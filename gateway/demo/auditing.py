@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 from typing import Any
 
-from gateway.demo.cast import AUDITOR, RAND, Play, folder
+from gateway.demo.cast import AUDITOR, OPERATOR, RAND, Play, folder
 from gateway.demo.steps import Seen, Step, expect
 
 
@@ -23,6 +27,11 @@ def scene(play: Play) -> list[Step]:
             act=lambda: _denials(play),
         ),
         Step(name="verify", title="the auditor verifies the log", act=lambda: _verify(play)),
+        Step(
+            name="evidence",
+            title="the auditor takes the evidence along, and a changed one does not verify",
+            act=lambda: _evidence(play),
+        ),
     ]
 
 
@@ -72,3 +81,39 @@ def _verify(play: Play) -> Seen:
         f"{verified['witnessed']}",
         facts={"events": size, "root": verified["root"], "witnessed": verified["witnessed"]},
     )
+
+
+def _evidence(play: Play) -> Seen:
+    """Offline: the pack, its own program, and the log's key from the operator's machine."""
+    whole = play.stage.home / "evidence.zip"
+    exported = ("lineage", "export", "--dataset", RAND, "--out", whole, "--server", play.url)
+    made = json.loads(play.stage.gateway(folder(AUDITOR), *exported, "--json").out)
+    diagnosed = play.stage.gateway(folder(OPERATOR), "doctor", "--json").out
+    key = next(c["detail"] for c in json.loads(diagnosed)["checks"] if c["name"] == "log key")
+    with zipfile.ZipFile(whole) as archive:
+        program = play.stage.home / "verify.py"
+        program.write_bytes(archive.read("verify.py"))
+    changed = play.stage.home / "changed.zip"
+    _without_a_denial(whole, changed)
+    said = [_exit(program, pack, key) for pack in (whole, changed)]
+    expect(said == [0, 1], f"whole and changed pack were answered by exits {said}")
+    return Seen(
+        text=f"auditor: {made['events']} events of the clinic verify offline; without its denials "
+        "the same pack is broken",
+        facts={"events": made["events"], "bytes": made["bytes"]},
+    )
+
+
+def _without_a_denial(whole: Path, changed: Path) -> None:
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(changed, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name == "events.jsonl":
+                lines = data.splitlines(keepends=True)
+                data = b"".join(line for line in lines if b'"effect":"deny"' not in line)
+            target.writestr(name, data)
+
+
+def _exit(program: Path, pack: Path, key: str) -> int:
+    command = [sys.executable, "-I", str(program), str(pack), "--log-key", key]
+    return subprocess.run(command, capture_output=True, check=False).returncode
