@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from gateway.errors import IntegrityError
 from gateway.policy import compiled
 from gateway.policy.bundle import PolicyBundle
 from gateway.policy.compiled import CompiledRules
-from gateway.services import publish, request_access
+from gateway.services import compiled_rules, publish, request_access
 from gateway.services.compiled_rules import StoredFiles
 from gateway.services.house import House
 from tests.services.conftest import open_house
@@ -58,19 +59,39 @@ def cache(home: Path) -> Path:
     return home / "s" / "bundles" / "clinic.compiled"
 
 
+def is_obeyed(house: House) -> bool:
+    digest = house.catalog.bundle("clinic")
+    assert digest is not None
+    return compiled_rules.load(house, "clinic", digest, dict) is not None
+
+
 def allowed(house: House) -> bool:
     return run(request_access.check(house, TRAINER, ASK)).is_allowed
 
 
 def test_a_changed_file_is_not_obeyed_and_written_anew(home: Path) -> None:
     data = cache(home).read_bytes()
-    for at in (*range(0, len(data), 97), len(data) - 1):
+    for at in (0, len(data) // 2, len(data) - 1):  # every byte: below
         cache(home).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
         for house in reopened(home):
             assert not isinstance(house.bundles["clinic"].rules, CompiledRules)
             assert allowed(house)
         for house in reopened(home):
             assert isinstance(house.bundles["clinic"].rules, CompiledRules)
+
+
+def test_no_flipped_bit_and_no_cut_is_obeyed(home: Path) -> None:
+    data = cache(home).read_bytes()
+    for house in reopened(home):
+        with cache(home).open("r+b", buffering=0) as file:  # in place: thousands of bytes
+            for at in range(len(data)):
+                os.pwrite(file.fileno(), bytes([data[at] ^ 1]), at)
+                assert not is_obeyed(house)
+                os.pwrite(file.fileno(), data[at : at + 1], at)
+            assert is_obeyed(house)
+            for size in range(len(data) - 1, 0, -16):
+                file.truncate(size)
+                assert not is_obeyed(house)
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 10, b"x" * 10_000])
