@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gateway.client.segments import Segment
 from gateway.domain.order import Rows, window_order
-from gateway.errors import IntegrityError
+from gateway.errors import IntegrityError, InvalidInput
 from gateway.wire.leases import LeaseManifest
 
 Arrays = dict[str, NDArray[Any]]
@@ -94,15 +94,26 @@ def to_numpy(parts: Sequence[Part]) -> Arrays:
     """Return one batch; a part of one unshuffled segment is a view of its memory."""
     if parts[0].segment.table is not None:
         batch = to_arrow(parts, parts[0].segment.table.schema)
-        return {
-            name: batch.column(i).to_numpy(zero_copy_only=False)
-            for i, name in enumerate(batch.schema.names)
-        }
+        return {name: _objects(name, batch.column(i)) for i, name in enumerate(batch.schema.names)}
     if len(parts) == 1 and parts[0].segment.order is None:
         part = parts[0]
         span = slice(part.start, part.start + part.count)
         return {name: column[span] for name, column in part.segment.columns.items()}
     return {name: _gather(parts, name) for name in parts[0].segment.columns}
+
+
+def _objects(name: str, column: Any) -> NDArray[Any]:
+    import pyarrow as pa
+
+    try:
+        array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    except (pa.ArrowException, ValueError, OverflowError) as cause:
+        # Python's times and dates are coarser and fewer than Arrow's.
+        raise InvalidInput(
+            f"column `{name[:80]}` (`{str(column.type)[:80]}`) has a value that numpy cannot hold",
+            advice="stream it as Arrow: output `arrow`, or leave the column out",
+        ) from cause
+    return array
 
 
 def _gather(parts: Sequence[Part], name: str) -> NDArray[Any]:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.client.arrow_types import direct_column, direct_schema
-from gateway.client.batches import OpenSegment, Part, to_arrow
+from gateway.client.batches import OpenSegment, Part, to_arrow, to_numpy
 from gateway.domain.layout import layout_of
-from gateway.errors import IntegrityError
+from gateway.errors import IntegrityError, InvalidInput
 from gateway.shards.types import kept_metadata, type_text
 from gateway.wire.leases import LeaseColumn
 from tests.shards.test_direct import TYPES, column, value_bytes
@@ -112,3 +112,20 @@ def test_an_unshuffled_column_is_a_view_of_the_segment() -> None:
     kind = pa.fixed_shape_tensor(pa.int32(), [3])
     found = direct_column(values[1:3], kind)
     assert found.storage.flatten().buffers()[1].address == values[1:].ctypes.data
+
+
+def test_a_value_that_numpy_cannot_hold_is_refused_with_the_way_out() -> None:
+    clock = pa.array([1_000, 1_001]).cast(pa.time64("ns"))
+    batch = pa.record_batch({"id": [1, 2], "clock": clock, "inside": clock_lists(clock)})
+    rows = OpenSegment({}, batch, None)
+    for name in ("clock", "inside"):
+        only = OpenSegment({}, batch.select([name]), None)
+        assert len(to_numpy([Part(only, 0, 1)])[name]) == 1  # whole microseconds
+        with pytest.raises(InvalidInput, match=f"column `{name}` .*time64") as refused:
+            to_numpy([Part(only, 0, 2)])
+        assert "`arrow`" in (refused.value.advice or "")
+    assert to_arrow([Part(rows, 0, 2)], batch.schema).equals(batch)
+
+
+def clock_lists(values: Any) -> Any:
+    return pa.ListArray.from_arrays(list(range(len(values) + 1)), values)
