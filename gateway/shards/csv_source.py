@@ -3,6 +3,7 @@
 pyarrow infers types from the first block alone and fails at the first later surprise
 (a whole number that turns out to have fractions). Here a first pass over the whole file
 widens such a column and starts again, so that the second pass, whose rows are kept, holds.
+A whole number that the widened column would round is refused.
 An empty cell, quoted or not, is a missing value; in columns that are no text, so are `NA`,
 `NULL`, `nan` and their like (pyarrow's list), which text columns keep as they are.
 """
@@ -10,7 +11,7 @@ An empty cell, quoted or not, is a missing value; in columns that are no text, s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow.compute as pac
 import pyarrow.csv as pc
 
 from gateway.errors import SourceRefused
+from gateway.shards.exact import has_large, inexact, is_exact
 from gateway.shards.sources import Working, bounded, logical
 from gateway.shards.types import COLUMNS_MAX, normal_schema
 
@@ -25,6 +27,7 @@ _BLOCK_BYTES = 2 << 20  # pyarrow reads up to 32 blocks ahead: 64 MiB, within th
 _SEPARATORS = ",;\t|"
 _COLUMN = re.compile(r"In CSV column #(\d+): .*?CSV conversion error to ([a-z0-9]+)", re.DOTALL)
 _SHAPE = re.compile(r"CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+)")
+_LONG_WHOLE = r"^[+-]?\d{16,}$"
 _NO_COLUMN = "column_"  # the name of a column whose header is empty, with its number
 _NOT_UTF8, _TO_UTF8 = "the file is not UTF-8", "convert it to UTF-8 first"
 _FEWER_COLUMNS = f"register 1 to {COLUMNS_MAX} columns"
@@ -47,7 +50,9 @@ class CsvSource:
         self._file, self._working = file, working
         self._separator, self._names = _header(file)
         self.types: dict[str, Any] = dict(types or {})
+        self._large: set[str] = set()  # columns of fractions with values beyond 2^53
         self._rows, self._with_nulls = self._settle()
+        self._require_exact()
         for name in self._names:
             self.types.setdefault(name, pa.null())  # of a file without rows
         self.schema = normal_schema(pa.schema([(n, self.types[n]) for n in self._names]))
@@ -84,6 +89,8 @@ class CsvSource:
                 if known != f.type:
                     self.types[f.name] = _wider(known, f.type)
                 column = batch.column(n)
+                if f.name not in self._large and has_large(column):
+                    self._large.add(f.name)
                 is_text = pa.types.is_string(f.type)
                 if column.null_count or (is_text and n not in with_nulls and _has_empty(column)):
                     with_nulls.add(n)
@@ -91,9 +98,29 @@ class CsvSource:
             self._working(self._file.tell() / max(self._file.size, 1))
         return rows, with_nulls
 
-    def _read(self) -> Iterator[Any]:
+    def _require_exact(self) -> None:
+        """Refuse whole numbers that a column of fractions would round without a word."""
+        large = {n: pa.string() for n in self._names if n in self._large and self._is_double(n)}
+        row = 0
+        for batch in self._read(large) if large else ():
+            for name in large:
+                text = pac.utf8_trim_whitespace(batch.column(name))
+                whole = pac.match_substring_regex(text, _LONG_WHOLE)
+                for at, value in enumerate(text.filter(whole).to_pylist()):
+                    if not is_exact(value):
+                        place = row + pac.indices_nonzero(whole)[at].as_py() + 1
+                        raise inexact(f"row {place}")
+            row += len(batch)
+
+    def _is_double(self, name: str) -> bool:
+        return bool(pa.types.is_floating(self.types[name]))
+
+    def _read(self, types: Mapping[str, Any] | None = None) -> Iterator[Any]:
+        """The rows, or the columns of these types alone."""
         self._file.seek(0)
-        types = {name: kind for name, kind in self.types.items() if not pa.types.is_null(kind)}
+        chosen = list(types or ())
+        known = self.types if types is None else types
+        types = {name: kind for name, kind in known.items() if not pa.types.is_null(kind)}
         try:
             yield from pc.open_csv(
                 self._file,
@@ -104,7 +131,9 @@ class CsvSource:
                     skip_rows=1,
                 ),
                 parse_options=pc.ParseOptions(delimiter=self._separator, newlines_in_values=True),
-                convert_options=pc.ConvertOptions(column_types=types, strings_can_be_null=False),
+                convert_options=pc.ConvertOptions(
+                    column_types=types, include_columns=chosen, strings_can_be_null=False
+                ),
             )
         except pa.ArrowInvalid as error:
             raise _refusal(error) or error from error

@@ -7,6 +7,7 @@ whose rows are kept, holds. A line that fits no merged type is found by halving 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 
 from gateway.errors import SourceRefused
+from gateway.shards.exact import has_large, inexact, is_exact
 from gateway.shards.sources import Working, bounded, logical
 from gateway.shards.types import COLUMNS_MAX, DEPTH_MAX, normal_schema
 
@@ -22,7 +24,7 @@ _BLOCK_BYTES = 2 << 20
 _INT64_CHARS = 20  # a sign and 19 digits
 LINE_BYTES_MAX = 16 << 20
 _CHANGED = re.compile(r"Column\(/(.*?)\) changed from (\w+) to (\w+)", re.DOTALL)
-_LONG = re.compile(rb"\d{19}")
+_LONG = re.compile(rb"\d{16}")
 _LONG_INTEGER = re.compile(rb'"(?:[^"\\]|\\.)*"|(-?\d{19,})(?![\d.eE])')
 _INT64 = range(-(1 << 63), 1 << 63)
 _BOM = b"\xef\xbb\xbf"
@@ -67,7 +69,10 @@ class JsonSource:
         """The rows."""
         for line, block in self._blocks():
             table = _told(line, block, self._parsed)
-            for batch in table.to_batches():
+            batches = table.to_batches()
+            if any(has_large(c) for batch in batches for c in batch.columns):
+                _require_exact(line, block, self.schema)
+            for batch in batches:
                 yield from bounded(logical(batch, self.schema))
 
     def _parsed(self, block: bytes) -> Any:
@@ -138,6 +143,31 @@ def _require_int64(line: int, block: bytes) -> None:
                 f"line {at} has a whole number of more than 64 bits",
                 advice="write it as text, or convert the file to Parquet with a decimal column",
             )
+
+
+def _require_exact(line: int, block: bytes, schema: Any) -> None:
+    """Refuse whole numbers that stand in a place of fractions and would be rounded there."""
+    kind = pa.struct(schema)
+    for at, text in enumerate(block.split(b"\n"), line):
+        if not _LONG.search(text):
+            continue
+        try:
+            value = json.loads(text.decode().removeprefix("\ufeff"))
+        except ValueError as error:  # pyarrow lets two objects stand in a line
+            raise SourceRefused(
+                f"line {at} is not a JSON object", advice="write one JSON object a line"
+            ) from error
+        if _is_rounded(value, kind):
+            raise inexact(f"line {at}")
+
+
+def _is_rounded(value: Any, kind: Any) -> bool:
+    if isinstance(value, dict) and pa.types.is_struct(kind):
+        members = ((f.name, f.type) for f in kind)
+        return any(_is_rounded(value.get(name), member) for name, member in members)
+    if isinstance(value, list) and pa.types.is_list(kind):
+        return any(_is_rounded(item, kind.value_type) for item in value)
+    return isinstance(value, int) and pa.types.is_floating(kind) and not is_exact(str(value))
 
 
 def _told(line: int, block: bytes, read: Callable[[bytes], Any]) -> Any:

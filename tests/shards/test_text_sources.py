@@ -17,8 +17,7 @@ from gateway.shards.ingest import seal_upload
 from gateway.shards.job import UploadedFile
 from gateway.shards.json_source import JsonSource
 from gateway.shards.sources import kind_of
-from tests.shards.kit import Registered, job_of, parquet_bytes, register
-from tests.shards.test_ingest import read_back
+from tests.shards.kit import Registered, job_of, parquet_bytes, read_back, register
 
 
 def lines(*objects: str) -> bytes:
@@ -41,6 +40,19 @@ REFUSED = {
     "a number of 65 bits": (lines('{"a": 1}', f'{{"a": {2**63}}}'), "line 2 .* 64 bits"),
     "a number of 65 bits within": (lines('{"a": [{"b": [-9223372036854775809]}]}'), "line 1 .* 64"),
     "a number of 65 bits, later": (lines(*FILLER, '{"d": 18446744073709551615}'), "line 90001 has"),
+    "an id among fractions": (lines('{"a": 0.5}', '{"a": 9007199254740993}'), "line 2 .* round"),
+    "ids, a fraction in the second block": (
+        lines('{"a": 9007199254740993}', *FILLER, '{"a": 0.5}'),
+        "line 1 .* round",
+    ),
+    "an id among fractions within": (
+        lines('{"l": [{"x": 0.5}, {"x": -9007199254740993}]}'),
+        "line 1 .* round",
+    ),
+    "two objects in a line": (
+        lines('{"a": 0.5} {"a": 90071992547409920}'),
+        "line 1 is not a JSON object",
+    ),
     "a line without end": (b'{"a": "' + b"x" * (20 << 20) + b'"}\n', "longer than 16 MiB"),
 }
 
@@ -77,7 +89,7 @@ def test_whole_numbers_of_64_bits_are_exact_and_digits_in_text_are_text() -> Non
 def test_json_lines_that_contradict_themselves_are_refused_by_line(name: str) -> None:
     content, text = REFUSED[name]
     with pytest.raises(SourceRefused, match=text) as refused:
-        opened(content)
+        list(opened(content).batches())
     assert refused.value.advice
     assert "rubbish" not in refused.value.message  # values are not quoted
 
@@ -118,6 +130,46 @@ def test_a_type_that_widens_late_holds_for_every_row_and_file(tmp_path: Path) ->
 def test_whole_numbers_without_gaps_are_stored_to_stream_directly(tmp_path: Path) -> None:
     registered = register(tmp_path, lines('{"a": 1, "b": 2}', '{"b": 3, "a": 4}'))
     assert registered.sealed.profile == "train"
+
+
+ROUNDED = {
+    "2^63": (b"a\n1\n9223372036854775809\n", "row 2 "),
+    "below -2^63": (b"a\n-9223372036854775809\n", "row 1 "),
+    "among fractions": (b"a,b\nx,1.5\ny, 9007199254740993\n", "row 2 "),
+    "quoted": (b'a,b\n"x\ny",1.5\n\ny,"+9007199254740993"\n', "row 2 "),
+    "in the second block": (
+        b"a\n" + b"1\n" * 1_500_000 + b"18446744073709551615\n",
+        "row 1500001 ",
+    ),
+    "of 400 digits": (b"a\n1\n" + b"7" * 400 + b"\n", "row 2 "),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_a_whole_number_that_would_be_rounded_is_refused_by_row(name: str) -> None:
+    content, place = ROUNDED[name]
+    with pytest.raises(SourceRefused, match=f"{place}has a whole number") as refused:
+        CsvSource(Bytes(content), lambda _: None)
+    assert "as text" in (refused.value.advice or "")
+
+
+def test_an_id_among_fractions_of_another_file_is_refused(tmp_path: Path) -> None:
+    for ids, fractions in (
+        (b"a\n9007199254740993\n", b"a\n0.5\n"),
+        (lines('{"a": 9007199254740993}'), lines('{"a": 0.5}')),
+    ):
+        for files in ((ids, fractions), (fractions, ids)):
+            with pytest.raises(SourceRefused, match="would round"):
+                register(tmp_path, *files)
+
+
+def test_large_numbers_that_a_fraction_holds_are_kept() -> None:
+    content = b"a,b\n0.5,1\n18446744073709551616,9223372036854775807\n1e300,2\n-inf,3\nnan,4\n"
+    (batch,) = CsvSource(Bytes(content), lambda _: None).batches()
+    assert batch.column("a").to_pylist()[1:4] == [2.0**64, 1e300, float("-inf")]
+    assert batch.column("b").to_pylist()[1] == 2**63 - 1
+    (batch,) = opened(lines('{"a": 0.5}', f'{{"a": {2**62}, "b": {2**53 + 1}}}')).batches()
+    assert batch.to_pylist()[1] == {"a": 2.0**62, "b": 2**53 + 1}
 
 
 def test_an_empty_cell_is_a_missing_value_and_na_stays_text(tmp_path: Path) -> None:
