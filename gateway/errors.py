@@ -118,7 +118,7 @@ class PlanChanged(StreamStopped):
 
 
 class DatasetSuspended(StreamStopped):
-    """The owner suspended the dataset: nothing of it is released until it is resumed."""
+    """Suspended by its owner, or what it was made from is: nothing is released until resumed."""
 
     code = "dataset-suspended"
     advice_default = "keep the position; it fits again when the owner resumes the dataset"
