@@ -25,6 +25,7 @@ class _Entry:
     decision: Decision
     since: float  # Unix seconds; the answer holds in [since, until)
     until: float
+    values: tuple[dict[str, Scalar], ...]  # of the mappings as they were: a caller may change his
     types: tuple[tuple[int, str, type], ...]  # of values that are no text: which mapping, name
 
 
@@ -48,8 +49,10 @@ class DecisionCache:
             or resource != entry.resource
         ):
             return None
+        given = _mappings(request, resource)
+        if given != entry.values:
+            return None
         if entry.types:
-            given = _mappings(request, resource)
             for which, name, kind in entry.types:
                 if type(given[which][name]) is not kind:
                     return None
@@ -62,13 +65,14 @@ class DecisionCache:
             return
         if len(self._entries) >= ENTRIES_MAX:
             self._entries.clear()
+        values = tuple(map(dict, _mappings(trial.request, resource)))
         types = tuple(
             (which, name, type(value))
-            for which, mapping in enumerate(_mappings(trial.request, resource))
+            for which, mapping in enumerate(values)
             for name, value in mapping.items()
             if type(value) is not str
         )
-        entry = _Entry(trial.request, resource, decision, now, until, types)
+        entry = _Entry(trial.request, resource, decision, now, until, values, types)
         self._entries[_key(trial.request)] = entry
 
     def _until(self, trial: Trial, now: float) -> float:

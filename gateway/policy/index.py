@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from gateway.domain.access import Resource
 from gateway.policy.compiled import CompiledRules
-from gateway.policy.rules import Rule
+from gateway.policy.rules import Rule, moves
 
 Key = tuple[str, str]  # action or `*`, principal
 Row = tuple[str, str, str, str, str]  # rule id, principal, scope key, action, effect
@@ -176,13 +176,13 @@ def _tag_scopes(tenant: str, tags: frozenset[str]) -> tuple[str, ...]:
 
 
 def _when_it_holds(rule: Rule) -> object:
-    """Equal for rules of which each holds whenever the other does, and as long.
+    """Equal for rules of which each holds whenever the other does, and as long, and moves alike.
 
     A condition is taken by identity: to Python `x == 1` and `x == true` are equal trees.
     """
     return (
         rule.kind, rule.purposes, rule.splits, rule.expires_at, rule.time_edges,
-        rule.valid_seconds, None if rule.when is None else id(rule.when),
+        rule.valid_seconds, moves(rule), None if rule.when is None else id(rule.when),
     )  # fmt: skip
 
 

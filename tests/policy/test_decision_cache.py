@@ -43,6 +43,33 @@ def test_two_equal_mappings_in_another_order_do_not_swap_their_types() -> None:
     assert not ask(judged, wrong).is_allowed
 
 
+def test_a_question_that_its_asker_changed_is_another_one() -> None:
+    values: dict[str, Any] = {"clearance": 1}
+    judged = judge(rule(when="subject.clearance >= 1", **ACCEPTS))
+    wanted = request(subject=replace(TRAINER, attributes=values))
+    assert ask(judged, wanted).is_allowed
+    values["clearance"] = 0
+    assert not ask(judged, wanted).is_allowed
+    context: dict[str, Any] = {"mfa": True}
+    judged = judge(rule(when="context.mfa == true", accepts=["requester"]))
+    wanted = request(context=context)
+    assert ask(judged, wanted).is_allowed
+    context.clear()
+    assert not ask(judged, wanted).is_allowed
+
+
+def test_a_filter_by_the_time_is_bound_anew_beside_a_rule_that_holds_alike() -> None:
+    where = "seen > :context.time"
+    judged = judge(rule(columns=["age"]), rule(id="clinic.later", columns=["age"], where=where))
+    seen = Column(field_id=9, name="seen", type="timestamp[us, tz=UTC]", tags=("public",))
+    filters = []
+    for later in (0, 3600):
+        found = ask(judged, request(), now=NOW + later, columns=(*ICU.columns, seen))
+        assert found.plan is not None, found
+        filters.append(found.plan.row_filter)
+    assert filters[0] != filters[1]
+
+
 def test_an_answer_ends_when_one_of_its_rules_expires() -> None:
     judged = judge(rule(expires="2027-01-16"))  # NOW is the day before
     wanted = request()

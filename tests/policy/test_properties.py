@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.access import AccessRequest, Decision, Plan, Resource
 from gateway.domain.masks import is_at_least
+from gateway.policy import index
 from gateway.policy.bundle import PolicyBundle
 from gateway.policy.index import Entry, scopes_of
 from gateway.policy.judge import Judge
@@ -203,6 +205,22 @@ def test_one_more_rule_never_widens_a_plan(
         assert_no_wider(before.plan, after.plan)
     if before.plan is None and after.plan is not None:
         assert more["kind"] == "allow"
+
+
+@CHECK
+@given(RULES, REQUESTS)
+def test_what_rules_share_changes_no_answer(
+    rules: list[dict[str, Any]], asked: dict[str, Any]
+) -> None:
+    bundle = read([*rules, *rules])
+    sharing = Judge.build([bundle])
+    with pytest.MonkeyPatch.context() as patched:
+        for key in ("_when_it_holds", "_what_it_releases"):
+            patched.setattr(index, key, lambda one: one.id)
+        alone = Judge.build([bundle])
+    assert essence(ask(sharing, **asked)) == essence(ask(alone, **asked))
+    wanted = request(**asked)
+    assert sharing.explain(wanted, ICU, NOW) == alone.explain(wanted, ICU, NOW)
 
 
 @CHECK
