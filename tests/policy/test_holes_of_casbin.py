@@ -9,6 +9,7 @@ import logging
 import logging.config
 import threading
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,67 @@ def test_the_explanation_names_the_wrong_rule() -> None:
     """Elsewhere: `enforce_ex` names the last row it looked at, not the one that allowed."""
     judged = judge(rule(), rule(id="clinic.icu.zzz", when="subject.type == 'person'"))
     assert ask(judged).rules == ("clinic.icu.research",)
+
+
+@pytest.mark.parametrize("scope", ["dataset:clinic/*", "dataset:clinic/.*", "tag:pii.*", "/foo/*"])
+def test_a_pattern_matches_more_than_was_meant(scope: str) -> None:
+    """Elsewhere: `keyMatch`, `regexMatch` unanchored and `globMatch` cover what nobody meant."""
+    with pytest.raises(PolicyError):
+        bundle(rule(scope=scope))
+    assert list(judge(rule())._loop._base.fm.get_functions()) == ["holds"]
+
+
+def test_a_newline_in_a_field_becomes_a_second_rule() -> None:
+    """Elsewhere: `save_policy` writes CSV, and the next load reads another rule."""
+    text = "x\np, mallory, *, *, allow\n- id: clinic.more"
+    with pytest.raises(PolicyError):
+        bundle(rule(id=f"clinic.{text}"))
+    named = bundle(rule(description="one line"), rule(id="clinic.x", ticket="p, mallory, *"))
+    assert [one.id for one in named.rules] == ["clinic.icu.research", "clinic.x"]
+
+
+def test_a_deny_through_many_roles_is_lost() -> None:
+    """Elsewhere: the role graph ends without a word at ten links; here every role is a name."""
+    many = replace(TRAINER, roles=("trainer", *(f"r{n}" for n in range(40))))
+    judged = judge(rule(), deny(principals=["startup/role:r39"]))
+    assert codes(ask(judged, subject=many)) == ["denied-by-rule"]
+    assert "g" not in judged._loop._sections
+
+
+def test_a_deny_for_everything_is_behind_the_key_of_the_filter() -> None:
+    """Elsewhere: `FastEnforcer` by object never sees the deny whose object is `*`."""
+    platform = PolicyBundle.read(
+        {"p.yaml": text_of(deny(id="platform.stop", scope="global", principals=["*"]))}, "platform"
+    )
+    assert codes(ask(Judge.build([bundle(rule()), platform]))) == ["denied-by-rule"]
+
+
+def test_two_requests_share_one_filter() -> None:
+    """Elsewhere: `FastEnforcer` keeps the filter of a request where another thread finds it."""
+    judged = judge(rule(), deny(id="clinic.stop", principals=["startup/user:banned"]))
+    banned = replace(TRAINER, id="startup/banned")
+    wrong: list[str] = []
+
+    def serve(subject: Subject) -> None:
+        for number in range(200):
+            one = replace(subject, attributes={"clearance": number})  # none is remembered
+            if ask(judged, subject=one).is_allowed is (subject is banned):
+                wrong.append(subject.id)
+
+    threads = [threading.Thread(target=serve, args=(who,)) for who in (TRAINER, banned) * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_another_version_has_another_hook() -> None:
+    """Elsewhere: `pip install -U` brings another decision loop or an evaluator with a hole."""
+    known = {line.split(";")[0].strip() for line in metadata.requires("dataset-gateway") or []}
+    assert metadata.version("pycasbin").startswith("2.8.")
+    assert any(line.startswith("pycasbin==2.8.*") for line in known)
+    assert any(line.startswith("simpleeval>=1.0.8") for line in known)
 
 
 def test_casbin_still_has_the_private_hook_that_we_override() -> None:
