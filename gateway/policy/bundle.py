@@ -52,7 +52,7 @@ class PolicyBundle:
         """
         parse_name(tenant, what="tenant")
         _check_files(files)
-        with _collector_at_rest():
+        with collector_at_rest():
             rules = _read_rules(files, tenant, schema or default_schema())
         return cls(
             tenant=tenant,
@@ -83,7 +83,7 @@ def _check_files(files: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
+def collector_at_rest() -> Iterator[None]:
     """No garbage collection: what is read has no cycles, and looking for some costs two thirds."""
     was_on = gc.isenabled()
     gc.disable()

@@ -34,7 +34,7 @@ from gateway.domain.access import (
 from gateway.domain.dataset import parse_name
 from gateway.domain.purpose import PURPOSES
 from gateway.errors import InvalidInput
-from gateway.policy.bundle import PolicyBundle
+from gateway.policy.bundle import PolicyBundle, collector_at_rest
 from gateway.policy.compiled import CompiledRules
 from gateway.policy.decision_cache import DecisionCache
 from gateway.policy.enforcer import Loop, model_text
@@ -80,7 +80,8 @@ class Judge:
         chosen = tuple(sorted(bundles, key=lambda bundle: bundle.tenant))
         if len({bundle.tenant for bundle in chosen}) != len(chosen):
             raise InvalidInput("a tenant has one bundle, not two")
-        return cls(chosen, schema or default_schema())
+        with collector_at_rest():
+            return cls(chosen, schema or default_schema())
 
     def decide(
         self,

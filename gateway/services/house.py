@@ -121,6 +121,7 @@ class House:
     groups: dict[tuple[str, str], int | None] = field(default_factory=dict)  # services/groups.py
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     # ^ by dataset: registrations of one dataset publish one after the other
+    publishing: asyncio.Lock = field(default_factory=asyncio.Lock)  # of rules, one by one
     packs: dict[str, Packed] = field(default_factory=dict)  # made, not yet fetched
     operations: Operations = field(default_factory=Operations)
     replays: Quota = field(

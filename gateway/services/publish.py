@@ -3,7 +3,8 @@
 The server never judges by text that is not stored: (1) a confined child reads the whole bundle,
 checks every field, runs its suites (bench.py); (2) its files are stored under their digest;
 (3) PolicyPublished is recorded, which raises the PolicyEpoch; (4) the new snapshot is swapped.
-Between (3) and (4) no await happens, so no decision falls between the two.
+Between (3) and (4) no await happens, so no decision falls between the two. The snapshot is built
+beside the decisions, in a thread, and one publication after the other.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ async def _propose(
 ) -> PolicyBundle:
     """Store the rules and let them wait; what is in force stays, and is returned."""
     bundle = await asyncio.to_thread(PolicyBundle.read, files, present.tenant)
-    require_publisher(house, bundle)
+    require_publisher(house, bundle, await snapshot_with(house, bundle))
     await asyncio.to_thread(_store, house.places.bundles, bundle)
     if expected not in (None, present.digest) or house.bundles[present.tenant] is not present:
         raise _another_in_force()
@@ -119,14 +120,24 @@ def _another_in_force() -> PreconditionFailed:
     )
 
 
-def require_publisher(house: House, bundle: PolicyBundle) -> None:
+async def snapshot_with(house: House, bundle: PolicyBundle) -> Judge:
+    """What would judge with it in place of its predecessor; of many rules it takes seconds."""
+    bundles = {**house.bundles, bundle.tenant: bundle}
+    return await asyncio.to_thread(Judge.build, bundles.values())
+
+
+def require_publisher(house: House, bundle: PolicyBundle, judge: Judge) -> None:
     """Refuse rules under which nobody could ever change them again.
+
+    Args:
+        house: the rooms.
+        bundle: the rules.
+        judge: a snapshot with them in place.
 
     Raises:
         PolicyError: no identity of the tenant could publish its next bundle.
     """
     tenant = bundle.tenant
-    judge = Judge.build({**house.bundles, tenant: bundle}.values())
     people = [person for person in house.catalog.identities(tenant) if not person.disabled]
     able = 0
     for person in people:
@@ -176,30 +187,34 @@ async def store_and_record(
         approves: what waited for the actor as second person.
     """
     bundle = await asyncio.to_thread(PolicyBundle.read, files, tenant)
-    if actor is not None:
-        require_publisher(house, bundle)
-    await asyncio.to_thread(_store, house.places.bundles, bundle)
-    if expected not in (None, house.catalog.bundle(tenant)):
-        raise _another_in_force()
-    _require_approved(house, tenant, approves)
-    bundles = {**house.bundles, tenant: bundle}
-    judge = Judge.build(bundles.values())
-    index = house.record(
-        EventDraft(
-            kind=EventKind.PolicyPublished,
-            owner_tenant=tenant,
-            actor_tenant=actor.tenant if actor else tenant,
-            actor=actor.id if actor else None,
-            facts={
-                **_bundle_facts(bundle),
-                **({"proposal": approves.index} if approves else {}),
-            },
-        )
-    )
-    house.bundles, house.judge = bundles, judge
+    async with house.publishing:
+        judge = await snapshot_with(house, bundle)
+        if actor is not None:
+            require_publisher(house, bundle, judge)
+        await asyncio.to_thread(_store, house.places.bundles, bundle)
+        if expected not in (None, house.catalog.bundle(tenant)):
+            raise _another_in_force()
+        _require_approved(house, tenant, approves)
+        index = house.record(_published(bundle, actor, approves))
+        house.bundles, house.judge = {**house.bundles, tenant: bundle}, judge
     await house.journal.durable(index)
     await asyncio.to_thread(compiled_rules.keep, house, bundle)
     return bundle
+
+
+def _published(
+    bundle: PolicyBundle, actor: Subject | None, approves: ProposedBundle | None
+) -> EventDraft:
+    return EventDraft(
+        kind=EventKind.PolicyPublished,
+        owner_tenant=bundle.tenant,
+        actor_tenant=actor.tenant if actor else bundle.tenant,
+        actor=actor.id if actor else None,
+        facts={
+            **_bundle_facts(bundle),
+            **({"proposal": approves.index} if approves else {}),
+        },
+    )
 
 
 def _require_approved(house: House, tenant: str, approves: ProposedBundle | None) -> None:

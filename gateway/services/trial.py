@@ -52,7 +52,9 @@ async def trial(house: House, caller: Caller, tenant: str, wanted: W.TrialReques
     if found.problems:
         return found
     try:
-        publish.require_publisher(house, PolicyBundle.read(files, tenant))
+        bundle = await asyncio.to_thread(PolicyBundle.read, files, tenant)
+        judge = await publish.snapshot_with(house, bundle)
+        publish.require_publisher(house, bundle, judge)
     except PolicyError as refused:
         return W.Trial(ok=False, problems=(problem_of(refused),))
     return found

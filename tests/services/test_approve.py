@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from gateway.errors import AccessDenied, Conflict, InvalidInput, NotFound, Polic
 from gateway.policy.bench import examine
 from gateway.policy.bench_job import BenchJob
 from gateway.policy.bundle import PolicyBundle
+from gateway.policy.judge import Judge
 from gateway.services import approve, bench, publish
 from gateway.services.house import House
 
@@ -132,3 +134,39 @@ def test_a_demand_that_nobody_else_could_meet_is_refused(house: House) -> None:
 def test_settings_of_a_bundle_are_read_strictly(text: str) -> None:
     with pytest.raises(PolicyError):
         PolicyBundle.read({"bundle.yaml": text}, "clinic")
+
+
+def test_questions_are_answered_while_a_snapshot_is_built(
+    careful: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, real = threading.Event(), Judge.build
+
+    def slow(*given: Any) -> Judge:
+        assert answered.wait(10), "the snapshot is built where questions wait for it"
+        return real(*given)
+
+    async def both() -> None:
+        building = asyncio.create_task(publish.snapshot_with(careful, careful.bundles["clinic"]))
+        await asyncio.sleep(0)
+        await publish.current(careful, ANA, "clinic")
+        answered.set()
+        await building
+
+    monkeypatch.setattr(Judge, "build", slow)
+    run(both())
+
+
+def test_tenants_that_publish_at_once_lose_nothing(house: House) -> None:
+    async def all_at_once() -> None:
+        names = [f"t{number}" for number in range(4)]
+        for name in names:
+            await add_tenant(house, name, ("ana", "owner"))
+        rules = {name: {**house.bundles[name].files, "more.yaml": MORE} for name in names}
+        await asyncio.gather(
+            *(publish.store_and_record(house, None, name, rules[name]) for name in names)
+        )
+        for name in names:
+            assert "more.yaml" in house.bundles[name].files
+            assert house.judge.bundles[name] == house.catalog.bundle(name)
+
+    run(all_at_once())
