@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 
 from gateway.crypto.envelope import bound, seal, unseal
-from gateway.crypto.private_files import replace_private
-from gateway.errors import GatewayError
+from gateway.crypto.private_files import read_private, replace_private
+from gateway.errors import GatewayError, NotFound
 from gateway.policy import compiled
 from gateway.policy.bundle import PolicyBundle
 from gateway.policy.compiled import CompiledRules
@@ -56,10 +56,11 @@ def load(
     """
     path = house.places.bundles / f"{tenant}.compiled"
     try:
-        if not path.exists() or path.stat().st_size > BYTES_MAX:
-            return None
-        data = unseal(house.vault.secret(_KEY), path.read_bytes(), _place(tenant, digest))
+        sealed = read_private(path, bytes_max=BYTES_MAX)
+        data = unseal(house.vault.secret(_KEY), sealed, _place(tenant, digest))
         rules, second_person = compiled.unpack(data, tenant, digest, default_schema())
+    except NotFound:  # nothing is kept yet
+        return None
     except (GatewayError, OSError) as error:
         _log.warning("compiled rules are read anew: %s", type(error).__name__)
         return None

@@ -102,6 +102,21 @@ def test_what_is_no_cache_is_written_anew(home: Path, data: bytes) -> None:
     assert cache(home).read_bytes() != data
 
 
+def test_what_is_no_plain_file_is_replaced_and_never_waited_for(home: Path) -> None:
+    data = cache(home).read_bytes()
+    elsewhere = home / "elsewhere"
+    elsewhere.write_bytes(data)
+    for put in (lambda: os.mkfifo(cache(home)), lambda: cache(home).symlink_to(elsewhere)):
+        cache(home).unlink()
+        put()
+        for house in reopened(home):
+            assert not isinstance(house.bundles["clinic"].rules, CompiledRules)
+            assert allowed(house)
+        assert cache(home).is_file()
+        assert not cache(home).is_symlink()
+    assert elsewhere.read_bytes() == data
+
+
 def test_the_file_of_another_tenant_or_bundle_is_not_obeyed(home: Path) -> None:
     startup = cache(home).with_name("startup.compiled")
     shutil.copy(startup, cache(home))
