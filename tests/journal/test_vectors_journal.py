@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.domain.events import canonical, parse
+from gateway.domain.events import EventKind, canonical, parse
 from gateway.errors import GatewayError
 from gateway.journal import recovery
 from gateway.journal.composer import read_event
@@ -36,6 +36,11 @@ def test_there_are_enough_vectors() -> None:
     for paths in (EVENTS, JOURNALS):
         assert sum(p.name.startswith("ok-") for p in paths) >= 3
         assert sum(p.name.startswith("bad-") for p in paths) >= 5
+
+
+def test_every_kind_of_event_has_a_vector() -> None:
+    kinds = {parse(path.read_bytes()).kind for path in EVENTS if path.name.startswith("ok-")}
+    assert kinds == set(EventKind)
 
 
 @pytest.mark.parametrize("path", EVENTS, ids=name)

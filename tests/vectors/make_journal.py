@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,7 +21,8 @@ from gateway.domain.events import canonical
 from gateway.journal import frames
 from gateway.journal.journal import Journal
 from tests.catalog import happenings as h
-from tests.journal.places import LOG, fill, opened, refused_request, setup
+from tests.journal.places import LOG, fill, opened, setup
+from tests.vectors.every_kind import DRAFTS
 
 HERE = Path(__file__).resolve().parent
 SNAPSHOT_KEY = b"s" * 32
@@ -38,16 +40,14 @@ def events() -> None:
     with tempfile.TemporaryDirectory() as place:
         base = Path(place)
         with opened(base) as journal:
-            journal.append(h.version())
-            journal.append(h.denied())
-            journal.append(refused_request(1, actor_tenant="startup", actor="startup/ml"))
+            for draft in DRAFTS:
+                journal.append(draft)
             journal.wait_durable(journal.size - 1)
             found = [event.envelope() for event in journal.read(0)]
-    names = ("boot", "tenant-heads", "version-registered", "access-decided", "request-refused")
-    kinds = ("Boot", "TenantHeads", "VersionRegistered", "AccessDecided", "RequestRefused")
     by_kind = {value["kind"]: value for value in found}
-    for name, kind in zip(names, kinds, strict=True):
-        (directory / f"ok-{name}.json").write_bytes(canonical(by_kind[kind]))
+    for kind, value in by_kind.items():
+        name = re.sub(r"(?<!^)([A-Z])", r"-\1", kind).lower()
+        (directory / f"ok-{name}.json").write_bytes(canonical(value))
     good = by_kind["RequestRefused"]
     bad: dict[str, Any] = {
         "version": {**good, "v": 1},
