@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+import gateway.wire as W
 from gateway.domain.dataset import DatasetRef
+from gateway.domain.events import EventDraft, EventKind
+from gateway.errors import NotFound
 from gateway.services import describe
 from gateway.services.gateway import Gateway
 from gateway.services.house import House
@@ -118,3 +121,48 @@ def test_rows_behind_a_filter_are_not_counted_for_a_recipient(twins: House) -> N
     detail = run(Gateway(twins).dataset(TRAINER, "clinic/plain"))
     assert (detail.rows, [split.rows for split in detail.splits]) == (None, [None])
     assert run(Gateway(twins).dataset(OWNER, "clinic/plain")).rows == 10
+
+
+def test_what_values_look_like_is_told_to_the_owners_tenant_alone(twins: House) -> None:
+    """The proposals of a visible column: another tenant, or who only streams, sees none of them."""
+    facts = {
+        "dataset": "clinic/found",
+        "dataset_id": "f0" * 16,
+        "version": 1,
+        "profile": "train",
+        "columns": [
+            {"field_id": 1, "name": "contact", "type": "string", "nullable": True},
+            {"field_id": 2, "name": "phone", "type": "string", "nullable": True},
+        ],
+        "splits": [{"name": "all", "rows": 10}],
+        "rows": 10,
+        "bytes": 100,
+        "shards": 1,
+        "manifest_digest": "0" * 64,
+        "manifest_key": "manifests/x.json",
+        "sheet_generation": 1,
+        "card_digest": None,
+    }
+    twins.record(
+        EventDraft(
+            kind=EventKind.VersionRegistered, owner_tenant="clinic", actor_tenant="clinic",
+            facts=facts, details={"hints": [[1, "e-mail", 70]]},
+        )
+    )  # fmt: skip
+    rule = RULE.format(name="found").replace("[age, hr]", "[contact, phone]")
+    run(add_rules(twins, "clinic", f"format: gateway-policy/v0\nrules:{rule}"))
+    gateway = Gateway(twins)
+    told = {c.name: c.proposed for c in run(gateway.columns(OWNER, "clinic/found"))}
+    assert told == {
+        "contact": W.ProposedTag(tag="pii.email", reason="e-mail", percent=70),
+        "phone": W.ProposedTag(tag="pii.phone", reason="name", percent=None),
+    }
+    for who in (TRAINER, ANALYST):
+        columns = run(gateway.columns(who, "clinic/found"))
+        assert [(c.name, c.proposed) for c in columns] == [("contact", None), ("phone", None)]
+        shown = views(twins, who, "found")
+        assert "contact" in shown
+        assert not any(word in shown for word in ("pii.", "e-mail", '"percent": 70'))
+    stranger = caller("bank", "eve", "trainer")
+    with pytest.raises(NotFound):
+        run(gateway.columns(stranger, "clinic/found"))
