@@ -8,7 +8,7 @@ wrong with it, the bundle is read from its files and the cache is written anew.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
 from gateway.crypto.envelope import bound, seal, unseal
 from gateway.crypto.private_files import read_private, replace_private
@@ -24,36 +24,8 @@ _KEY = "compiled-rules"
 _log = logging.getLogger("gateway.policy")
 
 
-class StoredFiles(Mapping[str, str]):
-    """The files of a bundle, read and checked at their first use."""
-
-    def __init__(self, read: Callable[[], Mapping[str, str]]) -> None:
-        """`read` raises IntegrityError when they are not those of the bundle."""
-        self._read = read
-        self._files: Mapping[str, str] | None = None
-
-    def _known(self) -> Mapping[str, str]:
-        if self._files is None:
-            self._files = self._read()
-        return self._files
-
-    def __getitem__(self, path: str) -> str:
-        return self._known()[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._known())
-
-    def __len__(self) -> int:
-        return len(self._known())
-
-
-def load(
-    house: House, tenant: str, digest: str, read: Callable[[], Mapping[str, str]]
-) -> PolicyBundle | None:
-    """The bundle in force out of the cache; None: read its files.
-
-    `read` reads and checks them, should somebody want them.
-    """
+def load(house: House, tenant: str, digest: str, files: Mapping[str, str]) -> PolicyBundle | None:
+    """The bundle in force out of the cache; None: read its files, which are those of `digest`."""
     path = house.places.bundles / f"{tenant}.compiled"
     try:
         sealed = read_private(path, bytes_max=BYTES_MAX)
@@ -66,7 +38,7 @@ def load(
         return None
     return PolicyBundle(
         tenant=tenant,
-        files=StoredFiles(read),
+        files=files,
         rules=rules,
         digest=digest,
         second_person=second_person,

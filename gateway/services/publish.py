@@ -251,13 +251,10 @@ def load(house: House, tenant: str) -> PolicyBundle:
     digest = house.catalog.bundle(tenant)
     if digest is None:
         return PolicyBundle.read({}, tenant)
-
-    def files() -> dict[str, str]:
-        return stored_files(house, tenant, digest)
-
+    files = stored_files(house, tenant, digest)
     known = compiled_rules.load(house, tenant, digest, files)
     if known is None:
-        known = PolicyBundle.read(files(), tenant)
+        known = PolicyBundle.read(files, tenant)
         compiled_rules.keep(house, known)
     return known
 
