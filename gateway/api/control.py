@@ -18,10 +18,12 @@ import uvicorn
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from gateway import bootstrap
+from gateway.api import waiting
 from gateway.api.app import create_app
 from gateway.config import Settings
 from gateway.delivery.guard import GuardedProtocol
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, KeyUnavailable
+from gateway.ports import Kms
 from gateway.process.channel import AsyncChannel, Channel, ChannelClosed
 from gateway.process.tree import authority, from_options
 from gateway.services import key_check
@@ -48,8 +50,15 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
             on_failure=_give_up,
         )
     except GatewayError as error:
-        channel.send("refused", message=error.message, advice=error.advice)
-        return
+        kms = waiting.silent_kms(settings) if isinstance(error, KeyUnavailable) else None
+        if kms is None or not isinstance(error, KeyUnavailable):
+            channel.send("refused", message=error.message, advice=error.advice)
+            return
+        admin = socket.socket(fileno=descriptors["admin"])
+        app = waiting.refusing(error)
+        servers = {api: _server(app, settings), admin: _server(app, None)}
+        asyncio.run(_wait(kms, channel, servers))
+        _leave()  # our parent starts us anew, with a house that opens
     asyncio.run(_serve(house, channel, options, api))
 
 
@@ -67,6 +76,23 @@ def _url(settings: Settings, api: socket.socket) -> str:
 def _give_up(reason: str) -> None:
     _log.critical("the journal cannot be written", extra={"reason": reason})
     os._exit(EXIT_JOURNAL_FAILED)
+
+
+async def _wait(kms: Kms, channel: Channel, servers: dict[socket.socket, _Server]) -> None:
+    """Refuse until the key service answers or the parent says stop."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(channel.socket, stopped.set)
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    serving = asyncio.gather(*(server.serve(sockets=[s]) for s, server in servers.items()))
+    await asyncio.gather(*(server.listening.wait() for server in servers.values()))
+    channel.send("ready")
+    _log.error("the key service does not answer: everything is refused until it does")
+    await waiting.until_answering(kms, stopped)
+    loop.remove_reader(channel.socket)
+    for server in servers.values():
+        server.should_exit = True
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(serving, 5)
 
 
 async def _serve(
