@@ -73,6 +73,7 @@ class Pkcs11Kms(RootKeys):
         self._pin = pin
         self._prefix = token.get("object", _APPLICATION)
         self._session: Any = None
+        self._is_pin_wrong = False
 
     @property
     def custody(self) -> str:
@@ -180,6 +181,8 @@ class Pkcs11Kms(RootKeys):
                 raise
 
     def _open(self) -> Any:
+        if self._is_pin_wrong:
+            raise _wrong_pin()
         token = self._library.lib(self._module).get_token(
             token_label=self._token.get("token"),
             token_serial=self._token["serial"].encode() if "serial" in self._token else None,
@@ -188,6 +191,9 @@ class Pkcs11Kms(RootKeys):
             self._session = token.open(user_pin=self._pin, rw=True)
         except self._library.UserAlreadyLoggedIn:  # the login is the process's, not the session's
             self._session = token.open(rw=True)
+        except self._library.PinIncorrect:
+            self._is_pin_wrong = True  # never tried again: tokens lock after a few wrong ones
+            raise _wrong_pin() from None
         return self._session
 
     def _let_go(self) -> None:
@@ -245,6 +251,13 @@ class Pkcs11Kms(RootKeys):
                 mechanism_param=lib.GCMParams(nonce, place, 128),
             )
         )
+
+
+def _wrong_pin() -> KeyUnavailable:
+    return KeyUnavailable(
+        "the token does not take the PIN",
+        advice="put the right PIN where `pin-source` says and start the gateway again",
+    )
 
 
 def _numbers(objects: Iterator[Any], begin: str, label: Any) -> Iterator[int]:

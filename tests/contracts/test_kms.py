@@ -22,7 +22,7 @@ from gateway.errors import (
     KeyUnavailable,
 )
 from gateway.ports import Kms
-from tests.contracts.machines import Door, Moto
+from tests.contracts.machines import PIN, Door, Moto
 
 PLUGS = ("file", "file, own directory", "passphrase", "pkcs11", "awskms")
 KEY = bytes(range(32))
@@ -298,6 +298,12 @@ def test_a_wrong_pin_and_a_missing_module_are_unavailable(hsm: str, tmp_path: Pa
     for uri in (wrong, hsm.replace("libsofthsm2", "nothing"), hsm.replace("token=", "token=no")):
         with pytest.raises(KeyUnavailable):
             discovery.connect("kms", uri).generations("clinic")
+    asked: Any = discovery.connect("kms", wrong)
+    for _ in range(2):  # tokens lock after a few wrong PINs: one is sent once
+        with pytest.raises(KeyUnavailable, match="does not take the PIN"):
+            asked.generations("clinic")
+        asked._pin = PIN
+    assert discovery.connect("kms", hsm).generations("clinic") == ()
 
 
 def test_a_root_made_in_the_token_shows_its_value_to_nobody(hsm: str) -> None:
