@@ -11,12 +11,13 @@ import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.domain.access import digest_of
 from gateway.domain.dataset import parse_name
 from gateway.policy.conditions import Node
 from gateway.policy.documents import Fields, Place, read_document, word
+from gateway.policy.index import Part
 from gateway.policy.rules import Rule, read_rule
 from gateway.policy.schema import Schema, default_schema
 from gateway.policy.version import check_format
@@ -40,6 +41,14 @@ class PolicyBundle:
     rules: Sequence[Rule]  # a tuple, or read when they are needed (compiled.py)
     digest: str  # SHA-256 hex over tenant and files
     second_person: bool = False  # whoever pushes in its place needs another's approval
+    _made: list[Part] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def part(self) -> Part:
+        """The ways to its rules, made at the first use: a push makes those of one bundle anew."""
+        if not self._made:
+            self._made.append(Part(self.rules))
+        return self._made[0]
 
     @classmethod
     def read(

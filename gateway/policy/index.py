@@ -37,41 +37,58 @@ class Entry(NamedTuple):
 Ways = dict[Key, tuple[Entry, ...]]
 
 
-class Index:
-    """Says the same for ever; scopes of compiled rules are read when a request comes near them."""
+class Part:
+    """The ways to the rules of one bundle: made once, and used by every snapshot that holds it."""
 
-    __slots__ = ("_compiled", "_scopes")
+    __slots__ = ("_compiled", "_ways", "moving")
 
-    def __init__(self, bundles: Iterable[Sequence[Rule]]) -> None:
-        """Take every rule of these bundles by each way that leads to it."""
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        """Take every rule by each way that leads to it; compiled ones when somebody comes near."""
+        self._ways: dict[str, Ways] = {}
+        self._compiled: CompiledRules | None = None
+        if isinstance(rules, CompiledRules):
+            self._compiled, self.moving = rules, rules.moving
+            return
+        self.moving = frozenset(rule.id for rule in rules if moves(rule))
         # By scope first, because most of what a resource could be meant by has no rule.
         found: dict[str, list[Rule]] = {}
-        self._compiled: dict[str, list[CompiledRules]] = {}
-        for rules in bundles:
-            if isinstance(rules, CompiledRules):
-                for scope in rules.keys():  # noqa: SIM118 - no dict
-                    self._compiled.setdefault(scope, []).append(rules)
-            else:
-                for rule in rules:
-                    found.setdefault(rule.key, []).append(rule)
+        for rule in rules:
+            found.setdefault(rule.key, []).append(rule)
         gates: dict[object, Rule] = {}
         terms: dict[object, Rule] = {}
-        self._scopes = {
-            scope: _ways(rules, gates, terms)
-            for scope, rules in found.items()
-            if scope not in self._compiled
-        }
-        for scope in self._compiled.keys() & found.keys():  # of bundles of both kinds
-            self._scopes[scope] = _ways([*found[scope], *self._read(scope)], gates, terms)
+        self._ways = {scope: _ways(group, gates, terms) for scope, group in found.items()}
 
-    def _read(self, scope: str) -> list[Rule]:
-        return [rule for rules in self._compiled[scope] for rule in rules.group(scope)]
+    def scopes(self) -> Iterator[str]:
+        """Every scope that it has rules of."""
+        return iter(self._ways) if self._compiled is None else self._compiled.keys()
+
+    def of(self, scope: str) -> Ways:
+        """What leads to its rules of a scope; two threads that read it first read the same."""
+        ways = self._ways.get(scope)
+        if ways is None:
+            assert self._compiled is not None
+            ways = self._ways[scope] = _ways(self._compiled.group(scope), {}, {})
+        return ways
+
+
+class Index:
+    """The parts of all bundles in force; says the same for ever."""
+
+    __slots__ = ("_parts", "_scopes")
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        """Know which part has rules of which scope; nothing is copied."""
+        self._parts: dict[str, tuple[Part, ...]] = {}
+        for part in parts:
+            for scope in part.scopes():
+                self._parts[scope] = (*self._parts.get(scope, ()), part)
+        self._scopes: dict[str, Ways] = {}  # as far as somebody came near them
 
     def _of(self, scope: str) -> Ways | None:
-        """What leads to rules of this scope; two threads that read it first read the same."""
+        """What leads to rules of this scope."""
         ways = self._scopes.get(scope)
-        if ways is None and scope in self._compiled:
-            ways = self._scopes[scope] = _ways(self._read(scope), {}, {})
+        if ways is None and scope in self._parts:
+            ways = self._scopes[scope] = _merged([part.of(scope) for part in self._parts[scope]])
         return ways
 
     def candidates(
@@ -118,13 +135,20 @@ class Index:
 
     def rules(self) -> Iterator[tuple[Rule, Row]]:
         """Every rule by every way, with the row that Casbin would be given."""
-        for scope in self._scopes.keys() | self._compiled.keys():
+        for scope in self._parts:
             for (action, who), entries in (self._of(scope) or {}).items():
                 for entry in entries:
                     yield entry.rule, (entry.id, who, scope, action, entry.rule.kind)
 
     def __len__(self) -> int:
-        return len(self._scopes.keys() | self._compiled.keys())
+        return len(self._parts)
+
+
+def _merged(found: Sequence[Ways]) -> Ways:
+    if len(found) == 1:
+        return found[0]
+    keys = dict.fromkeys(key for ways in found for key in ways)
+    return {key: tuple(entry for ways in found for entry in ways.get(key, ())) for key in keys}
 
 
 def _ways(rules: Sequence[Rule], gates: dict[object, Rule], terms: dict[object, Rule]) -> Ways:

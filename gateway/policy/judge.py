@@ -35,14 +35,13 @@ from gateway.domain.dataset import parse_name
 from gateway.domain.purpose import PURPOSES
 from gateway.errors import InvalidInput
 from gateway.policy.bundle import PolicyBundle, collector_at_rest
-from gateway.policy.compiled import CompiledRules
 from gateway.policy.decision_cache import DecisionCache
 from gateway.policy.enforcer import Loop, model_text
 from gateway.policy.explain import Explanation, advise, explain_trial
 from gateway.policy.index import Index, Row, judging_scopes
 from gateway.policy.outlook import Outlook, outlook
 from gateway.policy.plans import Refusal, make_plan
-from gateway.policy.rules import Rule, moves
+from gateway.policy.rules import Rule
 from gateway.policy.schema import Schema, default_schema
 from gateway.policy.trial import RequestFacts, Trial
 
@@ -59,8 +58,8 @@ class Judge:
         """Use `build`."""
         self._schema = schema
         self._loop = Loop(contains)  # a rule holds when it is among those that count
-        self._known = DecisionCache(frozenset().union(*map(_moving, bundles)))
-        self._index = Index(bundle.rules for bundle in bundles)
+        self._known = DecisionCache(frozenset().union(*(bundle.part.moving for bundle in bundles)))
+        self._index = Index(bundle.part for bundle in bundles)
         self.bundles = {bundle.tenant: bundle.digest for bundle in bundles}
         self.digest = digest_of(
             {
@@ -206,12 +205,6 @@ class Judge:
         scopes, principals = reach
         found, rows = self._index.candidates(resource, scopes, request.action, principals)
         return Trial(request, RequestFacts(self._schema, request, resource, now), found, now), rows
-
-
-def _moving(bundle: PolicyBundle) -> frozenset[str]:
-    if isinstance(bundle.rules, CompiledRules):
-        return bundle.rules.moving
-    return frozenset(rule.id for rule in bundle.rules if moves(rule))
 
 
 def _where(cause: Exception) -> str:

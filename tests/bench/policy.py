@@ -252,11 +252,15 @@ def swaps(world: World, swaps_wanted: int, decisions_wanted: int) -> tuple[float
 
 
 def built_beside(world: World) -> float:
-    """Longest pause in ms of a loop that answers while all rules are built into a snapshot."""
+    """Longest pause in ms of a loop that answers while one tenant of all publishes its rules."""
     bundles = [
         PolicyBundle(tenant=tenant, files={}, rules=tuple(rules), digest="0" * 64)
         for tenant, rules in world.by_tenant.items()
     ]
+
+    Judge.build(bundles)  # those in force are indexed already
+    first = bundles[0]
+    bundles[0] = PolicyBundle(tenant=first.tenant, files={}, rules=first.rules, digest="1" * 64)
 
     async def answering() -> float:
         longest = 0.0
@@ -392,7 +396,8 @@ def measure(*, quick: bool) -> Iterator[tuple[str, float, str, str, bool, int]]:
     yield what, wrong, "", "0", wrong == 0, 1
     yield "longest swap (the assignment alone)", pause, "ms", "<= 1", pause <= 1, made
     beside = built_beside(small)
-    yield "longest pause while a thread builds 100k rules", beside, "ms", "", True, 1
+    name = "longest pause while one of 50 tenants publishes 2,000 of 100k rules"
+    yield name, beside, "ms", "", True, 1
     del small
     seconds = from_yaml(10_000 if quick else 100_000)
     yield "100k rules from YAML, cold (CPU)", seconds, "s", "<= 20", seconds <= 20, 1

@@ -156,3 +156,17 @@ def test_the_packs_that_ship_come_back() -> None:
     for name in ("health", "text"):
         known = PolicyBundle.read(packs.load(name, "clinic"), "clinic")
         assert list(again(known)) == list(known.rules)
+
+
+def test_a_new_snapshot_indexes_only_the_bundle_that_changed() -> None:
+    clinic, platform = bundle(rule()), PolicyBundle.read({}, "platform")
+    before = Judge.build([clinic, platform])
+    part = clinic.part
+    pushed = PolicyBundle.read(
+        {"p.yaml": scene.text_of(scene.deny(id="platform.stop"))}, "platform"
+    )
+    after = Judge.build([clinic, pushed])
+    assert clinic.part is part
+    assert (ask(before).is_allowed, ask(after).rules) == (True, ("platform.stop",))
+    assert replace(clinic, rules=()).part is not part
+    assert clinic == replace(clinic)
