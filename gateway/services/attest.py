@@ -13,13 +13,14 @@ import asyncio
 import dataclasses
 import hashlib
 import json
+from contextlib import suppress
 from typing import Any
 
 import gateway.wire as W
 from gateway.catalog.records import DecisionRecord, Delivery, Run
 from gateway.crypto import attestation
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import Conflict, GatewayError, NotFound
+from gateway.errors import Conflict, GatewayError, LimitExceeded, NotFound
 from gateway.services import recorded
 from gateway.services.house import House
 from gateway.services.sweep import ATTESTATIONS
@@ -95,7 +96,7 @@ def _object_key(run: Run) -> str:
 def _facts(house: House, run: Run) -> dict[str, Any]:
     by_grant: dict[str, list[Delivery]] = {grant: [] for grant in run.grants}
     for delivery in house.catalog.deliveries(run.id):
-        by_grant[delivery.grant].append(delivery)
+        by_grant.setdefault(delivery.grant, []).append(delivery)
     rules = _rules(house, [grant for grant in run.grants if _is_known(house, grant)])
     return {
         "run": run.id,
@@ -124,16 +125,30 @@ def _is_known(house: House, grant_id: str) -> bool:
 
 
 def _rules(house: House, grants: list[str]) -> dict[str, DecisionRecord]:
-    """The Decision behind each Grant, out of the journal where the catalogue forgot it."""
+    """The Decision behind each Grant, out of the journal where the catalogue forgot it.
+
+    Raises:
+        LimitExceeded: one lies too far back to be read now. Left out, it would be signed that
+            what the Grant was about is erased.
+    """
     wanted = {house.catalog.grant(grant).decision: grant for grant in grants}
     found = {}
+    for decision_id in list(wanted):
+        with suppress(NotFound):
+            found[wanted[decision_id]] = house.catalog.decision(decision_id)
+            del wanted[decision_id]
+    if not wanted:
+        return found
     for owner in sorted({house.catalog.grant(grant).owner_tenant for grant in grants}):
         for decision in recorded.decisions(house, owner, recorded.Reach()):
             if decision.id in wanted:
                 found[wanted.pop(decision.id)] = decision
             if not wanted:
                 return found
-    return found
+    raise LimitExceeded(
+        "decisions of this run lie too far back to be read now",
+        advice="ask for its attestation again when the gateway has less to do",
+    )
 
 
 def _entry(

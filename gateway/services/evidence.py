@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import logging
 import zipfile
 from array import array
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from gateway.crypto.details import DetailSealer
 from gateway.crypto.notes import verifier_key
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import MICROSECONDS
-from gateway.errors import GatewayError, InvalidInput, LimitExceeded, NotFound
+from gateway.errors import GatewayError, InvalidInput, LimitExceeded, NotFound, Unavailable
 from gateway.journal.chains import Head
 from gateway.journal.checkpoint import origin_of
 from gateway.journal.composer import month_of
@@ -37,9 +38,9 @@ from gateway.services.request_access import Caller
 from gateway.wire.times import moment
 
 FORMAT = "gateway-evidence-v1"
+_log = logging.getLogger("gateway.evidence")
 EVENTS_MAX = 1_000_000
-PACK_BYTES_MAX = 512 << 20
-PACKS_MAX = 4
+PACK_BYTES_MAX = 512 << 20  # of one, and of all that wait to be fetched
 KEPT_SECONDS = 900
 PART_BYTES = 8 << 20
 README = """What happened to one tenant's data, as the log of a Dataset Gateway recorded it.
@@ -91,9 +92,10 @@ async def export(house: House, caller: Caller, wanted: W.EvidenceRequest) -> Ope
     )
 
     async def act(report: Report) -> dict[str, Any]:
-        head = house.journal.head(scope.tenant)
-        await house.journal.durable(head.index)
-        data, facts = await asyncio.to_thread(_build, house, scope, head, report)
+        async with house.turns.setdefault("evidence", asyncio.Lock()):  # one in memory at a time
+            head = house.journal.head(scope.tenant)
+            await house.journal.durable(head.index)
+            data, facts = await asyncio.to_thread(_build, house, scope, head, report)
         _keep(house, operation.id, Packed(subject=caller.subject.id, data=data,
                                           until=house.now() + KEPT_SECONDS))  # fmt: skip
         return {
@@ -134,9 +136,13 @@ def _scope(house: House, caller: Caller, wanted: W.EvidenceRequest) -> Scope:
 def _keep(house: House, name: str, packed: Packed) -> None:
     for old in [name for name, pack in house.packs.items() if pack.until < house.now()]:
         del house.packs[old]
-    while len(house.packs) >= PACKS_MAX:
+    while house.packs and _bytes_kept(house) + len(packed.data) > PACK_BYTES_MAX:
         del house.packs[next(iter(house.packs))]
     house.packs[name] = packed
+
+
+def _bytes_kept(house: House) -> int:
+    return sum(len(pack.data) for pack in house.packs.values())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -289,7 +295,11 @@ def _write_proof(house: House, head: Head, found: _Found, archive: zipfile.ZipFi
 def _write_files(
     house: House, scope: Scope, chosen: _Range, found: _Found, archive: zipfile.ZipFile
 ) -> list[str]:
-    """Rules, Manifests, the program; the digests of Manifests that are gone."""
+    """Rules, Manifests, the program; the digests of Manifests that were erased.
+
+    One that cannot be read although nobody erased it is left out, and the pack says so when it
+    is verified.
+    """
     if chosen.at_start is not None:
         found.policies.add(chosen.at_start)
     for digest in sorted(found.policies):
@@ -297,18 +307,29 @@ def _write_files(
         archive.writestr(f"policies/{digest}.json", orjson.dumps(files))
     erased = []
     for digest, name in sorted(found.versions.items()):
+        if not _is_there(house, name, digest):
+            erased.append(digest)
+            continue
         try:
             manifest = storage.load_manifest(house, DatasetRef.parse(name))
-            if manifest.digest != digest:
-                raise NotFound("another version has this name now")
+        except Unavailable:
+            raise
         except GatewayError:
-            erased.append(digest)
+            _log.exception("a manifest cannot be read", extra={"version": name})
             continue
         archive.writestr(f"manifests/{digest}.json", manifest.to_bytes())
     program = package_files("gateway.journal").joinpath("verify_pack.py").read_bytes()
     archive.writestr("verify.py", program)
     archive.writestr("README.txt", README)
     return erased
+
+
+def _is_there(house: House, name: str, digest: str) -> bool:
+    """Whether this version still is in the catalogue, and not another one under its name."""
+    try:
+        return house.catalog.version(DatasetRef.parse(name)).manifest_digest == digest
+    except NotFound:
+        return False
 
 
 def _about(house: House, scope: Scope, head: Head, chosen: _Range) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import hashlib
 import io
 import json
 import subprocess
@@ -18,19 +19,41 @@ import pytest
 import gateway.wire as W
 from gateway.crypto.notes import sign_note, verifier_key
 from gateway.crypto.signing import Signer
+from gateway.domain.manifest import Manifest
 from gateway.errors import AccessDenied, InvalidInput, NotFound
 from gateway.journal import verify_pack
 from gateway.services import evidence, request_access
 from gateway.services.house import House
 from gateway.services.request_access import Ask
+from gateway.services.storage import seal_manifest
 from tests.services.registrations import ended
-from tests.services.simulator import add_rules, caller
-from tests.services.test_access import ASK, RULES, STRANGER, TRAINER, run, shared
+from tests.services.simulator import add_rules, add_tenant, add_version, caller
+from tests.services.test_access import ASK, RULES, STRANGER, TRAINER, run
+from tests.services.test_derivation import erase as erased
 
-__all__ = ["shared"]
-
+VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "manifest-v1"
+MANIFEST = next(iter(sorted(VECTORS.glob("ok-*.json")))).read_bytes()
+DIGEST = hashlib.sha256(MANIFEST).hexdigest()
 AUDITOR = caller("clinic", "auditor", "auditor")
 LOG = "dataset-gateway/node-1"
+
+
+@pytest.fixture
+def shared(house: House) -> House:
+    """As in test_access.py, but the version's Manifest is really stored."""
+
+    async def arrange() -> None:
+        await add_tenant(house, "clinic", ("owner", "owner"))
+        await add_tenant(house, "startup", ("ml", "trainer"))
+        await add_tenant(house, "rival", ("spy", "trainer"))
+        sealed = seal_manifest(house.signers.manifest, Manifest.from_bytes(MANIFEST, digest=DIGEST))
+        house.store.put_bytes_new("manifests/x.json", sealed)
+        names = ["age", "hr", "name"]
+        add_version(house, "clinic", "icu", names, manifest_digest=DIGEST)
+        await add_rules(house, "clinic", RULES)
+
+    run(arrange())
+    return house
 
 
 def packed(house: House, who: Any = AUDITOR, **wanted: Any) -> bytes:
@@ -123,6 +146,8 @@ BROKEN: dict[str, Callable[[dict[str, bytes]], object]] = {
     "the LogCheckpoint is missing": lambda m: m.pop("checkpoint.txt"),
     "the LogCheckpoint is of another node": lambda m: about(m, node="node-2"),
     "the rules were changed": lambda m: m.update({first_rules(m): b"{}"}),
+    "a manifest was changed": replace(f"manifests/{DIGEST}.json", b"clinic", b"clinig"),
+    "a manifest is missing": lambda m: m.pop(f"manifests/{DIGEST}.json"),
     "the rules are missing": lambda m: m.pop(first_rules(m)),
     "it claims that later events follow": lambda m: about(m, after=True),
     "it claims another chain": lambda m: about(m, tag="0" * 32),
@@ -293,3 +318,33 @@ def test_the_program_needs_nothing_but_cryptography_and_is_short(
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "VERIFIED"), done.stderr
+
+
+def test_a_manifest_that_cannot_be_read_is_not_called_erased(
+    shared: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The version is in the catalogue and its manifest is not in the store: somebody removed it."""
+    shared.store.delete("manifests/x.json")
+    data = packed(shared)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert json.loads(archive.read("pack.json"))["erased"] == []
+    assert verified(data, tmp_path, "--log-key", key_of(shared, tmp_path)) == 1
+    assert "manifests/" in capsys.readouterr().out
+
+
+def test_packs_that_wait_have_a_bound_together(
+    shared: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(packed(shared))
+    monkeypatch.setattr(evidence, "PACK_BYTES_MAX", int(size * 2.5))
+    for _ in range(4):
+        packed(shared)
+    assert 1 <= len(shared.packs) <= 2
+
+
+def test_a_pack_about_what_was_erased_still_verifies(shared: House, tmp_path: Path) -> None:
+    erased(shared, "clinic/icu")
+    data = packed(shared)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert json.loads(archive.read("pack.json"))["erased"] == [DIGEST]
+    assert verified(data, tmp_path, "--log-key", key_of(shared, tmp_path)) == 0

@@ -13,7 +13,14 @@ import gateway.wire as W
 from gateway.crypto import attestation, strict_json
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, OrderSpec
-from gateway.errors import Conflict, GatewayError, IntegrityError, InvalidInput, NotFound
+from gateway.errors import (
+    Conflict,
+    GatewayError,
+    IntegrityError,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+)
 from gateway.services import request_access, runs, stream
 from gateway.services.house import House
 from gateway.services.sweep import ATTESTATIONS, Stock, find
@@ -250,3 +257,21 @@ def test_an_attestation_is_nobodys_leftover(house: House) -> None:
     house.store.put_bytes_new(f"{ATTESTATIONS}a.json", b"{}")
     house.store.put_bytes_new("stray/b.json", b"{}")
     assert find(Stock.of(house)).objects == ("stray/b.json",)
+
+
+def test_a_decision_too_far_back_is_not_signed_to_be_erased(
+    shared: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered(shared)
+    monkeypatch.setattr("gateway.catalog.streams.DECISIONS_KEPT", 1)
+    for _ in range(3):
+        run(request_access.check(shared, TRAINER, ASK))
+    run(runs.finish(shared, TRAINER, "seventeen", W.RunFinish()))
+    with monkeypatch.context() as hurried:
+        hurried.setattr("gateway.services.recorded.SECONDS_MAX", -1.0)
+        hurried.setattr("gateway.services.recorded._EVENTS_AT_ONCE", 1)
+        with pytest.raises(LimitExceeded):
+            run(runs.finish(shared, TRAINER, "seventeen", BOUND))
+    signed = run(runs.attestation(shared, TRAINER, "seventeen"))
+    (entry,) = statement_of(shared, signed)["predicate"]["delivered"]  # type: ignore[index]
+    assert entry["erased"] is False
