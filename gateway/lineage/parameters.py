@@ -90,7 +90,7 @@ def _moment(now: float) -> datetime:
     return datetime.fromtimestamp(now, UTC).replace(tzinfo=None)
 
 
-def _dataset(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+def _dataset(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     if value is None:
         return {name: None, f"{name}_version": None}
     ref = DatasetRef.parse(value)
@@ -106,32 +106,32 @@ def _until(name: str, value: Any, now: float) -> dict[str, Any]:
     return {name: _moment(now) if value is None else parse_time(value, now)}
 
 
-def _tag(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+def _tag(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     if value is not None and not (isinstance(value, str) and _TAG.match(value)):
         raise InvalidInput(f"`{str(value)[:80]}` is not a subject's tag")
     return {name: value}
 
 
-def _column(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+def _column(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     return {name: _text(name, value, COLUMN_NAME_CHARS_MAX)}
 
 
-def _word(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+def _word(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     return {name: _text(name, value, _WORD_CHARS_MAX)}
 
 
-def _tenant(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+def _tenant(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     """Bound as NAME_name: `$tenant` itself is the asker."""
     return {f"{name}_name": None if value is None else parse_name(value, what="tenant")}
 
 
-def _effect(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+def _effect(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     if value not in (None, "allow", "deny"):
         raise InvalidInput(f"`{name}` is `allow` or `deny`")
     return {name: value}
 
 
-def _bundle(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+def _bundle(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     if value is not None and not (isinstance(value, str) and _SHA256.match(value)):
         raise InvalidInput(f"`{name}` is a SHA-256 in hex")
     return {name: value}
@@ -143,15 +143,15 @@ def _model(name: str, value: Any, now: float) -> dict[str, Any]:
     return {name: None if text is None else text.removeprefix("model:")}
 
 
-def _place(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+def _place(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     return {name: _number(name, value, 0, PLACE_MAX)}
 
 
-def _factor(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+def _factor(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     return {name: _number(name, 10 if value is None else value, 1, 1_000_000)}
 
 
-def _limit(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001
+def _limit(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     if value is None:
         return {name: LIMIT_MAX}
     return {name: _number(name, value, 1, LIMIT_MAX)}

@@ -49,7 +49,7 @@ WHERE {OF_DATASET}
   AND ($subject IS NULL OR subject_tag = $subject)
   AND ($purpose IS NULL OR purpose = $purpose) AND ($run IS NULL OR run = $run)
 GROUP BY dataset, version, split, subject_tag, actor_tenant, purpose, run, "grant"
-ORDER BY last_read DESC, "grant", run LIMIT $limit""",  # noqa: S608
+ORDER BY last_read DESC, "grant", run LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _DENIALS = Question(
@@ -71,7 +71,7 @@ WHERE {OF_DATASET} AND {IN_TIME}
   AND ($subject IS NULL OR subject_tag = $subject)
   AND ($purpose IS NULL OR purpose = $purpose)
 GROUP BY what, tenant, actor_tenant, subject_tag, dataset, version, action, purpose, reasons, rules
-ORDER BY last_time DESC, times DESC LIMIT $limit""",  # noqa: S608
+ORDER BY last_time DESC, times DESC LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _RUNS = Question(
@@ -102,7 +102,7 @@ LEFT JOIN (SELECT run, actor_tenant, max(time) AS finished,
            FROM seen_run WHERE $as_of IS NULL OR time <= $as_of GROUP BY run, actor_tenant) f
        ON f.run = r.run AND f.actor_tenant = r.actor_tenant
 GROUP BY r.actor_tenant, r.run
-ORDER BY last_read DESC, r.actor_tenant, r.run LIMIT $limit""",  # noqa: S608
+ORDER BY last_read DESC, r.actor_tenant, r.run LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _DECISIONS = Question(
@@ -128,7 +128,7 @@ WHERE {OF_DATASET} AND {IN_TIME}
   AND ($effect IS NULL OR effect = $effect)
   AND ($subject IS NULL OR subject_tag = $subject)
   AND ($purpose IS NULL OR purpose = $purpose)
-ORDER BY index DESC LIMIT $limit""",  # noqa: S608
+ORDER BY index DESC LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _GRANTS = Question(
@@ -154,7 +154,7 @@ WHERE {OF_DATASET} AND time <= $as_of
   AND ($column IS NULL OR list_contains(columns, $column))
   AND ($subject IS NULL OR subject_tag = $subject)
   AND ($purpose IS NULL OR purpose = $purpose)
-ORDER BY index DESC LIMIT $limit""",  # noqa: S608
+ORDER BY index DESC LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _POLICY = Question(
@@ -219,7 +219,7 @@ SELECT time, index, question, parameters_digest, tenant, actor_tenant, subject_t
 FROM seen_question
 WHERE {IN_TIME} AND ($question IS NULL OR question = $question)
   AND ($subject IS NULL OR subject_tag = $subject)
-ORDER BY index DESC LIMIT $limit""",  # noqa: S608
+ORDER BY index DESC LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _KEYS_RELEASED = Question(
@@ -240,7 +240,7 @@ WHERE {OF_DATASET} AND {IN_TIME}
   AND ($column IS NULL OR list_contains(columns, $column))
   AND ($subject IS NULL OR subject_tag = $subject)
   AND ($purpose IS NULL OR purpose = $purpose)
-ORDER BY index DESC LIMIT $limit""",  # noqa: S608
+ORDER BY index DESC LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 QUESTIONS = (

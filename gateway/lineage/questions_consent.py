@@ -76,7 +76,7 @@ _AFTER = Question(
   SELECT index, time, split_part(dataset, '/', 1) AS tenant, dataset, version, actor_tenant,
          run, purpose, rows
   FROM seen_read
-  WHERE {OF_DATASET} AND {IN_TIME} AND ($purpose IS NULL OR purpose = $purpose))""",  # noqa: S608
+  WHERE {OF_DATASET} AND {IN_TIME} AND ($purpose IS NULL OR purpose = $purpose))""",  # noqa: S608 - our constants
         """held AS (
   SELECT w.index, s.tenant AS known, l.persons, l.first_withdrawal
   FROM wanted w JOIN covers c ON c.purpose = w.purpose

@@ -57,7 +57,7 @@ FROM (SELECT * FROM seen_stream JOIN released USING (lease)
       WHERE {OF_DATASET} AND ($purpose IS NULL OR purpose = $purpose)) s
 LEFT JOIN category c ON c.dataset = s.dataset AND c.version = s.version
 LEFT JOIN terms m ON m.dataset = s.dataset
-GROUP BY s.tenant, s.purpose ORDER BY s.tenant, s.purpose LIMIT $limit""",  # noqa: S608
+GROUP BY s.tenant, s.purpose ORDER BY s.tenant, s.purpose LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _SPECIAL_USE = Question(
@@ -88,7 +88,7 @@ JOIN special p ON p.dataset = s.dataset AND p.version = s.version
 LEFT JOIN terms m ON m.dataset = s.dataset
 WHERE list_has_any(s.columns, p.names)
 GROUP BY s.dataset, s.version, s.actor_tenant, s.purpose
-ORDER BY s.dataset, s.version, s.actor_tenant, s.purpose LIMIT $limit""",  # noqa: S608
+ORDER BY s.dataset, s.version, s.actor_tenant, s.purpose LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _TRANSFERS = Question(
@@ -116,7 +116,7 @@ WHERE m.region IS NULL OR s.region IS NULL
                         lower(s.region))
 GROUP BY s.dataset, s.actor_tenant, s.region, s.purpose
 ORDER BY leaves_region DESC, s.dataset, s.actor_tenant, s.region, s.purpose
-LIMIT $limit""",  # noqa: S608
+LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _RETENTION = Question(
@@ -149,7 +149,7 @@ JOIN (SELECT * FROM seen_read WHERE {OF_DATASET} AND {IN_TIME}) r
   ON r.dataset = e.dataset AND r.version = e.version
 WHERE e.ends_at IS NULL OR r.time >= e.ends_at
 GROUP BY e.dataset, e.version, e.registered_at, e.retention, e.ends_at
-ORDER BY state, e.dataset, e.version LIMIT $limit""",  # noqa: S608
+ORDER BY state, e.dataset, e.version LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _ERASED = Question(
@@ -177,7 +177,7 @@ LEFT JOIN (SELECT * FROM seen_read WHERE {OF_DATASET} AND ($as_of IS NULL OR tim
        ON r.dataset = e.dataset AND (e.version IS NULL OR r.version = e.version)
       AND (e.columns IS NULL OR list_has_any(r.columns, e.columns))
 GROUP BY e.dataset, e.version, e.columns, e.erasure
-ORDER BY erased_at DESC, e.erasure LIMIT $limit""",  # noqa: S608
+ORDER BY erased_at DESC, e.erasure LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 QUESTIONS = (_RECORD, _SPECIAL_USE, _TRANSFERS, _RETENTION, _ERASED)

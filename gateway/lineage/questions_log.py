@@ -79,7 +79,7 @@ SELECT v.dataset, v.version, v.time AS registered_at, v.rows, v.bytes, v.manifes
                                               AND e.index < v.index)), 'active')
        END AS state
 FROM seen_version v WHERE {OF_DATASET} AND v.time <= $as_of
-ORDER BY v.dataset, v.version LIMIT $limit""",  # noqa: S608
+ORDER BY v.dataset, v.version LIMIT $limit""",  # noqa: S608 - our constants
 )
 
 QUESTIONS = (_COMPLETE, _PLACE, _VERSIONS)

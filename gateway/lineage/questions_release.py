@@ -54,7 +54,7 @@ SELECT dataset, version, split, actor_tenant, subject_tag, run, 'keys', NULL, NU
 FROM seen_release JOIN having_shard USING (dataset, version)
 WHERE {OF_DATASET} AND {IN_TIME}
 GROUP BY dataset, version, split, actor_tenant, subject_tag, run
-ORDER BY last_read DESC, actor_tenant, run LIMIT $limit""",  # noqa: S608
+ORDER BY last_read DESC, actor_tenant, run LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _UNMASKED = Question(
@@ -86,7 +86,7 @@ LEFT JOIN (SELECT run, actor_tenant, list(model ORDER BY index) AS models FROM s
            GROUP BY run, actor_tenant) f
        ON f.run = s.run AND f.actor_tenant = s.actor_tenant
 GROUP BY s.dataset, s.version, s.actor_tenant, s.subject_tag, s.run, s.purpose
-ORDER BY last_read DESC, s.actor_tenant, s.run LIMIT $limit""",  # noqa: S608
+ORDER BY last_read DESC, s.actor_tenant, s.run LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _PROVENANCE = Question(
@@ -111,7 +111,7 @@ _PROVENANCE = Question(
   SELECT DISTINCT 'run:' || actor_tenant || '/' || run, 0 FROM seen_run
   WHERE model = $model OR model || '@sha256:' || artifact = $model
   UNION SELECT e.source, u.depth + 1 FROM up u JOIN edge e ON e.target = u.id
-  WHERE u.depth < {_DEPTH_MAX})""",  # noqa: S608
+  WHERE u.depth < {_DEPTH_MAX})""",  # noqa: S608 - our constants
         """reached AS (SELECT id, min(depth) AS depth FROM up WHERE id LIKE 'version:%'
                        GROUP BY id)""",
     ),
@@ -146,7 +146,7 @@ _DOWNSTREAM = Question(
   WHERE source = 'version:' || $dataset || '@' || $dataset_version
      OR ($dataset_version IS NULL AND source = 'dataset:' || $dataset)
   UNION SELECT e.target, d.depth + 1 FROM down d JOIN edge e ON e.source = d.id
-  WHERE d.depth < {_DEPTH_MAX})""",  # noqa: S608
+  WHERE d.depth < {_DEPTH_MAX})""",  # noqa: S608 - our constants
     ),
     sql="""
 SELECT split_part(id, ':', 1) AS kind, substr(id, strpos(id, ':') + 1) AS name,
@@ -175,7 +175,7 @@ SELECT tenant, actor_tenant, dataset, purpose,
 FROM seen_stream JOIN released USING (lease)
 WHERE actor_tenant <> tenant AND {OF_DATASET} AND ($purpose IS NULL OR purpose = $purpose)
 GROUP BY tenant, actor_tenant, dataset, purpose
-ORDER BY last_read DESC, actor_tenant, dataset LIMIT $limit""",  # noqa: S608
+ORDER BY last_read DESC, actor_tenant, dataset LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _USAGE = Question(
@@ -191,7 +191,7 @@ _USAGE = Question(
         f"""monthly AS (
   SELECT lease, date_trunc('month', time) AS month, sum(rows) AS rows, sum(bytes) AS bytes
   FROM confirmed WHERE {IN_TIME} AND lease IN (SELECT lease FROM seen_stream)
-  GROUP BY ALL)""",  # noqa: S608
+  GROUP BY ALL)""",  # noqa: S608 - our constants
     ),
     sql=f"""
 SELECT strftime(month, '%Y-%m') AS month, tenant, actor_tenant, dataset,
@@ -199,7 +199,7 @@ SELECT strftime(month, '%Y-%m') AS month, tenant, actor_tenant, dataset,
        sum(rows)::BIGINT AS rows, sum(bytes)::BIGINT AS bytes
 FROM seen_stream JOIN monthly USING (lease) WHERE {OF_DATASET}
 GROUP BY month, tenant, actor_tenant, dataset
-ORDER BY month DESC, tenant, actor_tenant, dataset LIMIT $limit""",  # noqa: S608
+ORDER BY month DESC, tenant, actor_tenant, dataset LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _PERIODS = Question(
@@ -226,7 +226,7 @@ LEFT JOIN (SELECT run, actor_tenant, max(time) AS finished_at,
            FROM seen_run WHERE $as_of IS NULL OR time <= $as_of GROUP BY run, actor_tenant) f
        ON f.run = s.run AND f.actor_tenant = s.actor_tenant
 GROUP BY s.actor_tenant, s.run
-ORDER BY started_at DESC, s.actor_tenant, s.run LIMIT $limit""",  # noqa: S608
+ORDER BY started_at DESC, s.actor_tenant, s.run LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 QUESTIONS = (_RUNS_OF_SHARD, _UNMASKED, _PROVENANCE, _DOWNSTREAM, _OTHERS, _USAGE, _PERIODS)

@@ -36,7 +36,7 @@ SELECT tenant, bundle, rules, action, effect, count(*) AS decisions,
        min(time) AS first_time, max(time) AS last_time
 FROM seen_decision WHERE bundle = $bundle AND {IN_TIME}
 GROUP BY tenant, bundle, rules, action, effect
-ORDER BY decisions DESC, rules, action, effect LIMIT $limit""",  # noqa: S608
+ORDER BY decisions DESC, rules, action, effect LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _REPLACED = Question(
@@ -65,7 +65,7 @@ SELECT r.dataset, r.version, r.actor_tenant, r.subject_tag, r.run, r."grant",
 FROM (SELECT index, time, dataset, version, actor_tenant, subject_tag, run, "grant", rows
       FROM seen_read WHERE {OF_DATASET} AND {IN_TIME}) r
 JOIN replaced p ON p."grant" = r."grant" AND r.index > p.index
-GROUP BY ALL ORDER BY last_read DESC, r."grant" LIMIT $limit""",  # noqa: S608
+GROUP BY ALL ORDER BY last_read DESC, r."grant" LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _ALONE = Question(
@@ -78,7 +78,7 @@ _ALONE = Question(
     sql=f"""
 SELECT time, index, tenant, bundle, rules, files, subject_tag
 FROM seen_policy WHERE proposal IS NULL AND {IN_TIME}
-ORDER BY index DESC LIMIT $limit""",  # noqa: S608
+ORDER BY index DESC LIMIT $limit""",  # noqa: S608 - our constants
 )
 
 _MISUSED = Question(
@@ -101,7 +101,7 @@ SELECT 'several-keys', max(t.time), t."grant", any_value(t.dataset), any_value(t
 FROM seen_token t JOIN token k ON k.idx = t.index
 GROUP BY t."grant" HAVING count(DISTINCT k.thumbprint) > 1)
 WHERE {IN_TIME} AND ($subject IS NULL OR subject_tag = $subject)
-ORDER BY time DESC, sign, "grant" LIMIT $limit""",  # noqa: S608
+ORDER BY time DESC, sign, "grant" LIMIT $limit""",  # noqa: S608 - our constants
 )
 
 _UNUSUAL = Question(
@@ -121,7 +121,7 @@ _UNUSUAL = Question(
          sum(rows)::BIGINT AS rows, sum(bytes)::BIGINT AS bytes
   FROM seen_read WHERE {OF_DATASET} AND ($as_of IS NULL OR time <= $as_of)
     AND ($until IS NULL OR time < $until) AND ($subject IS NULL OR subject_tag = $subject)
-  GROUP BY ALL)""",  # noqa: S608
+  GROUP BY ALL)""",  # noqa: S608 - our constants
     ),
     sql=f"""
 SELECT day, actor_tenant, subject_tag, rows, bytes, median(bytes) OVER before AS median_bytes,
@@ -130,7 +130,7 @@ FROM daily
 WINDOW before AS (PARTITION BY actor_tenant, subject_tag ORDER BY day
                   ROWS BETWEEN {_MEDIAN_DAYS} PRECEDING AND 1 PRECEDING)
 QUALIFY bytes > $factor * median_bytes AND ($since IS NULL OR day >= $since::DATE)
-ORDER BY day DESC, bytes DESC, subject_tag LIMIT $limit""",  # noqa: S608
+ORDER BY day DESC, bytes DESC, subject_tag LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _REPEATED = Question(
@@ -154,7 +154,7 @@ _REPEATED = Question(
   FROM (SELECT p.pass, p.lease, c.time,
                unnest(range(c.first_segment, c.last_segment + 1)) AS segment
         FROM (SELECT * FROM confirmed WHERE {IN_TIME}) c JOIN pass p ON p.lease = c.lease)
-  GROUP BY pass, segment HAVING count(*) > 1)""",  # noqa: S608
+  GROUP BY pass, segment HAVING count(*) > 1)""",  # noqa: S608 - our constants
     ),
     sql=f"""
 SELECT s.dataset, s.version, s.actor_tenant, s.subject_tag, s.run, s."grant", p.epoch, p.rank,
@@ -164,7 +164,7 @@ FROM (SELECT max(lease) AS lease, count(*) AS segments, max(times) AS times_most
       FROM again GROUP BY pass) a
 JOIN pass p ON p.lease = a.lease
 JOIN (SELECT * FROM seen_stream WHERE {OF_DATASET}) s ON s.lease = a.lease
-ORDER BY a.segments DESC, a.last_read DESC, s."grant" LIMIT $limit""",  # noqa: S608
+ORDER BY a.segments DESC, a.last_read DESC, s."grant" LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _UNUSED = Question(
@@ -185,7 +185,7 @@ WHERE {OF_DATASET} AND {IN_TIME} AND ($subject IS NULL OR subject_tag = $subject
                   AND ($as_of IS NULL OR l.time <= $as_of))
   AND NOT EXISTS (SELECT 1 FROM seen_release k WHERE k."grant" = t."grant"
                   AND ($as_of IS NULL OR k.time <= $as_of))
-ORDER BY index DESC LIMIT $limit""",  # noqa: S608
+ORDER BY index DESC LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 QUESTIONS = (_OF_BUNDLE, _REPLACED, _ALONE, _MISUSED, _UNUSUAL, _REPEATED, _UNUSED)
