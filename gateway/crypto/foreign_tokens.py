@@ -123,6 +123,11 @@ def issuer_of(token: str) -> str:
     return jws.text(jws.parse(token).claims, "iss")
 
 
+def kid_of(token: str) -> str:
+    """Which key the token says signed it: only to look for the key, which is then verified by."""
+    return jws.text(jws.parse(token).header, "kid")
+
+
 def verify(
     token: str, profile: Profile, keys: Mapping[str, PublicKey], now: jws.Clock
 ) -> Mapping[str, Any]:

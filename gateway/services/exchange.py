@@ -112,7 +112,7 @@ async def _from_assertion(
 
 
 async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str) -> W.TokenResponse:
-    caller = _bearer(house, form, thumbprint)
+    caller = await _bearer(house, form, thumbprint)
     subject = caller.subject
     if caller.jti == "" and "authorization_details" not in form:
         return await _issue(house, subject, thumbprint, None)
@@ -125,7 +125,7 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
     return await _issue(house, subject, thumbprint, grant)
 
 
-def _bearer(house: House, form: Mapping[str, str], thumbprint: str) -> Caller:
+async def _bearer(house: House, form: Mapping[str, str], thumbprint: str) -> Caller:
     """Whom the subject_token stands for.
 
     Ours is sender-bound and exchanged only by its own key: no laundering. One of a trusted
@@ -141,7 +141,7 @@ def _bearer(house: House, form: Mapping[str, str], thumbprint: str) -> Caller:
                 subject=subject, jti=claims.jti, grant=claims.grant, thumbprint=thumbprint
             )
         case "urn:ietf:params:oauth:token-type:jwt":
-            identity = house.issuers.identity_of(given, house.now)
+            identity = await house.issuers.identity_of(given, house.now)
             return Caller(subject=_subject(house, identity), jti="", thumbprint=thumbprint)
         case other:
             raise InvalidInput(

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import gateway.wire as W
 from gateway.domain.dataset import DatasetRef
-from gateway.errors import AccessDenied, NotAuthenticated
+from gateway.errors import AccessDenied, NotAuthenticated, Unavailable
 from gateway.services import (
     audit,
     consents,
@@ -73,7 +73,7 @@ class Gateway(Asking, Copies, Custody, Policies):
         """POST /oauth/token: an assertion, or an exchange for a dataset token."""
         try:
             return await exchange.token(self.house, form, url, dpop)
-        except NotAuthenticated as error:
+        except (NotAuthenticated, Unavailable) as error:
             await refusals.record_stranger(self.house, "POST /oauth/token", error.code)
             raise
 

@@ -8,24 +8,26 @@ has them now; disabling the identity ends it. Form: docs/operate/identity-provid
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from gateway import config
 from gateway.crypto import foreign_tokens, jws
-from gateway.crypto.foreign_tokens import Profile, PublicKey
+from gateway.crypto.foreign_tokens import Profile
 from gateway.domain.dataset import parse_name
 from gateway.errors import ConfigError, InvalidInput
+from gateway.services.key_sets import DiscoveredBy, FetchedKeys, FileKeys, Keys, KeySetAt
+from gateway.services.outbound import Reach
 
 FILE = "issuers.toml"
-KEPT_SECONDS = 24 * 3600  # how long the last good keys serve while their file cannot be read
 SECONDS_MAX = 7 * 24 * 3600  # no token of longer life is accepted, whatever the table says
-_MEMBERS = {"issuer", "audience", "algorithms", "jwks", "tenant", "identity"}
+_MEMBERS = {"issuer", "audience", "algorithms", "tenant", "identity"}
+_KEYS = {"jwks", "jwks_uri", "discovery"}  # one of them
+_REACH = {"loopback", "networks", "ca"}  # only where a URL is asked
 _OPTIONAL = {"typ", "seconds_max"}
-_log = logging.getLogger("gateway.issuers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,42 +38,6 @@ class Binding:
     claims: Mapping[str, str]
 
 
-class Keys:
-    """A key set in a file, read anew when the file changes; the last good one is kept a day."""
-
-    def __init__(self, path: Path, now: Callable[[], float]) -> None:
-        """Read it; ConfigError when it cannot be used."""
-        self._path, self._now = path, now
-        try:
-            self._mark = self._stamp()
-            self._keys = foreign_tokens.read_key_set(_read(path))
-        except (OSError, InvalidInput) as cause:
-            raise ConfigError(f"the key set `{path}` cannot be used: {cause}") from cause
-        self._good_at = now()
-
-    def current(self) -> Mapping[str, PublicKey]:
-        """The keys as the file has them now; NotAuthenticated when it was broken too long."""
-        try:
-            mark = self._stamp()
-            if mark != self._mark:
-                self._keys, self._mark = foreign_tokens.read_key_set(_read(self._path)), mark
-            self._good_at = self._now()
-        except (OSError, InvalidInput) as cause:
-            _log.warning("the key set cannot be read, the last good one serves: %s", cause)
-            if self._now() - self._good_at > KEPT_SECONDS:
-                raise jws.refused("kid") from cause
-        return self._keys
-
-    def _stamp(self) -> tuple[int, int, int]:
-        found = self._path.stat()
-        return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(foreign_tokens.KEY_SET_BYTES_MAX + 1)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
     """One row of the table."""
@@ -80,9 +46,10 @@ class Issuer:
     keys: Keys
     bindings: tuple[Binding, ...]
 
-    def identity_of(self, token: str, now: jws.Clock) -> str:
+    async def identity_of(self, token: str, now: jws.Clock) -> str:
         """The one identity that the verified token stands for; NotAuthenticated otherwise."""
-        claims = foreign_tokens.verify(token, self.profile, self.keys.current(), now)
+        keys = await self.keys.for_kid(foreign_tokens.kid_of(token))
+        claims = foreign_tokens.verify(token, self.profile, keys, now)
         found = {bound.identity for bound in self.bindings if _holds(bound.claims, claims)}
         if len(found) != 1:
             raise jws.refused("sub", advice="ask the operator to bind your claims to one identity")
@@ -100,16 +67,17 @@ class Issuers:
     def __init__(self, rows: Mapping[str, Issuer] | None = None) -> None:
         self._rows = dict(rows or {})
 
-    def identity_of(self, token: str, now: jws.Clock) -> str:
+    async def identity_of(self, token: str, now: jws.Clock) -> str:
         """The identity that a foreign token stands for.
 
         Raises:
             NotAuthenticated: the issuer is not in the table, or any check fails.
+            Unavailable: its keys cannot be had, so that nothing can be checked.
         """
         row = self._rows.get(foreign_tokens.issuer_of(token))
         if row is None:
             raise jws.refused("iss")
-        return row.identity_of(token, now)
+        return await row.identity_of(token, now)
 
 
 def load(settings: config.Settings, now: Callable[[], float]) -> Issuers:
@@ -141,15 +109,46 @@ def load(settings: config.Settings, now: Callable[[], float]) -> Issuers:
 
 
 def _row(entry: Mapping[str, Any], base: Path, now: Callable[[], float]) -> Issuer:
-    if set(entry) - _OPTIONAL != _MEMBERS:
-        wrong = sorted(set(entry) - _OPTIONAL ^ _MEMBERS)
+    optional = _OPTIONAL | _KEYS | _REACH
+    if set(entry) - optional != _MEMBERS:
+        wrong = sorted(set(entry) - optional ^ _MEMBERS)
         raise InvalidInput(f"`{wrong[0]}` is missing or not known")
     tenant = parse_name(entry["tenant"], what="tenant")
     return Issuer(
         profile=_profile(entry),
-        keys=Keys(base / Path(_text(entry, "jwks")).expanduser(), now),
+        keys=_keys(entry, base, now),
         bindings=tuple(_binding(tenant, bound) for bound in entry["identity"]),
     )
+
+
+def _keys(entry: Mapping[str, Any], base: Path, now: Callable[[], float]) -> Keys:
+    given = _KEYS & set(entry)
+    if len(given) != 1 or (given == {"jwks"} and _REACH & set(entry)):
+        raise InvalidInput(
+            "one of `jwks`, `jwks_uri`, `discovery`; `loopback`, `networks`, `ca` not for a file"
+        )
+    if given == {"jwks"}:
+        return FileKeys(base / Path(_text(entry, "jwks")).expanduser(), now)
+    reach = _reach(entry, base)
+    if given == {"jwks_uri"}:
+        return FetchedKeys(KeySetAt(_text(entry, "jwks_uri"), reach), now)
+    if entry["discovery"] is not True:
+        raise InvalidInput("`discovery` is true, or left out")
+    return FetchedKeys(DiscoveredBy(_text(entry, "issuer"), reach), now)
+
+
+def _reach(entry: Mapping[str, Any], base: Path) -> Reach:
+    authority = base / Path(_text(entry, "ca")).expanduser() if "ca" in entry else None
+    if authority is not None and not authority.is_file():
+        raise InvalidInput(f"there is no file `{authority}`")
+    networks, loopback = entry.get("networks", []), entry.get("loopback", False)
+    if not isinstance(networks, list) or not isinstance(loopback, bool):
+        raise InvalidInput("`networks` is a list, `loopback` true or false")
+    try:
+        named = tuple(ip_network(text if isinstance(text, str) else "") for text in networks)
+    except ValueError as cause:
+        raise InvalidInput(f"`networks`: {cause}") from cause
+    return Reach(loopback=loopback, networks=named, authority=authority)
 
 
 def _profile(entry: Mapping[str, Any]) -> Profile:

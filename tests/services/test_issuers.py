@@ -12,7 +12,7 @@ import gateway.wire as W
 from gateway.config import Settings
 from gateway.crypto.tokens import DpopKey
 from gateway.errors import ConfigError, InvalidInput, NotAuthenticated
-from gateway.services import issuers
+from gateway.services import issuers, key_sets
 from gateway.services.exchange import GRANT_EXCHANGE
 from gateway.services.house import House
 from gateway.wire.tokens import TOKEN_TYPE_ACCESS, TOKEN_TYPE_JWT
@@ -43,7 +43,7 @@ def table(directory: Path, text: str = TABLE, clock: list[float] | None = None) 
 
 
 def believe(rows: issuers.Issuers, claims: dict[str, Any], provider: Provider = KEY) -> str:
-    return rows.identity_of(provider.token(claims), lambda: NOW)
+    return str(run(rows.identity_of(provider.token(claims), lambda: NOW)))
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_the_last_good_keys_serve_for_a_day(tmp_path: Path, harm: bytes | None) 
     clock = [float(NOW)]
     rows, path = table(tmp_path, clock=clock), tmp_path / "cluster.jwks"
     path.unlink() if harm is None else replaced(path, harm)
-    clock[0] += issuers.KEPT_SECONDS
+    clock[0] += key_sets.KEPT_SECONDS
     assert believe(rows, CLUSTER) == "startup/job"
     clock[0] += 1
     with pytest.raises(NotAuthenticated):
