@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gateway.crypto.segments import MAC_BYTES, SEAL_BYTES, Frame, FrameMac
@@ -16,6 +16,14 @@ from gateway.wire.segments import (
     end_frame,
     head_frame,
 )
+
+Place = Callable[[], memoryview]  # CHUNK_BYTES_MAX bytes for the next chunk
+Seal = Callable[[FrameMac, memoryview, int], bytes]  # of a chunk at its position
+
+
+def keyed_seal(mac: FrameMac, chunk: memoryview, position: int) -> bytes:
+    """The seal of a chunk that travels where others could change it."""
+    return mac.seal_content(chunk, position=position)
 
 
 class SegmentBody:
@@ -58,25 +66,24 @@ class SegmentBody:
         end = end_frame({**self._end(seals, receipt), "mac": bytes(MAC_BYTES).hex()})
         return len(self._head_frame) + self.head.bytes + len(end)
 
-    def frames(self, receipt: str, buffer: bytearray) -> Iterator[bytes | memoryview]:
+    def frames(self, receipt: str, place: Place, seal: Seal) -> Iterator[bytes | memoryview]:
         """Make head, chunks (each at most 1 MiB) and end; raises IntegrityError.
 
         A chunk is yielded after every tag in it held. The next one is not opened before it
-        is asked for, and then overwrites it.
+        is asked for.
 
         Args:
             receipt: of the durable intent.
-            buffer: CHUNK_BYTES_MAX bytes of nobody else; warm memory is worth half the time.
+            place: asked once for each chunk, which is opened there.
+            seal: proves a chunk in the end frame.
         """
         yield self._head_frame
         spec = self._spec
         mac = FrameMac(spec.key, spec.lease, spec.plan_digest, self._segment.number)
         seals: list[bytes] = []
         for group in self._groups:
-            opened = self._open(group, buffer)
-            for at in range(0, len(opened), CHUNK_BYTES_MAX):
-                chunk = opened[at : at + CHUNK_BYTES_MAX]
-                seals.append(mac.seal_content(chunk, position=len(seals)))
+            for chunk in self._chunks(group, place):
+                seals.append(seal(mac, chunk, len(seals)))
                 yield chunk
         digest = b"".join(seals)
         end = self._end(digest, receipt)
@@ -90,18 +97,30 @@ class SegmentBody:
         )
         yield end_frame({**end, "mac": mac.mac(stated).hex()})
 
-    def _open(self, group: list[Piece], buffer: bytearray) -> memoryview:
+    def _chunks(self, group: list[Piece], place: Place) -> Iterator[memoryview]:
         size = sum(piece.size for piece in group)
-        opened = memoryview(buffer if size <= len(buffer) else bytearray(size))[:size]
+        if size <= CHUNK_BYTES_MAX:
+            chunk = place()[:size]
+            self._open(group, chunk)
+            yield chunk
+            return
+        whole = memoryview(bytearray(size))  # one piece has one tag: it is opened as a whole
+        self._open(group, whole)
+        for at in range(0, size, CHUNK_BYTES_MAX):
+            part = whole[at : at + CHUNK_BYTES_MAX]
+            chunk = place()[: len(part)]
+            chunk[:] = part
+            yield chunk
+
+    def _open(self, group: list[Piece], out: memoryview) -> None:
         at = 0
         for piece in group:
-            place = opened[at : at + piece.size]
+            place = out[at : at + piece.size]
             if piece.block >= 0:
                 self._source.open(piece, place)
             else:
-                place[:] = bytes(piece.size)  # never what the buffer held before
+                place[:] = bytes(piece.size)  # never what the memory held before
             at += piece.size
-        return opened
 
     def _end(self, seals: bytes, receipt: str) -> dict[str, Any]:
         return {

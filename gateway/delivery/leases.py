@@ -114,9 +114,12 @@ class LeaseTable:
             raise NotFound("no such lease is open here", advice="open a new lease")
         return found
 
-    def closed(self, lease: str) -> Credentials | None:
-        """Return what is left of a lease that was closed."""
-        return self._closed.get(lease)
+    def credentials(self, lease: str) -> Credentials:
+        """Return what requests of a lease are checked with; NotFound when it never was here.
+
+        A lease that was closed has a `reason`, to be told to who has its key.
+        """
+        return self._closed.get(lease) or self.get(lease).credentials
 
     def close(self, lease: str, reason: GatewayError) -> int:
         """Stop and forget a lease, keys of data included; return how many streams it had."""

@@ -15,11 +15,12 @@ from typing import Any
 
 import uvicorn
 
-from gateway.delivery.asgi import STALL_SECONDS, DataApp
+from gateway.delivery.asgi import DataApp
 from gateway.delivery.control import ControlLink
 from gateway.delivery.gate import Gate
 from gateway.delivery.guard import GuardedProtocol
 from gateway.delivery.leases import LeaseTable
+from gateway.delivery.producer import STALL_SECONDS, Producer
 from gateway.process.channel import AsyncChannel, Channel
 from gateway.process.status_page import StatusReader
 
@@ -47,8 +48,8 @@ async def _serve(channel: Channel, options: dict[str, Any]) -> None:
     control = ControlLink(await AsyncChannel.over(channel.socket), table, facts)
     gate = Gate(table, control, status, time.time)
     control.before_close = gate.confirm
-    app = DataApp(table, gate, control, stall_seconds=options.get("stall_seconds", STALL_SECONDS))
-    server = uvicorn.Server(_config(app, options))
+    producer = Producer(table, gate, control, options.get("stall_seconds", STALL_SECONDS))
+    server = uvicorn.Server(_config(DataApp(table, producer), options))
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # counted, never printed
     watch = asyncio.create_task(gate.watch())
     serving = asyncio.create_task(server.serve([listening]))

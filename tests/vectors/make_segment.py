@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gateway.delivery.body import SegmentBody
+from gateway.delivery.body import SegmentBody, keyed_seal
 from gateway.delivery.sources import Piece
 from gateway.delivery.spec import DirectSource, LeaseSpec, ViewSource
 from gateway.domain.lease import OrderSpec
@@ -77,9 +77,9 @@ def made(kind: str, parts: list[bytes], rows: int, columns: tuple[LeaseColumn, .
     )
     segment = Segment(number=0, lane=0, first_row=0, rows=rows, bytes=0, blocks=(0,))
     body = SegmentBody(spec, segment, Memory(parts), final=True)
-    return manifest, b"".join(
-        bytes(frame) for frame in body.frames("receipt-0", bytearray(1 << 20))
-    )
+    buffer = memoryview(bytearray(1 << 20))
+    frames = body.frames("receipt-0", lambda: buffer, keyed_seal)
+    return manifest, b"".join(bytes(frame) for frame in frames)
 
 
 def write(name: str, manifest: LeaseManifest, data: bytes, **more: Any) -> None:

@@ -1,0 +1,144 @@
+"""How a segment is produced, the same for every delivery (segment-v0.md §5, steps 3 to 8).
+
+No byte of a segment is decrypted before its intent is durable, and none is handed on before
+the gate admitted its chunk. A delivery is an Outlet: where chunks are opened, and how frames
+reach the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Protocol
+
+from gateway.crypto.segments import FrameMac
+from gateway.delivery.control import ControlLink
+from gateway.delivery.gate import Gate
+from gateway.delivery.leases import Connection, LeaseTable, OpenLease
+from gateway.domain.order import Segment
+from gateway.errors import GatewayError, IntegrityError
+
+STALL_SECONDS = 30.0
+
+
+class Outlet(Protocol):
+    """One end of a delivery, for one segment."""
+
+    @property
+    def connection(self) -> Connection:
+        """What the lease aborts to stop it."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is still there."""
+        ...
+
+    async def room(self) -> None:
+        """Return when there is memory for the next chunk; raises when there never will be."""
+        ...
+
+    def place(self) -> memoryview:
+        """Return that memory, of CHUNK_BYTES_MAX bytes."""
+        ...
+
+    def seal(self, mac: FrameMac, chunk: memoryview, position: int) -> bytes:
+        """Return what proves a chunk in the end frame."""
+        ...
+
+    def expect(self, length: int) -> None:
+        """Hear how many bytes all frames have under `keyed_seal`; InvalidInput refuses them."""
+        ...
+
+    async def begin(self) -> None:
+        """Start the answer."""
+        ...
+
+    async def write(self, frame: bytes | memoryview) -> None:
+        """Hand one frame over; returns when the kernel has it."""
+        ...
+
+    async def end(self) -> None:
+        """Finish; raises Unavailable when the client left before it had everything."""
+        ...
+
+    async def abort(self) -> None:
+        """Drop the connection and what the client was not handed yet."""
+        ...
+
+
+class Producer:
+    """Produces segments of the leases of one worker."""
+
+    def __init__(
+        self, table: LeaseTable, gate: Gate, control: ControlLink, stall_seconds: float
+    ) -> None:
+        """Let a client stall `stall_seconds` per chunk."""
+        self._table, self._gate, self._control = table, gate, control
+        self._stall_seconds = stall_seconds
+
+    async def deliver(self, lease: OpenLease, number: int, out: Outlet) -> None:
+        """Send one segment, or raise before its first byte why not.
+
+        Once it has begun, whatever stops it cuts the connection: the client asks again and
+        gets the reason.
+        """
+        segment = lease.segment(number)
+        if number in lease.refused:  # found in the middle of a body: this is the typed answer
+            raise IntegrityError("the stored bytes of this segment are not authentic")
+        await self._gate.admit(lease)  # (4)
+        receipt = await self._gate.record(lease, segment)  # (5)
+        await self._room(out)
+        await self._gate.admit(lease)
+        body = lease.body(segment)
+        out.expect(body.length(receipt))
+        frames = self._opened(lease, segment, body.frames(receipt, out.place, out.seal))
+        first = [next(frames), next(frames)]  # (6): a bad first chunk is a typed answer
+        lease.streams.add(out.connection)
+        try:
+            await out.begin()
+            for frame in first:
+                await self._write(lease, out, frame)
+            while out.is_open:
+                await self._room(out)
+                await self._gate.admit(lease)  # (7)
+                following = next(frames, None)
+                if following is None:
+                    await out.end()
+                    self._table.segments += 1
+                    self._gate.sent(lease, segment)  # (8)
+                    return
+                await self._write(lease, out, following)
+        except (GatewayError, TimeoutError):
+            await out.abort()
+        finally:
+            lease.streams.discard(out.connection)
+
+    def acknowledge(self, lease: OpenLease, segments: int, rows: int) -> None:
+        """(3) Take what the client says to have verified in all; never less than before."""
+        if segments > lease.acknowledged[0] and rows >= lease.acknowledged[1]:
+            lease.acknowledged = (segments, rows)
+            self._control.acknowledge(lease.spec.lease, segments, rows)
+
+    async def _room(self, out: Outlet) -> None:
+        async with asyncio.timeout(self._stall_seconds):
+            await out.room()
+
+    async def _write(self, lease: OpenLease, out: Outlet, frame: bytes | memoryview) -> None:
+        if lease.stopped is not None:
+            raise lease.stopped
+        async with asyncio.timeout(self._stall_seconds):
+            await out.write(frame)
+
+    def _opened(
+        self, lease: OpenLease, segment: Segment, frames: Iterator[bytes | memoryview]
+    ) -> Iterator[bytes | memoryview]:
+        try:
+            for frame in frames:
+                self._table.frames += 1
+                self._table.bytes += len(frame)
+                yield frame
+        except IntegrityError as error:
+            lease.refused.add(segment.number)
+            self._control.refused(lease.spec.lease, segment.number, error.code)
+            raise
