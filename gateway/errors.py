@@ -19,6 +19,7 @@
     │   └── SourceRefused          an uploaded file
     ├── LimitExceeded         429  a budget or rate is used up
     ├── IntegrityError        502  a digest, tag, signature or proof does not hold
+    │   └── LogForked              the log does not continue what this client pinned
     ├── KeyUnavailable        503  the KMS or a key cannot be reached
     ├── Unavailable           503  not now: starting, stopping, full
     ├── ConnectorError        503  a plug failed or is missing
@@ -212,6 +213,13 @@ class IntegrityError(GatewayError):
     code = "integrity"
     status = 502
     advice_default = "do not use these bytes; tell the operator, who runs `gateway doctor`"
+
+
+class LogForked(IntegrityError):
+    """The log is older than, or another than, the LogCheckpoint that this client pinned."""
+
+    code = "log-forked"
+    advice_default = "trust no answer of this gateway; show the pinned LogCheckpoint to its tenants"
 
 
 class KeyUnavailable(GatewayError):

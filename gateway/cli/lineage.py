@@ -217,7 +217,9 @@ def verify(
         found = lineage.verify(since=since, log_key=log_key, progress=progress).to_dict()
     if out is not None:
         out.write_text(found["note"], "utf-8")
-    shown = ("size", "root", "witnessed", "signed_by", "continues")
+    shown = ("size", "root", "witnessed", "signed_by", "continues", "pinned")
     print_record("lineage.verify", found, as_json=as_json, only=shown)
+    if found["pinned"] is None and not as_json:
+        note("nothing could be pinned: the state directory cannot be written")
     if log_key is None and not as_json:
         note("consistent in itself; --log-key with a key from elsewhere shows who signed it")

@@ -2,19 +2,18 @@
 
 `verify` asks the gateway to verify its whole log, then checks itself what a client can: the
 signature on the newest LogCheckpoint under a key that came from elsewhere, and by an RFC 6962
-proof that the log only grew since an older LogCheckpoint that the caller kept.
+proof that the log only grew since an older LogCheckpoint that the caller kept. Every answer
+comes with a LogCheckpoint too, which has to continue the largest one seen (see pins.py).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gateway.wire as W
+from gateway.client.pins import Checkpoint, LogKey, Pin, Pins, opened
 from gateway.client.records import Record, Table, Trace
 from gateway.client.transport import segment
 from gateway.errors import IntegrityError, InvalidInput
@@ -23,8 +22,6 @@ from gateway.wire import codec
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient, Progress
 
-_ROOT_BYTES = 32
-
 
 class Lineage:
     """`gw.lineage`."""
@@ -32,6 +29,7 @@ class Lineage:
     def __init__(self, gateway: GatewayClient) -> None:
         """Belong to a client."""
         self._gateway = gateway
+        self._pins = Pins(gateway.settings.state_dir, gateway.transport.server)
 
     def questions(self) -> Table:
         """The named questions with their parameters."""
@@ -41,11 +39,15 @@ class Lineage:
         """Ask a named question; asking is recorded."""
         given = {name: value for name, value in parameters.items() if value is not None}
         path = f"/v1/lineage/questions/{segment(question)}"
-        return self._answer(self._gateway.post(path, W.AskRequest(parameters=given)))
+        before = self._pins.read()
+        request = W.AskRequest(parameters=given, pinned=_size(before))
+        return self._answer(self._gateway.post(path, request), before)
 
     def query(self, sql: str) -> Table:
         """Run one SELECT in a sandbox that holds our tenants' rows; asking is recorded."""
-        return self._answer(self._gateway.post("/v1/lineage/query", W.QueryRequest(sql=sql)))
+        before = self._pins.read()
+        request = W.QueryRequest(sql=sql, pinned=_size(before))
+        return self._answer(self._gateway.post("/v1/lineage/query", request), before)
 
     def report(
         self,
@@ -64,9 +66,13 @@ class Lineage:
             parameters: of its questions; `tenant`: whose side of history.
         """
         given = {key: value for key, value in parameters.items() if value is not None}
-        request = W.ReportRequest(parameters=given, format=format or _format_of(out))
+        before = self._pins.read()
+        request = W.ReportRequest(
+            parameters=given, format=format or _format_of(out), pinned=_size(before)
+        )
         path = f"/v1/lineage/reports/{segment(name)}"
         made = codec.decode_reply(W.Report, self._gateway.post(path, request))
+        self._check_pin(made.checkpoint, before)
         if out is not None:
             Path(out).write_text(made.text, "utf-8", newline="")
         return Record(codec.encode(made), self._gateway)
@@ -115,6 +121,7 @@ class Lineage:
                 size += len(reply.body)
         if digest.hexdigest() != made["sha256"]:
             raise IntegrityError("the pack did not arrive whole", advice="export it again")
+        self._newest()
         return Record({**made, "out": str(out)}, self._gateway)
 
     def verify(
@@ -136,15 +143,13 @@ class Lineage:
             IntegrityError: something does not hold.
         """
         key = None if log_key is None else _verifier(_text(log_key))
-        older = None if since is None else _opened(_text(since), key)
+        older = None if since is None else opened(_text(since), key)
         request = W.VerificationRequest(since=None if older is None else older.size)
         done = self._gateway.finished(
             self._gateway.post("/v1/lineage/verification", request), progress
         )
-        view = codec.decode_reply(W.CheckpointView, self._gateway.get("/v1/lineage/checkpoint"))
-        newest = _opened(view.note, key)
-        if (newest.size, newest.root.hex()) != (view.size, view.root):
-            raise IntegrityError("the gateway's LogCheckpoint says another root than its note")
+        view, is_pinned = self._newest(key)
+        newest = opened(view.note, key)
         if older is not None:
             self._prove_growth(older, newest)
         facts = {
@@ -153,12 +158,26 @@ class Lineage:
             "witnessed": view.witnessed,
             "signed_by": key[0] if key else None,
             "continues": older.size if older else None,
+            "pinned": newest.size if is_pinned else None,
             "note": view.note,
             "events": (done.result or {}).get("events", newest.size),
         }
         return Record(facts, self._gateway)
 
-    def _prove_growth(self, older: _Checkpoint, newest: _Checkpoint) -> None:
+    def _newest(self, key: LogKey | None = None) -> tuple[W.CheckpointView, bool]:
+        """The newest LogCheckpoint, which continues the pinned one; whether it is now pinned."""
+        before = self._pins.read()
+        reply = self._gateway.get("/v1/lineage/checkpoint", since=_size(before))
+        view = codec.decode_reply(W.CheckpointView, reply)
+        return view, self._pins.accept(view, before, key)
+
+    def _check_pin(self, view: W.CheckpointView | None, before: Pin | None) -> None:
+        if view is not None:
+            self._pins.accept(view, before)
+        elif before is not None:
+            raise IntegrityError("the answer carries no LogCheckpoint, and one is pinned")
+
+    def _prove_growth(self, older: Checkpoint, newest: Checkpoint) -> None:
         from gateway.domain.merkle import verify_consistency
 
         if older.size > newest.size:
@@ -170,8 +189,9 @@ class Lineage:
         path = [bytes.fromhex(text) for text in proof.hashes]
         verify_consistency(older.size, newest.size, path, (older.root, newest.root))
 
-    def _answer(self, reply: Any) -> Table:
+    def _answer(self, reply: Any, before: Pin | None) -> Table:
         answer = codec.decode_reply(W.Answer, reply)
+        self._check_pin(answer.checkpoint, before)
         rows = [Record(dict(zip(answer.columns, row, strict=True))) for row in answer.rows]
         facts = {"as_of_index": answer.as_of_index, "truncated": answer.truncated}
         return Table(answer.columns, rows, facts)
@@ -182,10 +202,8 @@ def _format_of(out: str | Path | None) -> str:
     return endings.get(Path(out).suffix.lower(), "markdown") if out is not None else "markdown"
 
 
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
-    size: int
-    root: bytes
+def _size(pin: Pin | None) -> int | None:
+    return None if pin is None else pin.size
 
 
 def _text(given: str | Path) -> str:
@@ -202,19 +220,3 @@ def _verifier(text: str) -> tuple[str, bytes]:
     from gateway.crypto.notes import parse_verifier_key
 
     return parse_verifier_key(text)
-
-
-def _opened(note: str, key: tuple[str, bytes] | None) -> _Checkpoint:
-    """Size and root of a LogCheckpoint (c2sp.org/tlog-checkpoint), verified when a key is given."""
-    if key is not None:
-        from gateway.crypto.notes import verify_note
-
-        note = verify_note(note, key[1], key[0])
-    lines = note.split("\n")
-    try:
-        size, root = int(lines[1]), base64.b64decode(lines[2], validate=True)
-    except (IndexError, ValueError, binascii.Error) as cause:
-        raise IntegrityError("not a LogCheckpoint") from cause
-    if len(root) != _ROOT_BYTES:
-        raise IntegrityError("not a LogCheckpoint")
-    return _Checkpoint(size, root)

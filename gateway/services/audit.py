@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gateway.wire as W
@@ -19,6 +20,7 @@ from gateway.errors import InvalidInput, NotFound
 from gateway.journal import reader
 from gateway.lineage import questions as named
 from gateway.lineage.link import Answer, Side
+from gateway.services import proofs
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller, authorize, may
@@ -50,13 +52,15 @@ async def questions(house: House, caller: Caller) -> list[W.Question]:
     ]
 
 
-async def ask(house: House, caller: Caller, name: str, parameters: Mapping[str, Any]) -> W.Answer:
+async def ask(house: House, caller: Caller, name: str, asked: W.AskRequest) -> W.Answer:
     """Ask a named question over the caller's side of history."""
     named.question(name)
+    parameters = asked.parameters
     wanted = {key: value for key, value in parameters.items() if key != "tenant"}
     tenant = side_of(house, caller, parameters.get("tenant"), wanted.get("dataset"))
     await recorded(house, caller, tenant, (name, dict(parameters)))
-    return await answered(house, tenant, name, wanted)
+    answer = await answered(house, tenant, name, wanted)
+    return replace(answer, checkpoint=await proofs.newest(house, asked.pinned))
 
 
 async def answered(house: House, tenant: str, name: str, wanted: Mapping[str, Any]) -> W.Answer:
@@ -68,13 +72,15 @@ async def answered(house: House, tenant: str, name: str, wanted: Mapping[str, An
     return _answer(house, tenant, answer)
 
 
-async def query(house: House, caller: Caller, sql: str) -> W.Answer:
+async def query(house: House, caller: Caller, asked: W.QueryRequest) -> W.Answer:
     """Run the caller's SQL in the sandbox, over his tenant's rows only."""
+    sql = asked.sql
     if len(sql) > SQL_CHARS_MAX:
         raise InvalidInput(f"the query is longer than {SQL_CHARS_MAX} characters")
     side = caller.subject.tenant
     await recorded(house, caller, side, ("query", {"sql": sql}))
-    return _answer(house, side, await house.lineage.query(sql, _side(house, side)))
+    answer = _answer(house, side, await house.lineage.query(sql, _side(house, side)))
+    return replace(answer, checkpoint=await proofs.newest(house, asked.pinned))
 
 
 async def trace(house: House, caller: Caller, ref: str, depth: int) -> W.Trace:
@@ -180,42 +186,6 @@ def names(house: House, tenant: str) -> dict[Any, str]:
 
 def _tag(house: House, identity: str) -> str:
     return house.journal.tags.actor(identity.partition("/")[0], identity)
-
-
-# proofs
-
-
-async def checkpoint(house: House, caller: Caller) -> W.CheckpointView:
-    """The newest signed LogCheckpoint; anybody with a token may pin it."""
-    del caller
-    await house.settled()
-    note = house.journal.checkpoint()
-    size, root = reader.parse_checkpoint(note)
-    return W.CheckpointView(note=note, size=size, root=root.hex(), witnessed="none")
-
-
-async def inclusion(house: House, caller: Caller, index: int, size: int | None) -> W.Proof:
-    """That event `index` is among the first `size` (default: all durable) events."""
-    del caller
-    whole = house.journal.durable_size if size is None else size
-    hashes = house.journal.inclusion(index, whole)
-    return W.Proof(
-        kind="inclusion",
-        first=index,
-        second=whole,
-        hashes=tuple(h.hex() for h in hashes),
-        leaf=house.journal.leaf(index).hex(),
-    )
-
-
-async def consistency(house: House, caller: Caller, first: int, second: int | None) -> W.Proof:
-    """That the first `first` events are the beginning of the first `second`."""
-    del caller
-    whole = house.journal.durable_size if second is None else second
-    hashes = house.journal.consistency(first, whole)
-    return W.Proof(
-        kind="consistency", first=first, second=whole, hashes=tuple(h.hex() for h in hashes)
-    )
 
 
 async def verify(house: House, caller: Caller, since: int | None) -> Operation:

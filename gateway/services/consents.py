@@ -89,7 +89,7 @@ def _dataset(house: House, tenant: str, name: str | None) -> str | None:
 
 async def list_(house: House, caller: Caller) -> list[W.ConsentView]:
     """The newest word of each person on each purpose; asking is recorded, as any question is."""
-    answer = await audit.ask(house, caller, _QUESTION, {})
+    answer = await audit.ask(house, caller, _QUESTION, W.AskRequest())
     if answer.truncated:
         raise LimitExceeded(
             "there are more consents than one answer holds",

@@ -24,6 +24,7 @@ from gateway.services import (
     grants,
     health,
     obligations,
+    proofs,
     refusals,
     register,
     reports,
@@ -294,13 +295,13 @@ class Gateway(Asking, Copies, Custody, Policies):
         """The named questions."""
         return await audit.questions(self.house, caller)
 
-    async def ask(self, caller: Caller, name: str, parameters: Mapping[str, Any]) -> W.Answer:
+    async def ask(self, caller: Caller, name: str, asked: W.AskRequest) -> W.Answer:
         """Ask one of them; the question is recorded first."""
-        return await audit.ask(self.house, caller, name, parameters)
+        return await audit.ask(self.house, caller, name, asked)
 
-    async def query(self, caller: Caller, sql: str) -> W.Answer:
+    async def query(self, caller: Caller, asked: W.QueryRequest) -> W.Answer:
         """Run an auditor's SQL in the sandbox; recorded first."""
-        return await audit.query(self.house, caller, sql)
+        return await audit.query(self.house, caller, asked)
 
     async def trace(self, caller: Caller, ref: str, depth: int) -> W.Trace:
         """Where something came from and went to."""
@@ -310,17 +311,17 @@ class Gateway(Asking, Copies, Custody, Policies):
         """Several questions in one document; recorded first."""
         return await reports.make(self.house, caller, name, wanted)
 
-    async def checkpoint(self, caller: Caller) -> W.CheckpointView:
-        """The newest signed LogCheckpoint."""
-        return await audit.checkpoint(self.house, caller)
+    async def checkpoint(self, caller: Caller, since: int | None) -> W.CheckpointView:
+        """The newest signed LogCheckpoint; with `since`, the proof that it continues that one."""
+        return await proofs.checkpoint(self.house, caller, since)
 
     async def inclusion(self, caller: Caller, index: int, size: int | None) -> W.Proof:
         """Proof that an event stands in the log."""
-        return await audit.inclusion(self.house, caller, index, size)
+        return await proofs.inclusion(self.house, caller, index, size)
 
     async def consistency(self, caller: Caller, first: int, second: int | None) -> W.Proof:
         """Proof that the log only grew."""
-        return await audit.consistency(self.house, caller, first, second)
+        return await proofs.consistency(self.house, caller, first, second)
 
     async def evidence(self, caller: Caller, wanted: W.EvidenceRequest) -> W.Operation:
         """Make an EvidencePack; an Operation."""

@@ -7,7 +7,7 @@ from gateway.errors import InvalidInput
 from gateway.lineage import report_text
 from gateway.lineage.questions import QUESTIONS
 from gateway.lineage.reports import FORMATS, report
-from gateway.services import audit
+from gateway.services import audit, proofs
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 from gateway.wire.times import iso
@@ -47,4 +47,5 @@ async def make(house: House, caller: Caller, name: str, wanted: W.ReportRequest)
         text=report_text.text_of(page, wanted.format),
         as_of_index=min(places),
         truncated=any(part.is_truncated for part in parts),
+        checkpoint=await proofs.newest(house, wanted.pinned),
     )

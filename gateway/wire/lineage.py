@@ -27,10 +27,24 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointView:
+    """The newest durable LogCheckpoint, and that it continues the one which the caller pinned."""
+
+    note: str  # signed C2SP note, as text
+    size: int
+    root: str  # hex
+    witnessed: str  # `none` or `n of m up to size S`
+    log_key: str  # verifier key (vkey), as the gateway says: who pins takes the first one seen
+    since: int | None = None  # size of the pinned one, when it is not larger than `size`
+    consistency: tuple[str, ...] = ()  # hex hashes: the first `since` events are still the first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskRequest:
     """Parameters of a named question."""
 
     parameters: dict[str, Any] = field(default_factory=dict)
+    pinned: int | None = None  # size of the LogCheckpoint that the answer has to continue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +52,7 @@ class QueryRequest:
     """SQL for the sandbox."""
 
     sql: str
+    pinned: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +63,7 @@ class Answer:
     rows: tuple[tuple[Any, ...], ...]
     as_of_index: int  # journal index up to which it is complete
     truncated: bool = False
+    checkpoint: CheckpointView | None = None  # of a log that holds those events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +91,6 @@ class Trace:
 
     nodes: tuple[TraceNode, ...]
     edges: tuple[TraceEdge, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointView:
-    """The newest durable LogCheckpoint."""
-
-    note: str  # signed C2SP note, as text
-    size: int
-    root: str  # hex
-    witnessed: str  # `none` or `n of m up to size S`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +189,7 @@ class ReportRequest:
 
     parameters: dict[str, Any] = field(default_factory=dict)  # of its questions, and `tenant`
     format: str = "html"  # html | markdown | csv
+    pinned: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,3 +201,4 @@ class Report:
     text: str
     as_of_index: int  # complete for the journal events below this one
     truncated: bool
+    checkpoint: CheckpointView | None = None

@@ -624,15 +624,15 @@ class Simulator(SimulatedRequests):
             ),
         )
 
-    async def ask(self, caller: Any, name: str, parameters: Mapping[str, Any]) -> W.Answer:
+    async def ask(self, caller: Any, name: str, asked: W.AskRequest) -> W.Answer:
         if name != "who-read":
             raise NotFound("no such question")
         return W.Answer(
             columns=("subject", "rows"), rows=(("startup/ml", 100),), as_of_index=self.durable
         )
 
-    async def query(self, caller: Any, sql: str) -> W.Answer:
-        if not sql.lower().startswith("select"):
+    async def query(self, caller: Any, asked: W.QueryRequest) -> W.Answer:
+        if not asked.sql.lower().startswith("select"):
             raise InvalidInput("only one SELECT is run")
         return W.Answer(columns=("n", "x"), rows=((1, None), (2, 2.5)), as_of_index=self.durable)
 
@@ -651,8 +651,9 @@ class Simulator(SimulatedRequests):
         text = f"{wanted.format} of {sorted(wanted.parameters)}\n"
         return W.Report(name=name, format=wanted.format, text=text, as_of_index=1, truncated=False)
 
-    async def checkpoint(self, caller: Any) -> W.CheckpointView:
-        return W.CheckpointView(note="n", size=1, root="00" * 32, witnessed="none")
+    async def checkpoint(self, caller: Any, since: int | None) -> W.CheckpointView:
+        root = "00" * 32
+        return W.CheckpointView(note="n", size=1, root=root, witnessed="none", log_key="k")
 
     async def inclusion(self, caller: Any, index: int, size: int | None) -> W.Proof:
         size = size or 1

@@ -1,0 +1,44 @@
+"""A machine that was restored from a backup as a whole, seen by an auditor who saw more."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.client import GatewayClient
+from gateway.errors import LogForked
+from tests.journeys.home import Home
+
+
+def test_a_gateway_rolled_back_as_a_whole_is_refused_by_who_saw_more(
+    home: Home, tmp_path: Path
+) -> None:
+    auditor_state = tmp_path / "auditor"
+
+    def auditor() -> GatewayClient:
+        return GatewayClient(settings=replace(home.settings, state_dir=auditor_state))
+
+    home.start()
+    assert auditor().lineage.verify().pinned
+    home.stop()
+    backup = [shutil.copytree(tmp_path / n, tmp_path / f"{n}.backup") for n in ("state", "config")]
+    home.start()
+    asked = auditor().lineage.ask("who-read")
+    assert asked.facts["as_of_index"] > 0
+    home.stop()
+    for kept in backup:
+        shutil.rmtree(kept.with_suffix(""))
+        kept.rename(kept.with_suffix(""))
+    home.start()  # every signature, chain and anchor holds
+    assert home.client().lineage.verify().size > 0
+    for act in (
+        lambda: auditor().lineage.ask("who-read"),
+        lambda: auditor().lineage.query("SELECT 1"),
+        auditor().lineage.verify,
+    ):
+        with pytest.raises(LogForked):
+            act()
+    home.stop()
