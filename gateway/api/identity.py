@@ -14,6 +14,7 @@ from gateway.api.facade import Gateway
 from gateway.api.problems import oauth_response
 from gateway.domain.dataset import parse_name
 from gateway.errors import InvalidInput, NotAuthenticated
+from gateway.wire import codec
 from gateway.wire.tokens import GRANT_JWT_BEARER, GRANT_TOKEN_EXCHANGE
 
 _FORM_BYTES_MAX = 64 << 10
@@ -45,11 +46,21 @@ async def _token(gateway: Gateway, asked: Asked) -> W.TokenResponse:
 
 
 async def _revoke_token(gateway: Gateway, asked: Asked) -> Response:
+    await gateway.revoke_token(asked.caller, await _token_in(asked))
+    return Response(status_code=200)
+
+
+async def _introspect(gateway: Gateway, asked: Asked) -> dict[str, Any]:
+    """RFC 7662 §2.2: what does not hold is left out, so that `inactive` says nothing more."""
+    found = codec.encode(await gateway.introspect(asked.caller, await _token_in(asked)))
+    return {name: value for name, value in found.items() if value is not None}
+
+
+async def _token_in(asked: Asked) -> str:
     form = await bodies.read_form(asked.http, _FORM_BYTES_MAX)
     if not form.get("token"):
         raise InvalidInput("the field `token` is missing", field="token")
-    await gateway.revoke_token(asked.caller, form["token"])
-    return Response(status_code=200)
+    return form["token"]
 
 
 async def _metadata(gateway: Gateway, _: Asked) -> dict[str, Any]:
@@ -58,6 +69,7 @@ async def _metadata(gateway: Gateway, _: Asked) -> dict[str, Any]:
         "issuer": issuer,
         "token_endpoint": f"{issuer}/oauth/token",
         "revocation_endpoint": f"{issuer}/oauth/revoke",
+        "introspection_endpoint": f"{issuer}/oauth/introspect",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "grant_types_supported": [GRANT_JWT_BEARER, GRANT_TOKEN_EXCHANGE],
         "response_types_supported": [],
@@ -89,8 +101,17 @@ ACTS = (
     Act(
         method="POST",
         path="/oauth/revoke",
-        summary="Revoke a token (RFC 7009)",
+        summary="Revoke a token and what came of it (RFC 7009)",
         call=_revoke_token,
+        is_binary=True,
+        error_response=oauth_response,
+    ),
+    Act(
+        method="POST",
+        path="/oauth/introspect",
+        summary="What a token is good for now (RFC 7662)",
+        call=_introspect,
+        reply=dict,
         is_binary=True,
         error_response=oauth_response,
     ),

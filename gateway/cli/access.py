@@ -1,9 +1,8 @@
-"""Commands about access: check, token request, grants, stream."""
+"""Commands about access: check, grants, stream."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -22,11 +21,9 @@ access_app = typer.Typer(
     help="Ask whether something would be allowed, and ask people.",
     no_args_is_help=True,
 )
-token_app = typer.Typer(name="token", help="Get permission and a token.", no_args_is_help=True)
 grant_app = typer.Typer(
     name="grant", help="See and revoke recorded permissions.", no_args_is_help=True
 )
-_UNSHOWN = ("access_token", "token_type", "issued_token_type")
 STREAM_BATCH_ROWS = 8192
 GRANT_COLUMNS = ("id", "dataset", "subject", "purpose", "columns", "expires_at", "revoked")
 
@@ -79,59 +76,6 @@ def print_decision(schema: str, decision: Mapping[str, Any], *, as_json: bool) -
         shown.pop("plan", None)
         shown.pop("bundle", None)
     print_record(schema, shown, as_json=as_json)
-
-
-@token_app.command(
-    "request", epilog="Example: gateway token request clinic/icu --purpose health-research"
-)
-def request(
-    dataset: Annotated[str | None, typer.Argument()] = None,
-    grant: Annotated[str | None, typer.Option("--grant", help="a Grant that stands")] = None,
-    parent: Annotated[
-        Path | None,
-        typer.Option("--parent", metavar="FILE", help="cut a narrower Grant from this token's"),
-    ] = None,
-    purpose: f.Purpose = None,
-    columns: f.Columns = None,
-    column: f.Column = None,
-    split: f.Split = None,
-    shards: f.Shards = None,
-    max_rows: f.MaxRows = None,
-    max_bytes: f.MaxBytes = None,
-    max_epochs: f.MaxEpochs = None,
-    run: f.Run = None,
-    action: f.Action = "stream",
-    server: f.Server = None,
-    key_file: f.KeyFile = None,
-    as_json: f.Json = False,
-) -> None:
-    """Get a Grant and prove it with a token; exit code 3 when denied.
-
-    The token itself is bound to a key that ends with this command. What stays is the Grant:
-    jobs of the same identity get their own tokens for it until it expires. FILE is what
-    `token request --json` printed for a wider one, or holds just its `grant_…` id.
-    """
-    wanted: dict[str, Any] = {
-        "action": action,
-        "purpose": purpose,
-        "columns": f.names(columns, column),
-        "split": split,
-        "shards": f.numbers(shards),
-        "max_rows": max_rows,
-        "max_bytes": max_bytes,
-        "max_epochs": max_epochs,
-        "run": run,
-    }
-    token = f.client(server, key_file).tokens.request(
-        dataset, grant=grant, parent=_grant_in(parent) if parent else None, **wanted
-    )
-    shown = {k: v for k, v in token.to_dict().items() if k not in _UNSHOWN}
-    if as_json:
-        print_record("token.request", shown, as_json=True)
-        return
-    for detail in shown.pop("authorization_details"):
-        shown |= {name: value for name, value in detail.items() if name not in ("type", "grant")}
-    print_record("token.request", shown, as_json=False)
 
 
 @grant_app.command("list", epilog="Example: gateway grant list --dataset clinic/icu")
@@ -277,16 +221,3 @@ def _write_arrow(batches: Iterable[Any], out: Path | None, manifest: LeaseManife
         if writer is None:  # no rows: the columns still have types
             stack.enter_context(pa.ipc.new_stream(sink, arrow_schema(manifest)))
     return count
-
-
-def _grant_in(file: Path) -> str:
-    """The id of the Grant that a file from `token request --json` is about."""
-    try:
-        found = re.search(r"\bgrant_[a-z2-7]{26}\b", file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as cause:
-        raise InvalidInput(f"`{file}` cannot be read") from cause
-    if found is None:
-        raise InvalidInput(
-            f"`{file}` names no grant", advice="write it with `gateway token request … --json`"
-        )
-    return str(found[0])

@@ -21,6 +21,7 @@ from gateway.cli import (
     policy_review,
     runs,
     server,
+    tokens,
 )
 from gateway.cli.output import print_error
 from gateway.errors import ConfigError, GatewayError, InvalidInput
@@ -59,7 +60,7 @@ for group, panel in (
     (consents.app, OWNER),
     (keys.app, OWNER),
     (access.access_app, TRAINER),
-    (access.token_app, TRAINER),
+    (tokens.app, TRAINER),
     (runs.app, TRAINER),
     (obligations.app, TRAINER),
     (lineage.app, AUDITOR),

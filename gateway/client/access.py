@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import gateway.wire as W
-from gateway.client.records import AccessRequest, Decision, Grant, Revocation, Table, Token
+from gateway.client.records import (
+    AccessRequest,
+    Decision,
+    Grant,
+    Record,
+    Revocation,
+    Table,
+    Token,
+)
 from gateway.client.transport import segment
 from gateway.errors import InvalidInput
 from gateway.wire import codec
@@ -14,6 +22,7 @@ from gateway.wire.tokens import DETAIL_TYPE
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient
+    from gateway.crypto.tokens import DpopKey
 
 _REQUESTS = "/v1/access-requests"
 
@@ -142,6 +151,42 @@ class Tokens:
             del detail["dataset"]
             detail["parent"] = parent
         return Token.of(self._gateway.transport.exchange(detail))
+
+    def show(self, token: Token | str) -> Record:
+        """What a token is good for now; of one that is not, nothing but `active: false`.
+
+        Its subject may ask, an owner of the subject's tenant, and the operator.
+        """
+        return Record(self._gateway.transport.introspect(_text_of(token)), self._gateway)
+
+    def revoke(self, token: Token | str) -> None:
+        """End one of our own tokens, what was had for it, and the streams it holds open."""
+        self._gateway.transport.revoke(_text_of(token))
+
+    def proof(
+        self, method: str, url: str, *, token: Token | str | None = None, key: DpopKey | None = None
+    ) -> dict[str, str]:
+        """The headers of one request of another program: `Authorization` and a fresh `DPoP`.
+
+        Args:
+            method: HTTP method.
+            url: of this gateway, or a path there; good for this request alone, for a minute.
+            token: a dataset token; None = the API token.
+            key: that `token` is bound to; None = this process's own.
+
+        Raises:
+            InvalidInput: the URL is not of this gateway: its token goes nowhere else.
+        """
+        transport = self._gateway.transport
+        used = transport.api_token() if token is None else _text_of(token)
+        proof = (key or transport.dpop_key()).proof(
+            method, transport.own_url(url), now=transport.now, access_token=used
+        )
+        return {"Authorization": f"DPoP {used}", "DPoP": proof}
+
+
+def _text_of(token: Token | str) -> str:
+    return token if isinstance(token, str) else str(token.access_token)
 
 
 def detail_of(dataset: str | None, grant: str | None, ask: Mapping[str, Any]) -> dict[str, Any]:

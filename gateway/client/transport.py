@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from gateway.client.replies import Response, error_of
-from gateway.errors import GatewayError, LimitExceeded, NotAuthenticated, Unavailable
+from gateway.errors import (
+    GatewayError,
+    InvalidInput,
+    LimitExceeded,
+    NotAuthenticated,
+    Unavailable,
+)
 from gateway.wire import codec
 
 if TYPE_CHECKING:
@@ -58,7 +64,7 @@ class Transport:
         self._authority = authority
         self._key_file = key_file
         self._workload_token = workload_token
-        self._now = now
+        self.now = now
         self._retry_seconds = retry_seconds
         self._opened: Connections | None = None
         self._lock = threading.Lock()
@@ -130,17 +136,28 @@ class Transport:
         return self._token_request(form)
 
     def revoke(self, token: str) -> None:
-        """End one of our own tokens now (RFC 7009)."""
-        self.request(
-            "POST",
-            "/oauth/revoke",
-            body=urlencode({"token": token}).encode(),
-            headers={"Content-Type": "application/x-www-form-urlencoded"},
-        )
+        """End one of our own tokens, and what was had for it, now (RFC 7009)."""
+        self._about_token("/oauth/revoke", token)
+
+    def introspect(self, token: str) -> dict[str, Any]:
+        """What a token is good for now (RFC 7662)."""
+        found: dict[str, Any] = self._about_token("/oauth/introspect", token).json()
+        return found
+
+    def _about_token(self, path: str, token: str) -> Response:
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self.request("POST", path, body=urlencode({"token": token}).encode(), headers=form)
+
+    def own_url(self, url: str) -> str:
+        """`url`, or a path, at this gateway; InvalidInput for any other place."""
+        full = self.server + url if url.startswith("/") else url
+        if full != self.server and not full.startswith(f"{self.server}/"):
+            raise InvalidInput(f"`{url[:200]}` is not at `{self.server}`")
+        return full
 
     def proof(self, method: str, url: str, token: str) -> str:
         """A DPoP proof by this process's key."""
-        return self.dpop_key().proof(method, url, now=self._now, access_token=token)
+        return self.dpop_key().proof(method, url, now=self.now, access_token=token)
 
     def dpop_key(self) -> DpopKey:
         """The ephemeral key of this process, to which every token of ours is bound."""
@@ -154,10 +171,10 @@ class Transport:
     def api_token(self) -> str:
         """The API token, renewed when it is about to end."""
         kept = self._token
-        if kept is not None and kept[1] - RENEW_SECONDS_BEFORE > self._now():
+        if kept is not None and kept[1] - RENEW_SECONDS_BEFORE > self.now():
             return kept[0]
         reply = self._token_request(self._who_we_are())
-        self._token = (reply.access_token, self._now() + reply.expires_in)
+        self._token = (reply.access_token, self.now() + reply.expires_in)
         return reply.access_token
 
     def _who_we_are(self) -> dict[str, str]:
@@ -173,7 +190,7 @@ class Transport:
                 "subject_token_type": tokens.TOKEN_TYPE_JWT,
             }
         assertion = self._identity_key().assertion(
-            self.server, self._now, self.dpop_key().thumbprint
+            self.server, self.now, self.dpop_key().thumbprint
         )
         return {"grant_type": tokens.GRANT_JWT_BEARER, "assertion": assertion}
 
@@ -193,7 +210,7 @@ class Transport:
         from gateway.wire.tokens import TokenResponse
 
         def headers() -> dict[str, str]:
-            proof = self.dpop_key().proof("POST", f"{self.server}/oauth/token", now=self._now)
+            proof = self.dpop_key().proof("POST", f"{self.server}/oauth/token", now=self.now)
             return {"Content-Type": "application/x-www-form-urlencoded", "DPoP": proof}
 
         response = self._once("POST", "/oauth/token", urlencode(form).encode(), headers)

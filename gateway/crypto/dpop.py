@@ -1,8 +1,8 @@
 """Proof of possession for one HTTP request (RFC 9449), by an ephemeral Ed25519 key.
 
-The key lives as long as the process that made it and is never an identity key: a proof can
-therefore not be passed off as an identity assertion, nor the other way round (their `typ` and
-header members differ too).
+The key lives as long as the process that made it, or as the token in the file it was written to,
+and is never an identity key: a proof can therefore not be passed off as an identity assertion,
+nor the other way round (their `typ` and header members differ too).
 """
 
 from __future__ import annotations
@@ -22,14 +22,23 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class DpopKey:
-    """A fresh key; make one per process."""
+    """A fresh key, one per process; or the one of a `seed` of 32 bytes that was kept."""
 
     __slots__ = ("_private", "public_key", "thumbprint")
 
-    def __init__(self) -> None:
-        self._private = Ed25519PrivateKey.generate()
+    def __init__(self, seed: bytes | None = None) -> None:
+        self._private = (
+            Ed25519PrivateKey.generate()
+            if seed is None
+            else Ed25519PrivateKey.from_private_bytes(seed)
+        )
         self.public_key: bytes = self._private.public_key().public_bytes_raw()
         self.thumbprint = jws.thumbprint(self.public_key)
+
+    @property
+    def seed(self) -> bytes:
+        """What the key is made of; for a file that only its owner reads."""
+        return self._private.private_bytes_raw()
 
     def proof(
         self,

@@ -31,6 +31,7 @@ __all__ = [
     "verify_proof",
 ]
 TOKEN_SECONDS_MAX = 600
+PARENTS_MAX = 8
 TYP = "at+jwt"
 _LIST_MAX = 64
 
@@ -54,6 +55,12 @@ class TokenClaims:
     plan_digest: str | None = None
     policy_epoch: int | None = None  # at issue; never trusted instead of the present one
     details: tuple[Mapping[str, Any], ...] = ()  # RFC 9396 authorization_details as granted
+    parents: tuple[str, ...] = ()  # jti of each token it was exchanged for, the nearest first
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Its own jti and those of its parents: when one of them is revoked, it is."""
+        return (self.jti, *self.parents)
 
     @property
     def tenant(self) -> str:
@@ -76,10 +83,19 @@ def mint(signer: Signer, claims: TokenClaims) -> str:
         raise InvalidInput(f"a `{signer.use}` key does not sign tokens")
     if not 0 < claims.expires_at - claims.issued_at <= TOKEN_SECONDS_MAX:
         raise InvalidInput(f"a token lives 1 to {TOKEN_SECONDS_MAX} seconds")
+    require_short(claims.parents)
     token = jws.compose(signer.sign_text, {"typ": TYP, "kid": signer.key_id}, _to_json(claims))
     if len(token) > jws.TOKEN_BYTES_MAX:
         raise InvalidInput("the token would be too long", advice="name fewer columns")
     return token
+
+
+def require_short(parents: tuple[str, ...]) -> None:
+    """Raise InvalidInput when a token would come of more than PARENTS_MAX exchanges."""
+    if len(parents) > PARENTS_MAX:
+        raise InvalidInput(
+            f"a token is exchanged at most {PARENTS_MAX} times", advice="ask with your own key"
+        )
 
 
 def verify(
@@ -146,6 +162,7 @@ _NAMES = {
     "plan_digest": "plan",
     "policy_epoch": "policy_epoch",
     "details": "authorization_details",
+    "parents": "parents",
 }
 _OPTIONAL_TEXT = ("grant", "decision", "run", "plan")
 
@@ -154,6 +171,7 @@ def _to_json(claims: TokenClaims) -> dict[str, Any]:
     values = {_NAMES[f.name]: getattr(claims, f.name) for f in fields(claims) if f.name in _NAMES}
     values["roles"] = list(claims.roles)
     values["authorization_details"] = [dict(detail) for detail in claims.details]
+    values["parents"] = list(claims.parents)
     present = {name: value for name, value in values.items() if value is not None and value != []}
     # RFC 9068 wants client_id; here every subject is its own client.
     return {**present, "client_id": claims.subject, "cnf": {"jkt": claims.thumbprint}}
@@ -187,7 +205,15 @@ def _from_json(claims: Mapping[str, Any]) -> TokenClaims:
         plan_digest=optional.get("plan"),
         policy_epoch=epoch,
         details=tuple(_list(claims, "authorization_details", dict)),
+        parents=_parents(claims),
     )
+
+
+def _parents(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    found = _list(claims, "parents", str)
+    if len(found) > PARENTS_MAX:
+        raise jws.refused("parents")
+    return tuple(jws.identifier({"parents": parent}, "parents") for parent in found)
 
 
 def _bound_key(claims: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from gateway.crypto.tokens import TokenClaims
 from gateway.domain.access import Limits, Subject
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
-from gateway.errors import InvalidInput, NotAuthenticated, NotFound
+from gateway.errors import AccessDenied, InvalidInput, NotAuthenticated, NotFound
 from gateway.services import down_scope, request_access, shapes, stream
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
@@ -43,15 +43,20 @@ def authenticate(
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "dpop" or not token or dpop is None:
         raise NotAuthenticated("a DPoP-bound access token and its proof are needed")
-    claims = _verify(house, token)
+    claims = verified(house, token)
     thumbprint = _proof(house, dpop, request, token)
     claims.require_bound_to(thumbprint)
+    return _caller(house, claims)
+
+
+def _caller(house: House, claims: TokenClaims) -> Caller:
     return Caller(
-        subject=_subject(house, claims.subject),
+        subject=living_subject(house, claims.subject),
         jti=claims.jti,
         grant=claims.grant,
-        thumbprint=thumbprint,
+        thumbprint=claims.thumbprint,
         expires_at=claims.expires_at,
+        chain=claims.chain,
     )
 
 
@@ -59,15 +64,15 @@ def _proof(house: House, dpop: str, request: tuple[str, str], token: str | None)
     return tokens.verify_proof(dpop, *request, token, house.now, house.replay.seen)
 
 
-def _verify(house: House, token: str) -> TokenClaims:
-    """The claims of one of our tokens that was not revoked."""
+def verified(house: House, token: str) -> TokenClaims:
+    """The claims of one of our tokens; neither it nor one it was exchanged for was revoked."""
     claims = tokens.verify(token, house.token_keys(), house.issuer, house.now)
-    if house.catalog.is_token_revoked(claims.jti):
+    if any(map(house.catalog.is_token_revoked, claims.chain)):
         raise NotAuthenticated("this token was revoked", advice="ask for a new one")
     return claims
 
 
-def _subject(house: House, identity_id: str) -> Subject:
+def living_subject(house: House, identity_id: str) -> Subject:
     """Roles come from the catalogue as it is now, never from the token."""
     try:
         identity = house.catalog.identity(identity_id)
@@ -107,22 +112,38 @@ async def _from_assertion(
     )
     if claimed.dpop_thumbprint != thumbprint:
         raise NotAuthenticated("the assertion names another DPoP key than the proof's")
-    subject = _subject(house, claimed.identity)
-    return await _issue(house, subject, thumbprint, None)
+    subject = living_subject(house, claimed.identity)
+    return await _issue(house, Caller(subject=subject, jti="", thumbprint=thumbprint), None)
 
 
 async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str) -> W.TokenResponse:
     caller = await _bearer(house, form, thumbprint)
-    subject = caller.subject
+    tokens.require_short(caller.chain)
     if caller.jti == "" and "authorization_details" not in form:
-        return await _issue(house, subject, thumbprint, None)
+        return await _issue(house, caller, None)
     details = parse_details(form.get("authorization_details", ""))
+    if caller.grant is not None:
+        _require_part_of(house, caller.grant, details)
     if details.grant is not None:
-        grant = down_scope.own_grant(house, subject, details.grant)
+        grant = down_scope.own_grant(house, caller.subject, details.grant)
         await stream.require_released(house, grant)
     else:
         _, grant = await request_access.request_grant(house, caller, _ask(details))
-    return await _issue(house, subject, thumbprint, grant)
+    return await _issue(house, caller, grant)
+
+
+def _require_part_of(house: House, held: str, details: W.AuthorizationDetail) -> None:
+    """A dataset token gives no more than its Grant: only that one, or what is cut from it."""
+    named = details.grant or details.parent
+    try:
+        chain = house.lineage_of(house.catalog.grant(named)) if named is not None else []
+    except NotFound:
+        chain = []
+    if held not in {link.id for link in chain}:
+        raise AccessDenied(
+            "a dataset token is exchanged for its own grant, or for a part of it",
+            advice=f'name `"parent": "{held}"`, or use your API token',
+        )
 
 
 async def _bearer(house: House, form: Mapping[str, str], thumbprint: str) -> Caller:
@@ -134,15 +155,13 @@ async def _bearer(house: House, form: Mapping[str, str], thumbprint: str) -> Cal
     given = form.get("subject_token", "")
     match form.get("subject_token_type", TOKEN_TYPE_ACCESS):
         case "urn:ietf:params:oauth:token-type:access_token":
-            claims = _verify(house, given)
+            claims = verified(house, given)
             claims.require_bound_to(thumbprint)
-            subject = _subject(house, claims.subject)
-            return Caller(
-                subject=subject, jti=claims.jti, grant=claims.grant, thumbprint=thumbprint
-            )
+            return _caller(house, claims)
         case "urn:ietf:params:oauth:token-type:jwt":
             identity = await house.issuers.identity_of(given, house.now)
-            return Caller(subject=_subject(house, identity), jti="", thumbprint=thumbprint)
+            subject = living_subject(house, identity)
+            return Caller(subject=subject, jti="", thumbprint=thumbprint)
         case other:
             raise InvalidInput(
                 f"`{other[:80]}` is not a type of subject token",
@@ -169,11 +188,9 @@ def _ask(details: W.AuthorizationDetail) -> Ask:
     )
 
 
-async def _issue(
-    house: House, subject: Subject, thumbprint: str, grant: Grant | None
-) -> W.TokenResponse:
+async def _issue(house: House, caller: Caller, grant: Grant | None) -> W.TokenResponse:
     """Record, then sign; the token exists only after its event is durable."""
-    now = int(house.now())
+    subject, now = caller.subject, int(house.now())
     expires_at = now + house.settings.token_seconds_max
     if grant is not None:
         expires_at = min(expires_at, grant.expires_at)
@@ -185,7 +202,8 @@ async def _issue(
         jti=secrets.token_urlsafe(16),
         issued_at=now,
         expires_at=expires_at,
-        thumbprint=thumbprint,
+        thumbprint=caller.thumbprint,
+        parents=caller.chain,
         grant=grant.id if grant else None,
         decision=grant.decision if grant else None,
         run=grant.run if grant else None,
@@ -201,41 +219,25 @@ async def _issue(
             facts={
                 "jti": claims.jti,
                 "grant": claims.grant,
-                "thumbprint": thumbprint,
+                "thumbprint": caller.thumbprint,
                 "expires_at": expires_at,
             },
         )
     )
-    details: tuple[dict[str, Any], ...] = ()
-    if grant is not None:
-        plan = codec.encode(shapes.plan_view(grant.plan))
-        details = ({"type": "dataset_access", "grant": grant.id, "run": grant.run, **plan},)
     return W.TokenResponse(
         access_token=tokens.mint(house.signers.token, claims),
         expires_in=expires_at - now,
-        authorization_details=details,
+        authorization_details=(granted(grant),) if grant else (),
         decision=grant.decision if grant else None,
         grant=grant.id if grant else None,
         scope="stream" if grant else "api",
     )
 
 
-async def revoke_token(house: House, caller: Caller, token_text: str) -> None:
-    """End one of the caller's own tokens, durably; silence for anything else (RFC 7009)."""
-    try:
-        claims = _verify(house, token_text)
-    except NotAuthenticated:
-        return
-    if claims.subject == caller.subject.id:
-        await house.recorded(
-            EventDraft(
-                kind=EventKind.TokenRevoked,
-                owner_tenant=caller.subject.tenant,
-                actor_tenant=caller.subject.tenant,
-                actor=caller.subject.id,
-                facts={"jti": claims.jti, "expires_at": claims.expires_at},
-            )
-        )
+def granted(grant: Grant) -> dict[str, Any]:
+    """The RFC 9396 detail of what a Grant permits."""
+    plan = codec.encode(shapes.plan_view(grant.plan))
+    return {"type": "dataset_access", "grant": grant.id, "run": grant.run, **plan}
 
 
 def public_keys(house: House) -> W.KeySet:

@@ -23,6 +23,7 @@ from gateway.services import (
     exchange,
     grants,
     health,
+    issued_tokens,
     obligations,
     proofs,
     refusals,
@@ -45,7 +46,8 @@ from gateway.services.request_access import Caller
 from gateway.wire.leases import LeaseRequest, LeaseView
 from gateway.wire.times import iso
 
-STREAM_PATHS = ("/v1/leases", "/oauth/revoke")  # all that a dataset token is good for
+# All that a dataset token is good for.
+STREAM_PATHS = ("/v1/leases", "/oauth/revoke", "/oauth/introspect")
 
 
 @dataclass(slots=True)
@@ -79,8 +81,12 @@ class Gateway(Asking, Copies, Custody, Policies):
             raise
 
     async def revoke_token(self, caller: Caller, token: str) -> None:
-        """POST /oauth/revoke: end one token before its time."""
-        await exchange.revoke_token(self.house, caller, token)
+        """POST /oauth/revoke: end one token, and all that came of it, before its time."""
+        await issued_tokens.revoke_token(self.house, caller, token)
+
+    async def introspect(self, caller: Caller, token: str) -> W.Introspection:
+        """POST /oauth/introspect: what a token is good for now."""
+        return await issued_tokens.introspect(self.house, caller, token)
 
     async def whoami(self, caller: Caller) -> W.WhoAmI:
         """Who the token says one is."""

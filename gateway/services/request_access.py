@@ -64,6 +64,7 @@ class Caller:
     grant: str | None = None  # set when the token is a dataset token
     thumbprint: str = ""  # of the DPoP key the token is bound to
     expires_at: int = 0
+    chain: tuple[str, ...] = ()  # jti of its token and of all that one was exchanged for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,22 @@ async def revoke(house: House, caller: Caller, selector: Selector, reason: str) 
     for owner in owners:
         if owner == caller.subject.tenant:
             await authorize(house, caller, "revoke", owner)
-    for owner in owners:
+    record(house, caller, chosen, reason)
+    await house.settled()
+    grants = {grant.id for grant in chosen}
+    leases = [lease.id for lease in house.catalog.leases() if lease.grant in grants]
+    stopped = await stop_streams(house, leases, "revoked")
+    return Revocation(
+        grants=tuple(sorted(grants)),
+        streams_stopped=stopped.streams,
+        slowest_ms=stopped.slowest_ms,
+        keys_released=_keys_released(house, chosen),
+    )
+
+
+def record(house: House, caller: Caller, chosen: list[Grant], reason: str) -> None:
+    """(1) End the Grants that have not ended yet; one event for each tenant that gave some."""
+    for owner in sorted({grant.owner_tenant for grant in chosen}):
         ended = [g for g in chosen if g.owner_tenant == owner and not g.revoked]
         if not ended:
             continue
@@ -71,16 +86,6 @@ async def revoke(house: House, caller: Caller, selector: Selector, reason: str) 
                 concerns=(owner, *recipients),
             )
         )
-    await house.settled()
-    grants = {grant.id for grant in chosen}
-    leases = [lease.id for lease in house.catalog.leases() if lease.grant in grants]
-    stopped = await stop_streams(house, leases, "revoked")
-    return Revocation(
-        grants=tuple(sorted(grants)),
-        streams_stopped=stopped.streams,
-        slowest_ms=stopped.slowest_ms,
-        keys_released=_keys_released(house, chosen),
-    )
 
 
 def _keys_released(house: House, chosen: list[Grant]) -> int:
@@ -109,13 +114,13 @@ def _select(house: House, caller: Caller, selector: Selector) -> list[Grant]:
         and selector.tenant in (None, grant.subject_tenant)
         and (ref is None or _covers(ref, grant.plan.dataset))
     ]
-    chosen += _cut_from(house, {grant.id for grant in chosen})
+    chosen += cut_from(house, {grant.id for grant in chosen})
     if not chosen:
         raise NotFound("no such grant that you may revoke", advice="`gateway grant list`")
     return chosen
 
 
-def _cut_from(house: House, parents: set[str]) -> list[Grant]:
+def cut_from(house: House, parents: set[str]) -> list[Grant]:
     """Living Grants that were cut from these, however deep: they end with their parents."""
     return [
         grant

@@ -98,9 +98,10 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
     )
     described = _describe(spec, grant, geometry, wanted.order)
     if wanted.position is not None:
-        position = StreamPosition.from_dict(wanted.position)
-        position.require(described.order_id, described.rows)
-    return await _start(house, grant, spec, described)
+        StreamPosition.from_dict(wanted.position).require(described.order_id, described.rows)
+    view = await _start(house, grant, spec, described)
+    await house.workers.bind(spec.lease, caller.chain)
+    return view
 
 
 def may_be_direct(manifest: Manifest, plan: Plan) -> bool:
@@ -161,10 +162,7 @@ async def require_released(house: House, grant: Grant) -> None:
 
 
 async def judge_again(house: House, grant: Grant) -> int:
-    """(2) The rules still allow exactly this Plan; a denial is recorded like any other.
-
-    Returns: the PolicyEpoch of the answer.
-    """
+    """(2) The rules still allow this Plan, at the PolicyEpoch returned; a denial is recorded."""
     request, decision = _decide_again(house, grant)
     if not decision.is_allowed:
         await request_access.record(house, request, decision)
@@ -365,8 +363,7 @@ async def renew(house: House, caller: Caller, lease_id: str) -> LeaseView:
         raise LeaseExpired(f"the lease is closed: {lease.closed}")
     epoch = judge_lease(house, lease)
     grant = house.catalog.grant(lease.grant)
-    now = int(house.now())
-    expires_at = min(now + house.settings.lease_seconds_max, grant.expires_at)
+    expires_at = min(int(house.now()) + house.settings.lease_seconds_max, grant.expires_at)
     await house.recorded(
         EventDraft(
             kind=EventKind.LeaseRenewed,
@@ -377,6 +374,7 @@ async def renew(house: House, caller: Caller, lease_id: str) -> LeaseView:
         )
     )
     await house.workers.renew(lease, expires_at)
+    await house.workers.bind(lease.id, caller.chain)
     return _view(house, house.catalog.lease(lease_id))
 
 

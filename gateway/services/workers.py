@@ -24,6 +24,7 @@ from gateway.errors import (
     LeaseExpired,
     LeaseRevoked,
     LimitExceeded,
+    NotAuthenticated,
     NotFound,
     PlanChanged,
     StreamBroken,
@@ -36,6 +37,7 @@ from gateway.services.limits import require_budget
 _log = logging.getLogger("gateway.workers")
 _REASONS: dict[str, Callable[[], GatewayError]] = {
     "revoked": lambda: LeaseRevoked("the owner revoked the grant of this stream"),
+    "token-revoked": lambda: LeaseRevoked("the token of this stream was revoked"),
     "erased": lambda: LeaseRevoked("the owner erased what this stream reads"),
     "plan-changed": lambda: PlanChanged("the rules now allow another plan"),
     "dataset-suspended": lambda: DatasetSuspended("the dataset is suspended by its owner"),
@@ -58,6 +60,7 @@ class Workers:
     _links: dict[int, WorkerLink] = field(default_factory=dict)
     _urls: dict[int, str] = field(default_factory=dict)
     _held: dict[str, int] = field(default_factory=dict)  # lease -> worker
+    _chains: dict[str, tuple[str, ...]] = field(default_factory=dict)  # lease -> its tokens
 
     @property
     def count(self) -> int:
@@ -89,6 +92,22 @@ class Workers:
             self._record_end(spec.lease, error.code)
             raise
         self._held[spec.lease] = worker
+
+    async def bind(self, lease_id: str, chain: tuple[str, ...]) -> None:
+        """A lease ends with the token that holds it open, and with those it was exchanged for.
+
+        Raises:
+            NotAuthenticated: one of them was revoked meanwhile; the lease is closed.
+        """
+        kept = {lease: tokens for lease, tokens in self._chains.items() if lease in self._held}
+        self._chains = {**kept, lease_id: chain}
+        if any(map(self.house.catalog.is_token_revoked, chain)):
+            await self.close(lease_id, "token-revoked")
+            raise NotAuthenticated("this token was revoked", advice="ask for a new one")
+
+    def opened_with(self, jti: str) -> list[str]:
+        """Open leases that this token holds open, or one that was had for it."""
+        return [lease for lease in self._held if jti in self._chains.get(lease, ())]
 
     async def renew(self, lease: Lease, expires_at: int) -> None:
         """Prolong a lease on its worker."""

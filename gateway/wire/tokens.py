@@ -84,6 +84,28 @@ class TokenResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Introspection:
+    """RFC 7662 §2.2: what a token is good for; of one that is not, nothing but that."""
+
+    active: bool
+    iss: str | None = None
+    aud: str | None = None
+    sub: str | None = None
+    client_id: str | None = None
+    subject_type: str | None = None
+    jti: str | None = None
+    iat: int | None = None
+    exp: int | None = None
+    cnf: dict[str, Any] | None = None
+    token_type: str | None = None
+    scope: str | None = None  # `api`, or `stream`
+    grant: str | None = None
+    decision: str | None = None
+    run: str | None = None
+    authorization_details: tuple[dict[str, Any], ...] | None = None  # what it may open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WhoAmI:
     """What the gateway knows about the caller."""
 

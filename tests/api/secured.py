@@ -32,6 +32,7 @@ class SecuredSimulator(Simulator):
     memory: tokens.ReplayMemory = field(default_factory=lambda: tokens.ReplayMemory(time.monotonic))
     token_seconds: int = 600
     issued: int = 0
+    ended: set[str] = field(default_factory=set)  # jti of revoked tokens
 
     def _proof(self, dpop: str | None, method: str, url: str, token: str | None) -> str:
         if dpop is None:
@@ -51,6 +52,18 @@ class SecuredSimulator(Simulator):
         claims = self._claims(token)
         claims.require_bound_to(self._proof(dpop, method, url, token))
         return SimulatedCaller(self.subjects[claims.subject], claims.grant, claims.jti)
+
+    async def revoke_token(self, caller: Any, token: str) -> None:
+        self.ended.add(self._claims(token).jti)
+
+    async def introspect(self, caller: Any, token: str) -> W.Introspection:
+        claims = self._claims(token)
+        if claims.jti in self.ended or claims.subject != caller.subject.id:
+            return W.Introspection(active=False)
+        detail = {"type": "dataset_access", "dataset": "clinic/icu@1", "columns": [{"name": "age"}]}
+        return W.Introspection(
+            active=True, sub=claims.subject, grant=claims.grant, authorization_details=(detail,)
+        )
 
     async def token(self, form: Mapping[str, str], url: str, dpop: str | None) -> W.TokenResponse:
         thumbprint = self._proof(dpop, "POST", url, None)

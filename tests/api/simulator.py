@@ -161,6 +161,12 @@ class Simulator(SimulatedRequests):
     async def revoke_token(self, caller: Any, token: str) -> None:
         self.durable += 1
 
+    async def introspect(self, caller: Any, token: str) -> W.Introspection:
+        who = self.subjects.get(token)
+        if who is None or who.id != caller.subject.id:
+            return W.Introspection(active=False)
+        return W.Introspection(active=True, sub=who.id, scope="api")
+
     async def whoami(self, caller: Any) -> W.WhoAmI:
         who = caller.subject
         return W.WhoAmI(

@@ -115,6 +115,39 @@ def test_a_token_request_prints_the_grant_and_never_the_token(as_: Typed) -> Non
     assert said.out.splitlines()[0] == "1 grant, 0 streams stopped"
 
 
+def test_a_token_is_kept_shown_proved_and_ended_by_its_file(as_: Typed, home: Path) -> None:
+    kept = home / "token.json"
+    for verb in ("show", "revoke"):
+        assert as_(TRAINER, "token", verb, kept).code == 2
+    ask = ("token", "request", "clinic/icu", "--purpose", "research", "--out", kept)
+    kept.write_text("{}")
+    kept.chmod(0o600)
+    assert as_(TRAINER, *ask).code == 78  # what else stands there is kept
+    kept.unlink()
+    got = as_(TRAINER, *ask)
+    assert (got.code, kept.stat().st_mode & 0o777) == (0, 0o600)
+    assert "eyJ" not in got.out
+    shown = as_(TRAINER, "token", "show", kept, "--json")
+    assert (shown.code, shown.json["active"]) == (0, True)
+    assert as_(OWNER, "token", "show", kept).code == 3
+    away = as_(TRAINER, "token", "proof", "GET", "https://elsewhere.example/v1", "--token", kept)
+    assert (away.code, away.out) == (2, "")
+    proof = as_(TRAINER, "token", "proof", "POST", "/v1/leases", "--token", kept, "--json").json
+    token = json.loads(kept.read_text())["access_token"]
+    assert proof["headers"]["Authorization"] == f"DPoP {token}"
+    said = as_(TRAINER, "token", "proof", "GET", "/v1/datasets").out.splitlines()
+    assert [line.partition(": ")[0] for line in said] == ["Authorization", "DPoP"]
+    kept.chmod(0o644)
+    assert as_(TRAINER, "token", "show", kept).code == 78
+    kept.chmod(0o600)
+    copy = home / "copy.json"
+    copy.write_bytes(kept.read_bytes())
+    copy.chmod(0o600)
+    assert as_(TRAINER, "token", "revoke", kept).code == 0
+    assert not kept.exists()
+    assert as_(TRAINER, "token", "show", copy).code == 3
+
+
 def test_a_file_is_registered_shown_and_classified(as_: Typed, home: Path) -> None:
     (home / "icu.csv").write_text("age,hr\n1,2\n")
     assert as_(OWNER, "dataset", "register", "clinic/new", home / "none.csv").code == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Job:
 
     def __init__(self, house: House, directory: Path) -> None:
         self.gateway, self.dpop = Gateway(house), DpopKey()
+        self.now: Callable[[], float] = time.time
         self.key = IdentityKey.create(directory / "job.json", "startup/job")
         facts = {
             "identity": "startup/job",
@@ -51,12 +52,12 @@ class Job:
         )
 
     def token(self, form: Mapping[str, str], dpop: DpopKey | None = None) -> W.TokenResponse:
-        proof = (dpop or self.dpop).proof("POST", TOKEN_URL, now=time.time)
+        proof = (dpop or self.dpop).proof("POST", TOKEN_URL, now=self.now)
         reply: W.TokenResponse = run(self.gateway.token(form, TOKEN_URL, proof))
         return reply
 
     def api_token(self) -> str:
-        assertion = self.key.assertion(BASE, time.time, self.dpop.thumbprint)
+        assertion = self.key.assertion(BASE, self.now, self.dpop.thumbprint)
         return self.token({"grant_type": GRANT_ASSERTION, "assertion": assertion}).access_token
 
     def dataset_token(self) -> str:
@@ -69,7 +70,7 @@ class Job:
 
     def call(self, path: str, token: str, dpop: DpopKey | None = None, method: str = "GET") -> Any:
         url = BASE + path
-        proof = (dpop or self.dpop).proof(method, url, access_token=token, now=time.time)
+        proof = (dpop or self.dpop).proof(method, url, access_token=token, now=self.now)
         return run(self.gateway.authenticate(method, url, f"DPoP {token}", proof))
 
 
