@@ -9,6 +9,7 @@ from gateway.process.channel import Channel
 
 READ_BYTES_MAX = 16 << 20  # of one answer
 _AHEAD_BYTES = 1 << 20
+_PIECE_BYTES = 4 << 20
 
 
 class RemoteFile(io.RawIOBase):
@@ -43,13 +44,20 @@ class RemoteFile(io.RawIOBase):
         """Up to `size` bytes (all that is left for -1)."""
         left = max(0, self.size - self._at)
         want = left if size < 0 else min(size, left)
-        pieces = []
-        while want > 0:
-            piece = self._piece(want)
-            pieces.append(piece)
+        if want <= _PIECE_BYTES:
+            piece = self._piece(want) if want else memoryview(b"")
+            if len(piece) == want:
+                self._at += want
+                return piece
+        # A page of blobs is read at once: it stands in memory only once, and a piece beside it.
+        whole = bytearray(want)
+        for_now = memoryview(whole)
+        while for_now:
+            piece = self._piece(min(len(for_now), _PIECE_BYTES))
+            for_now[: len(piece)] = piece
+            for_now = for_now[len(piece) :]
             self._at += len(piece)
-            want -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return whole
 
     def readinto(self, buffer: Any) -> int:
         """Fill `buffer` from the file."""

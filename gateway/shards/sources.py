@@ -150,7 +150,9 @@ class ParquetSource:
     def _batch_rows(self, group: int) -> int:
         about = self._file.metadata.row_group(group)
         stated = about.total_byte_size // max(about.num_rows, 1)
-        reader = self._file.iter_batches(_SAMPLE_ROWS, row_groups=[group], use_threads=False)
+        # No more of wide rows than a batch holds: a sample of blobs would be the largest batch.
+        rows = max(16, min(_SAMPLE_ROWS, BATCH_BYTES // max(stated, 1)))
+        reader = self._file.iter_batches(rows, row_groups=[group], use_threads=False)
         sample = next(reader, None)
         seen = sample.nbytes // len(sample) if sample is not None and len(sample) else 1
         return int(max(16, min(_BATCH_ROWS_MAX, BATCH_BYTES // max(stated, seen, 1))))

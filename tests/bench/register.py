@@ -92,6 +92,12 @@ def people(random: Any, rows: int) -> Any:
     return pa.record_batch({"name": picked, "age": ages, "weight": random.random(rows)})
 
 
+def blobs(random: Any, rows: int) -> Any:
+    """Images, say: pyarrow writes 26 MB of them into one page."""
+    rows //= 128
+    return pa.record_batch({"blob": pa.array([random.bytes(51_000) for _ in range(rows)])})
+
+
 def write(
     folder: Path, make: Callable[[Any, int], Any], size: int, *, kind: str
 ) -> tuple[bytes, int]:

@@ -21,3 +21,8 @@ def test_a_large_file_stays_within_the_memory_of_parser_and_sealer(
     key, _ = register.write(tmp_path, make, size, kind=kind)
     _, _, memory = register.run(tmp_path, key)
     assert memory < register.MEMORY_GOAL * 10**6
+
+
+def test_a_page_of_blobs_stays_within_the_memory_of_the_parser(tmp_path: Path) -> None:
+    key, _ = register.write(tmp_path, register.blobs, 50 * 10**6, kind="parquet")
+    register.run(tmp_path, key)
