@@ -41,6 +41,7 @@ from gateway.services import (
     plugs,
     publish,
     rotate_keys,
+    signing_keys,
     stream,
     sweep,
     uploads,
@@ -101,7 +102,6 @@ def _identity_key(path: Path, identity: str) -> IdentityKey:
 async def _first_events(settings: Settings, keys: dict[str, IdentityKey]) -> None:
     page = status_page.create()
     house = build(settings, page=page, url="http://localhost", on_failure=_fail)
-    _introduce_keys(house)
     first = {PLATFORM: ("operator", ("operator",)), HOME_TENANT: ("me", _HOME_ROLES)}
     for tenant, (name, roles) in first.items():
         house.record(_own(tenant, EventKind.TenantAdded, {"tenant": tenant}))
@@ -122,20 +122,6 @@ async def _first_events(settings: Settings, keys: dict[str, IdentityKey]) -> Non
         pack = "platform" if tenant == PLATFORM else "tenant"
         await publish.store_and_record(house, None, tenant, packs.load(pack, tenant))
     await close(house)
-
-
-def _introduce_keys(house: House) -> None:
-    """Record the signing key of every use that has none yet: a new home, or a use that is new."""
-    introduced = house.catalog.keys()
-    known = {key.use for key in introduced}
-    for signer in house.signers.all:
-        if signer.use not in known:
-            facts = {
-                "use": signer.use,
-                "key_id": signer.key_id,
-                "public_key": signer.public_key.hex(),
-            }
-            house.record(_own(PLATFORM, EventKind.KeyIntroduced, facts))
 
 
 _HOME_ROLES = ("owner", "trainer", "auditor")
@@ -233,7 +219,7 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
 def _boot(house: House, *, thorough: bool = False) -> sweep.Leftovers:
     """Say that we live, drop what a dead predecessor left open, take the rules in force."""
     rotate_keys.require_recorded(house)
-    _introduce_keys(house)
+    signing_keys.settle(house)
     sweep.close_leases(house)
     uploads.recover(house)
     removed = sweep.remove_leftovers(house, thorough=thorough)

@@ -44,6 +44,9 @@ STEPS: Final[Mapping[str, str]] = {
     "rotate.ring": "(2) the ring is under it",
     "rotate.recorded": "(3) the event is durable",
     "rotate.root-gone": "(4) the old root is destroyed",
+    # The key that signs tokens: numbers as in services/signing_keys.py.
+    "signing.made": "(1) the next key stands beside the old one",
+    "signing.recorded": "(2) the event is durable, the file still the old one's",
     # Erasure: letters as in services/erase.py.
     "erase.recorded": "(a) nobody reads it any more, streams have stopped",
     "erase.keks": "(b) the KEKs of what survives have a next generation",

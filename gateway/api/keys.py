@@ -18,7 +18,7 @@ ACTS = (
     Act(
         method="POST",
         path="/v1/keys/{id}/rotation",
-        summary="Renew the keys `root` or `kek` of your tenant; answers with an Operation",
+        summary="Renew keys: `root`, `kek`, or (operators) `token`; answers with an Operation",
         call=lambda g, a: g.rotate_keys(a.caller, a.path["id"]),
         reply=W.Operation,
         status=202,

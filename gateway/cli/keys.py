@@ -19,6 +19,7 @@ class Kind(StrEnum):
 
     root = "root"
     kek = "kek"
+    token = "token"  # noqa: S105 - the kind of a key
 
 
 @app.command("list", epilog="Example: gateway key list --json")
@@ -31,14 +32,17 @@ def list_keys(server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Js
 @app.command("rotate", epilog="Example: gateway key rotate --kind kek")
 def rotate(
     kind: Annotated[
-        Kind, typer.Option("--kind", help="root (destroys the old one) or kek")
+        Kind, typer.Option("--kind", help="root (destroys the old one), kek, or token")
     ] = Kind.root,
     wait: f.Wait = True,
     server: f.Server = None,
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
 ) -> None:
-    """Renew keys while streams run; no byte of data is written. Older backups of keys die."""
+    """Renew keys while streams run; no byte of data is written. Older backups of keys die.
+
+    `token` is the operator's: the key that signs tokens. What the old one signed stays good.
+    """
     done = f.client(server, key_file).keys.rotate(kind=kind.value, wait=wait).to_dict()
     only = tuple(done["result"]) if wait and not as_json else None
     print_record("key.rotate", done["result"] if only else done, as_json=as_json, only=only)

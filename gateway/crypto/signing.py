@@ -83,6 +83,37 @@ def load_or_create(path: Path, use: str) -> Signer:
         return Signer(seed, use)
 
 
+def prepare(path: Path, use: str) -> Signer:
+    """Make the key that will follow the one at `path`, durably, in a file beside it."""
+    seed = Ed25519PrivateKey.generate().private_bytes_raw()
+    fields = {"format": _KEY_FORMAT, "use": use, "private_key": _b64(seed)}
+    private_files.replace_private(_next(path), strict_json.encode(fields))
+    return Signer(seed, use)
+
+
+def prepared(path: Path, use: str) -> Signer | None:
+    """The key that `prepare` made and nobody took or dropped yet."""
+    try:
+        return _load(_next(path), use)
+    except NotFound:
+        return None
+
+
+def take_prepared(path: Path) -> None:
+    """The prepared key is the one at `path` from now on; the old one is gone."""
+    private_files.replace_private(path, private_files.read_private(_next(path)))
+    private_files.remove_durably(_next(path))
+
+
+def drop_prepared(path: Path) -> None:
+    """Forget a prepared key that never came to sign."""
+    private_files.remove_durably(_next(path))
+
+
+def _next(path: Path) -> Path:
+    return path.with_suffix(f".next{path.suffix}")
+
+
 def _load(path: Path, use: str) -> Signer:
     try:
         fields = strict_json.decode(private_files.read_private(path), bytes_max=4096)

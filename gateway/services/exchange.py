@@ -19,7 +19,7 @@ from gateway.domain.access import Limits, Subject
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import AccessDenied, InvalidInput, NotAuthenticated, NotFound
-from gateway.services import down_scope, request_access, shapes, stream
+from gateway.services import down_scope, request_access, shapes, signing_keys, stream
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.wire import codec
@@ -66,7 +66,7 @@ def _proof(house: House, dpop: str, request: tuple[str, str], token: str | None)
 
 def verified(house: House, token: str) -> TokenClaims:
     """The claims of one of our tokens; neither it nor one it was exchanged for was revoked."""
-    claims = tokens.verify(token, house.token_keys(), house.issuer, house.now)
+    claims = tokens.verify(token, signing_keys.verifying(house), house.issuer, house.now)
     if any(map(house.catalog.is_token_revoked, claims.chain)):
         raise NotAuthenticated("this token was revoked", advice="ask for a new one")
     return claims
@@ -242,6 +242,7 @@ def granted(grant: Grant) -> dict[str, Any]:
 
 def public_keys(house: House) -> W.KeySet:
     """What verifies our signatures, as a JWK Set (RFC 7517)."""
-    signers = (house.signers.token, house.signers.view, house.signers.log)
-    keys = tokens.key_set({signer.key_id: signer.public_key for signer in signers})["keys"]
+    others = (house.signers.view, house.signers.log)
+    known = {signer.key_id: signer.public_key for signer in others}
+    keys = tokens.key_set({**signing_keys.verifying(house), **known})["keys"]
     return W.KeySet(issuer=house.issuer, keys=tuple(keys))

@@ -136,10 +136,6 @@ class House:
     )
     lineage: LineageLink = field(default_factory=LineageLink)
 
-    def token_keys(self) -> dict[str, bytes]:
-        """Public keys that verify our tokens, by key id."""
-        return {self.signers.token.key_id: self.signers.token.public_key}
-
     def identity_key(self, identity: str) -> bytes | None:
         """The public key of `tenant/name`; None when it is unknown, disabled or suspended."""
         try:

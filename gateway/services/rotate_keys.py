@@ -27,10 +27,10 @@ from gateway.crypto.rewrap import Holdings
 from gateway.crypto.vault import SYSTEM_TENANT
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import GatewayError, NotFound
+from gateway.services import signing_keys
 from gateway.services.house import PLATFORM, House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller, authorize
-from gateway.wire.times import iso
 
 KINDS = ("root", "kek")
 SHEETS_PER_EVENT = 4096  # an event has at most 1 MiB
@@ -65,7 +65,7 @@ async def list_(house: House, caller: Caller) -> list[W.KeyView]:
             for generation in held.roots
         ]
         found += _kek_views(house, held)
-    return [*found, *_sheet_views(house, caller), *_signing_views(house)]
+    return [*found, *_sheet_views(house, caller), *signing_keys.views(house)]
 
 
 def _kek_views(house: House, held: Holdings) -> list[W.KeyView]:
@@ -104,29 +104,19 @@ def _sheet_views(house: House, caller: Caller) -> list[W.KeyView]:
     ]
 
 
-def _signing_views(house: House) -> list[W.KeyView]:
-    introduced = house.catalog.keys()
-    return [
-        W.KeyView(
-            id=key.key_id,
-            kind="signing",
-            name=key.use,
-            state="in use",
-            since=iso(key.at),
-        )
-        for key in introduced
-    ]
-
-
 async def rotate(house: House, caller: Caller, key: str) -> Operation:
     """Renew the root (`root`) or all KEKs (`kek`) of the caller's tenant, as an Operation.
+
+    Operators renew the key that signs tokens (`token`), too.
 
     Raises:
         NotFound: no key of that name can be rotated here.
     """
     await _authorize(house, caller)
-    if key not in KINDS:
-        raise NotFound(f"no key `{key[:80]}` that can be rotated", advice="`root` or `kek`")
+    kinds = KINDS if caller.subject.tenant != PLATFORM else (*KINDS, signing_keys.TOKEN)
+    if key not in kinds:
+        listed = " or ".join(f"`{kind}`" for kind in kinds)
+        raise NotFound(f"no key `{key[:80]}` that can be rotated", advice=listed)
     operation = Operation(
         id=house.id("op_"),
         kind=f"rotate-{key}",
@@ -137,6 +127,8 @@ async def rotate(house: House, caller: Caller, key: str) -> Operation:
 
     async def act(report: Report) -> dict[str, Any]:
         done: dict[str, Any] = {}
+        if key == signing_keys.TOKEN:
+            return await signing_keys.rotate(house, caller)
         for ring in _rings_of(caller):
             turn = Turn(ring=ring, kind=key, caller=caller)
             async with keys_of(house, ring):
