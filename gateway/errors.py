@@ -8,6 +8,7 @@
     │       ├── LeaseExpired       the lease ran out and was not renewed
     │       ├── PlanChanged        the rules changed what may be seen
     │       ├── DatasetSuspended   the owner suspended the dataset, for now
+    │       ├── TenantSuspended    an operator suspended the receiving tenant, for now
     │       └── StreamBroken  502  the bytes stopped or were not authentic
     ├── NotFound              404  no such thing, or none that the caller may see
     ├── Conflict              409  the state is another than the caller believed
@@ -123,6 +124,13 @@ class DatasetSuspended(StreamStopped):
 
     code = "dataset-suspended"
     advice_default = "keep the position; it fits again when the owner resumes the dataset"
+
+
+class TenantSuspended(StreamStopped):
+    """An operator suspended the tenant that receives the stream."""
+
+    code = "tenant-suspended"
+    advice_default = "keep the position; it fits again when an operator resumes the tenant"
 
 
 class StreamBroken(StreamStopped):

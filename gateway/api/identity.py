@@ -164,6 +164,14 @@ ACTS = (
         reply=W.TenantView,
     ),
     Act(
+        method="PATCH",
+        path="/v1/tenants/{tenant}",
+        summary="Set a tenant's limits, suspend or resume it",
+        call=lambda g, a: g.update_tenant(a.caller, _tenant(a), a.value(W.TenantChanges)),
+        body=W.TenantChanges,
+        reply=W.TenantView,
+    ),
+    Act(
         method="GET",
         path="/v1/tenants/{tenant}/identities",
         summary="List a tenant's identities",

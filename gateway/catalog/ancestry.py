@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.catalog.state import State
-from gateway.domain.dataset import UNCLASSIFIED_TAG, Column, DatasetRef, DatasetVersion
+from gateway.domain.dataset import UNCLASSIFIED_TAG, Column, Dataset, DatasetRef, DatasetVersion
 from gateway.domain.derivation import ANCESTORS_MAX, Ancestor, inherit
 from gateway.errors import InvalidInput, LimitExceeded, NotFound
 
@@ -59,15 +59,20 @@ def is_suspended(state: State, version: DatasetVersion) -> bool:
 
     When the origin was erased, another dataset may have its name now: that one does not count.
     """
-    if state.datasets[str(version.ref.unversioned)].suspended:
+    if _is_held(state, state.datasets[str(version.ref.unversioned)]):
         return True
     for ancestor in ancestors(state, version):
         origin = _version(state, ancestor.dataset)
         dataset = state.datasets.get(str(ancestor.dataset.unversioned))
         is_it = origin and dataset and origin.dataset_id == dataset.dataset_id
-        if is_it and dataset and dataset.suspended:
+        if is_it and dataset and _is_held(state, dataset):
             return True
     return False
+
+
+def _is_held(state: State, dataset: Dataset) -> bool:
+    """By its owner, or because an operator suspended its whole tenant."""
+    return dataset.suspended or state.tenant(dataset.tenant).suspended
 
 
 def _of(state: State, version: DatasetVersion, known: _Known) -> tuple[Ancestor, ...]:

@@ -140,7 +140,7 @@ class Catalog:
         return ancestry.ancestors(self._state, self.version(ref))
 
     def is_suspended(self, ref: DatasetRef) -> bool:
-        """Whether its owner, or that of what it was made from and is not released, suspended it."""
+        """Whether it, or what it was made from and is not released, is suspended, or its tenant."""
         return ancestry.is_suspended(self._state, self.version(ref))
 
     def manifest_key(self, ref: DatasetRef) -> str:
@@ -323,6 +323,7 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.KeyIntroduced: holdings.key_introduced,
     EventKind.TenantHeads: _nothing,
     EventKind.TenantAdded: holdings.tenant_added,
+    EventKind.TenantUpdated: holdings.tenant_updated,
     EventKind.TenantSuspended: holdings.tenant_suspended,
     EventKind.TenantResumed: holdings.tenant_resumed,
     EventKind.IdentityAdded: holdings.identity_added,

@@ -17,6 +17,7 @@ from gateway.catalog.state import State
 from gateway.domain.dataset import Column, Dataset, DatasetRef, DatasetVersion, Dealing, Split
 from gateway.domain.events import Event
 from gateway.domain.proposals import Hint
+from gateway.domain.tenant import TenantLimits
 from gateway.errors import Conflict, InvalidInput, NotFound
 
 
@@ -38,6 +39,13 @@ def tenant_added(state: State, event: Event) -> None:
     if name in state.tenants:
         raise Conflict(f"tenant `{name}` exists already", advice="choose another name")
     state.tenants[name] = Tenant(name=name, added_at=event.time)
+
+
+def tenant_updated(state: State, event: Event) -> None:
+    """Its limits from here on, all of them."""
+    tenant = state.tenant(event.facts["tenant"])
+    limits = TenantLimits(**{name: event.facts.get(name) for name in TenantLimits.names()})
+    state.tenants[tenant.name] = replace(tenant, limits=limits)
 
 
 def tenant_suspended(state: State, event: Event) -> None:

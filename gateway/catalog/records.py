@@ -9,6 +9,7 @@ from typing import Any
 from gateway.domain.access import Limits, Plan
 from gateway.domain.dataset import DatasetVersion
 from gateway.domain.lease import Lease, OrderSpec
+from gateway.domain.tenant import TenantLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,7 @@ class Tenant:
     name: str
     added_at: float  # Unix seconds
     suspended: bool = False
+    limits: TenantLimits = field(default_factory=TenantLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,7 @@
-"""Commands about tenants, identities, the configuration, long acts, and oneself."""
+"""Commands about identities, the configuration, long acts, and oneself."""
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,52 +11,13 @@ from gateway.cli import flags as f
 from gateway.cli.output import note, print_json, print_record, print_table
 from gateway.errors import AccessDenied, Conflict, GatewayError, InvalidInput, NotFound
 
-tenant_app = typer.Typer(name="tenant", help="Add and list tenants.", no_args_is_help=True)
 identity_app = typer.Typer(
     name="identity", help="Add and list persons and jobs.", no_args_is_help=True
 )
 config_app = typer.Typer(name="config", help="Show the configuration.", no_args_is_help=True)
 operation_app = typer.Typer(name="operation", help="Follow long acts.", no_args_is_help=True)
-_TENANT = ("tenant", "datasets", "identities", "suspended", "added_at")
 _IDENTITY = ("identity", "type", "roles", "disabled", "thumbprint")
 _OPERATION = ("id", "kind", "state", "progress", "detail", "started_at")
-
-
-@tenant_app.command("add", epilog="Example: gateway tenant add clinic --owner-key owner.pub")
-def add_tenant(
-    tenant: Annotated[str | None, typer.Argument()] = None,
-    owner_key: Annotated[
-        str | None, typer.Option("--owner-key", help="the owner's public key, or a file with it")
-    ] = None,
-    source: Annotated[
-        Path | None, typer.Option("--from", help="TOML: a table [tenants.NAME] for each")
-    ] = None,
-    server: f.Server = None,
-    key_file: f.KeyFile = None,
-    as_json: f.Json = False,
-) -> None:
-    """Add a tenant, and with a public key its owner `tenant/owner`."""
-    wanted = {} if source is None else _tenants_of(source)
-    if tenant is not None:
-        wanted[tenant] = owner_key
-    if not wanted:
-        raise InvalidInput("no tenant is named", advice="name one, or use --from FILE")
-    tenants = f.client(server, key_file).tenants
-    rows = [
-        tenants.add(name, owner_key=public_key(key) if key else None).to_dict()
-        for name, key in wanted.items()
-    ]
-    print_table("tenant.add", rows, _TENANT, as_json=as_json)
-
-
-def _tenants_of(source: Path) -> dict[str, str | None]:
-    try:
-        table = tomllib.loads(source.read_text("utf-8")).get("tenants", {})
-        return {str(name): facts.get("owner_key") for name, facts in table.items()}
-    except (OSError, ValueError, AttributeError) as cause:
-        raise InvalidInput(
-            f"`{source}` is no list of tenants", advice='write [tenants.clinic] owner_key = "…"'
-        ) from cause
 
 
 def public_key(given: str) -> str:
@@ -73,15 +33,6 @@ def public_key(given: str) -> str:
         return IdentityKey.load(path).public_text
     public_key_of(text)
     return text
-
-
-@tenant_app.command("list", epilog="Example: gateway tenant list --json")
-def list_tenants(
-    server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
-) -> None:
-    """List the tenants that you may see."""
-    rows = [t.to_dict() for t in f.client(server, key_file).tenants.list()]
-    print_table("tenant.list", rows, _TENANT, as_json=as_json)
 
 
 @identity_app.command(

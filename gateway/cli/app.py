@@ -21,6 +21,7 @@ from gateway.cli import (
     policy_review,
     runs,
     server,
+    tenants,
     tokens,
 )
 from gateway.cli.output import print_error
@@ -64,7 +65,7 @@ for group, panel in (
     (runs.app, TRAINER),
     (obligations.app, TRAINER),
     (lineage.app, AUDITOR),
-    (admin.tenant_app, OPERATOR),
+    (tenants.app, OPERATOR),
     (admin.identity_app, OPERATOR),
     (admin.config_app, OPERATOR),
     (admin.operation_app, OPERATOR),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         PlanChanged,
         StreamBroken,
         StreamStopped,
+        TenantSuspended,
     )
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "StreamPosition",
     "StreamStopped",
     "Table",
+    "TenantSuspended",
     "Token",
     "Transport",
     "open_stream",

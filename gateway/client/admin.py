@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import gateway.wire as W
 from gateway.client.records import Record, Table
@@ -11,6 +11,15 @@ from gateway.client.transport import segment
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient
+
+
+class TenantLimits(TypedDict, total=False):
+    """What an operator may bound; what is absent or None stays as it is."""
+
+    max_streams: int | None  # open at once, of all its persons and jobs
+    requests_per_minute: int | None
+    max_bytes: int | None  # delivered to it in one day (UTC)
+    max_stored_bytes: int | None  # sealed, of its datasets
 
 
 class Tenants:
@@ -28,6 +37,29 @@ class Tenants:
     def list(self) -> Table:
         """The tenants that we may see."""
         return self._gateway.all_of("/v1/tenants")
+
+    def show(self, tenant: str) -> Record:
+        """One tenant, with its limits."""
+        return Record(self._gateway.get(f"/v1/tenants/{segment(tenant)}"), self._gateway)
+
+    def update(
+        self, tenant: str, *, lift: Sequence[str] = (), **limits: Unpack[TenantLimits]
+    ) -> Record:
+        """Set limits by name, and `lift` those that shall hold no longer; operators only."""
+        return self._change(tenant, W.TenantChanges(lift=tuple(lift), **limits))
+
+    def suspend(self, tenant: str, *, reason: str | None = None) -> Record:
+        """Let in nobody of it and release nothing of its data; says what was stopped."""
+        return self._change(tenant, W.TenantChanges(suspended=True, reason=reason))
+
+    def resume(self, tenant: str, *, reason: str | None = None) -> Record:
+        """Undo a suspension: identities, Grants and rules are as before."""
+        return self._change(tenant, W.TenantChanges(suspended=False, reason=reason))
+
+    def _change(self, tenant: str, changes: W.TenantChanges) -> Record:
+        path = f"/v1/tenants/{segment(tenant)}"
+        reply = self._gateway.transport.request("PATCH", path, json=changes)
+        return Record(reply.json(), self._gateway)
 
 
 class Identities:

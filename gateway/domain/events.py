@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.domain import access_facts, consent, key_facts
 from gateway.domain import facts as f
+from gateway.domain import tenant as tenants
 from gateway.errors import InvalidInput
 
 FORMAT = "gateway-event/v0"
@@ -29,6 +30,7 @@ class EventKind(StrEnum):
     KeyIntroduced = "KeyIntroduced"
     TenantHeads = "TenantHeads"  # written by the journal before each LogCheckpoint
     TenantAdded = "TenantAdded"
+    TenantUpdated = "TenantUpdated"  # its limits; no Plan rests on them
     TenantSuspended = "TenantSuspended"
     TenantResumed = "TenantResumed"
     IdentityAdded = "IdentityAdded"
@@ -123,6 +125,7 @@ FACTS: Mapping[EventKind, f.Schema] = {
     EventKind.KeyIntroduced: {"use": f.CODE, "key_id": f.WORD, "public_key": f.WORD},
     EventKind.TenantHeads: {"root": f.SHA256, "tenants": f.COUNT},
     EventKind.TenantAdded: _TENANT,
+    EventKind.TenantUpdated: tenants.FACTS,
     EventKind.TenantSuspended: _TENANT,
     EventKind.TenantResumed: _TENANT,
     EventKind.IdentityAdded: {

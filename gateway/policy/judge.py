@@ -45,7 +45,7 @@ from gateway.policy.rules import Rule
 from gateway.policy.schema import Schema, default_schema
 from gateway.policy.trial import RequestFacts, Trial
 
-SUSPENDED = "this dataset, or one that it was made from, is suspended by its owner"
+SUSPENDED = "this dataset, or one that it was made from, is suspended by its owner or an operator"
 _log = logging.getLogger("gateway.policy")
 
 Reach = tuple[tuple[str, ...], tuple[str, ...]]  # scopes of the resource, principals

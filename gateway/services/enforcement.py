@@ -86,6 +86,7 @@ def _subject(house: House, kind: str, identity_id: str) -> Subject | None:
         identity = house.catalog.identity(identity_id)
     except NotFound:
         return None
-    if identity.disabled or identity.type != kind:
+    is_suspended = house.catalog.tenant(identity.tenant).suspended
+    if identity.disabled or is_suspended or identity.type != kind:
         return None
     return Subject(id=identity.id, tenant=identity.tenant, type=identity.type, roles=identity.roles)

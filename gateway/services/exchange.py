@@ -26,6 +26,7 @@ from gateway.wire import codec
 from gateway.wire.tokens import TOKEN_TYPE_ACCESS, TOKEN_TYPE_JWT, parse_details
 
 GRANT_ASSERTION = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+RESUMES = "ask an operator of the gateway, who can resume it"
 GRANT_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 
@@ -80,6 +81,8 @@ def living_subject(house: House, identity_id: str) -> Subject:
         raise NotAuthenticated("this identity is not known") from cause
     if identity.disabled:
         raise NotAuthenticated("this identity was disabled", advice="ask your tenant's owner")
+    if house.catalog.tenant(identity.tenant).suspended:
+        raise NotAuthenticated(f"tenant `{identity.tenant}` is suspended", advice=RESUMES)
     return Subject(
         id=identity.id, tenant=identity.tenant, type=identity.type, roles=tuple(identity.roles)
     )

@@ -35,6 +35,7 @@ from gateway.services import (
     stream,
     tenants,
     update,
+    update_tenant,
     uploads,
 )
 from gateway.services.asking import Asking
@@ -355,6 +356,12 @@ class Gateway(Asking, Copies, Custody, Policies):
         """Add a tenant, with its first owner when a key is given."""
         await tenants.add_tenant(self.house, caller, wanted)
         return await tenants.view(self.house, caller, wanted.tenant)
+
+    async def update_tenant(
+        self, caller: Caller, tenant: str, wanted: W.TenantChanges
+    ) -> W.TenantView:
+        """Set its limits; suspend or resume it."""
+        return await update_tenant.update_tenant(self.house, caller, tenant, wanted)
 
     async def identities(self, caller: Caller, tenant: str) -> list[W.IdentityView]:
         """The tenant's identities."""

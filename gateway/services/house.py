@@ -137,7 +137,10 @@ class House:
     lineage: LineageLink = field(default_factory=LineageLink)
 
     def identity_key(self, identity: str) -> bytes | None:
-        """The public key of `tenant/name`; None when it is unknown, disabled or suspended."""
+        """The public key of `tenant/name`; None when it is unknown or disabled.
+
+        That its tenant is suspended is said to who proved to be it (exchange.py), and to no other.
+        """
         try:
             found = self.catalog.identity(identity)
         except NotFound:

@@ -18,7 +18,7 @@ import secrets
 from gateway.crypto.envelope import derive
 from gateway.crypto.signing import sign_document
 from gateway.delivery.spec import DirectSource, LeaseSpec, ViewSource
-from gateway.domain.access import AccessRequest, Decision, Plan, Subject, digest_of
+from gateway.domain.access import AccessRequest, Decision, Plan, digest_of
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, Lease, OrderSpec
 from gateway.domain.manifest import Manifest
@@ -43,6 +43,7 @@ from gateway.services import (
     key_check,
     request_access,
     shapes,
+    subjects,
     update,
 )
 from gateway.services.house import House
@@ -196,8 +197,8 @@ def judge_lease(house: House, lease: Lease) -> int:
     grant = house.catalog.grant(lease.grant)
     if grant.revoked:
         raise LeaseRevoked("the owner revoked the grant of this stream")
-    update.require_active(house, grant)
     _, decision = _decide_again(house, grant)
+    update.require_active(house, grant)
     if not decision.is_allowed:
         raise PlanChanged("the rules no longer allow this stream", decision=decision.id)
     _require_same(grant, decision.plan)
@@ -217,7 +218,7 @@ def _decide_again(house: House, grant: Grant) -> tuple[AccessRequest, Decision]:
     """The same question as when the Grant was made, by the subject as it is now."""
     plan = grant.plan
     request = AccessRequest(
-        subject=subject_of(house, grant.subject),
+        subject=subjects.subject_of(house, grant.subject),
         action=plan.action,
         dataset=plan.dataset,
         tenant=grant.owner_tenant,
@@ -230,16 +231,6 @@ def _decide_again(house: House, grant: Grant) -> tuple[AccessRequest, Decision]:
     resource = request_access.resource_of(house, plan.dataset)
     decision = request_access.decide(house, request, resource)
     return request, approvals.for_grant(house, request, grant, decision)
-
-
-def subject_of(house: House, identity_id: str) -> Subject:
-    """The Subject behind an identity as it stands in the catalogue; denied when disabled."""
-    identity = house.catalog.identity(identity_id)
-    if identity.disabled:
-        raise LeaseRevoked("the identity of this stream was disabled")
-    return Subject(
-        id=identity.id, tenant=identity.tenant, type=identity.type, roles=tuple(identity.roles)
-    )
 
 
 def _order(wanted: OrderRequest) -> OrderSpec:

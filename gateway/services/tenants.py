@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping
 
 import gateway.wire as W
@@ -15,9 +13,10 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import Conflict, InvalidInput, NotFound
 from gateway.policy import packs
 from gateway.policy.bundle import bundle_digest
-from gateway.services import publish
+from gateway.services import publish, refusals
 from gateway.services.house import PLATFORM, House
 from gateway.services.request_access import Caller, authorize
+from gateway.services.stopping import Stopped, stop_streams
 from gateway.wire.times import iso
 
 TYPES = ("person", "job")
@@ -27,7 +26,8 @@ async def add_tenant(house: House, caller: Caller, wanted: W.TenantRequest) -> N
     """Add a tenant with its standard rules (the `tenant` pack); Conflict when it exists.
 
     With the public key of its first owner, the identity `owner` is added too. The same request
-    again, before anybody used the tenant, does what a killed gateway had left undone.
+    again does what a killed gateway had left undone: without a key before anybody used the
+    tenant, with the key at any time.
     """
     tenant = parse_name(wanted.tenant, what="tenant")
     await authorize(house, caller, "operate", PLATFORM)
@@ -64,6 +64,8 @@ def _is_begun(house: House, wanted: W.TenantRequest, rules: Mapping[str, str]) -
     if found is None:
         return False
     people = {(person.id, person.public_key) for person in house.catalog.identities(found.name)}
+    if wanted.owner_public_key and (f"{found.name}/owner", wanted.owner_public_key) in people:
+        return True  # its owner's key says that it is the same one, used since or not
     pack = bundle_digest(found.name, rules)
     if (
         found.suspended
@@ -101,6 +103,7 @@ def _view(house: House, name: str) -> W.TenantView:
         datasets=sum(1 for dataset in house.catalog.datasets() if dataset.tenant == name),
         identities=len(house.catalog.identities(name)),
         added_at=iso(tenant.added_at),
+        **tenant.limits.to_dict(),
     )
 
 
@@ -191,20 +194,19 @@ async def disable_identity(
             )
         )
     await house.settled()
-    streams, slowest_ms = await _stop_streams(house, name)
+    stopped = await _stop_streams(house, name)
     return W.IdentityDisabled(
-        identity=name, disabled=True, streams_stopped=streams, slowest_ms=slowest_ms
+        identity=name,
+        disabled=True,
+        streams_stopped=stopped.streams,
+        slowest_ms=stopped.slowest_ms,
     )
 
 
-async def _stop_streams(house: House, identity: str) -> tuple[int, float]:
-    """Close what is open now; the PolicyEpoch already keeps it from going on."""
-    durable_at = time.monotonic()
+async def _stop_streams(house: House, identity: str) -> Stopped:
     grants = {grant.id for grant in house.catalog.grants(subject=identity)}
     leases = [lease.id for lease in house.catalog.leases() if lease.grant in grants]
-    ends = await asyncio.gather(*(house.workers.close(lease, "revoked") for lease in leases))
-    streams = sum(end is not None for end in ends)
-    return streams, round((time.monotonic() - durable_at) * 1e3, 3) if streams else 0.0
+    return await stop_streams(house, leases, "revoked")
 
 
 def _identity_view(found: Identity) -> W.IdentityView:
@@ -216,6 +218,15 @@ def _identity_view(found: Identity) -> W.IdentityView:
         disabled=found.disabled,
         added_at=iso(found.added_at),
     )
+
+
+async def require_operator(house: House, caller: Caller, tenant: str) -> None:
+    """`operate` on the platform; to people of other tenants there is no such tenant."""
+    if caller.subject.tenant in (PLATFORM, tenant):
+        await authorize(house, caller, "operate", PLATFORM)
+        return
+    await refusals.record(house, caller.subject, "/v1/tenants", NotFound.code)
+    raise NotFound(f"no tenant `{tenant[:80]}` that you may see")
 
 
 async def _authorize_for(house: House, caller: Caller, tenant: str) -> None:

@@ -45,7 +45,7 @@ async def update(
     await authorize(house, caller, "update", ref.tenant, ref.unversioned)
     dataset = house.catalog.dataset(ref.tenant, ref.name)
     describe.require_match(house, caller, ref, if_match)
-    reason = _line(wanted.reason or "", REASON_CHARS_MAX, "reason")
+    reason = line(wanted.reason or "", REASON_CHARS_MAX, "reason")
     _update_metadata(house, caller, dataset, wanted)
     if wanted.release is not None:
         derivation.release(house, caller, dataset, wanted.release)
@@ -63,6 +63,7 @@ def require_active(house: House, grant: Grant) -> None:
     if house.catalog.is_suspended(of):
         raise DatasetSuspended(
             f"`{of.unversioned}`, or one that it was made from, is suspended by its owner"
+            " or an operator"
         )
 
 
@@ -76,7 +77,7 @@ def _update_metadata(
     if wanted.owners is not None:
         then["owners"] = _owners(house, dataset.tenant, wanted.owners)
     if wanted.contact is not None:
-        then["contact"] = _line(wanted.contact, CONTACT_CHARS_MAX, "contact")
+        then["contact"] = line(wanted.contact, CONTACT_CHARS_MAX, "contact")
     if wanted == W.DatasetChanges(reason=wanted.reason):
         raise InvalidInput(
             "nothing is to be changed", advice="give a card, owners, a contact or `suspended`"
@@ -113,7 +114,8 @@ def _owners(house: House, tenant: str, given: tuple[str, ...]) -> list[str]:
     return owners
 
 
-def _line(text: str, chars_max: int, what: str) -> str:
+def line(text: str, chars_max: int, what: str) -> str:
+    """The text as it is; InvalidInput when it is not one printable line."""
     if len(text) > chars_max or not text.isprintable():
         raise InvalidInput(f"the {what} is one line of at most {chars_max} characters")
     return text

@@ -28,6 +28,7 @@ from gateway.errors import (
     NotFound,
     PlanChanged,
     StreamBroken,
+    TenantSuspended,
     Unavailable,
 )
 from gateway.process.channel import AsyncChannel
@@ -40,7 +41,10 @@ _REASONS: dict[str, Callable[[], GatewayError]] = {
     "token-revoked": lambda: LeaseRevoked("the token of this stream was revoked"),
     "erased": lambda: LeaseRevoked("the owner erased what this stream reads"),
     "plan-changed": lambda: PlanChanged("the rules now allow another plan"),
-    "dataset-suspended": lambda: DatasetSuspended("the dataset is suspended by its owner"),
+    "dataset-suspended": lambda: DatasetSuspended(
+        "the dataset is suspended by its owner or an operator"
+    ),
+    "tenant-suspended": lambda: TenantSuspended("the tenant of this stream is suspended"),
     "expired": lambda: LeaseExpired("the lease ran out"),
     "replaced": lambda: Conflict("a newer lease of the same run and rank replaced this one"),
     "run-finished": lambda: LeaseExpired("the run of this stream is finished"),

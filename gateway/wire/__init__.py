@@ -49,8 +49,8 @@ _NAMES = {
         ReplayedChange RuleChange SuiteResult TRIAL_PARTS Trial TrialRequest VisibleRows
         WhoRequest""",
     "runs": "Attestation RunFinish RunView",
-    "tenants": """IdentityChange IdentityDisabled IdentityRequest IdentityView TenantRequest
-        TenantView""",
+    "tenants": """IdentityChange IdentityDisabled IdentityRequest IdentityView TenantChanges
+        TenantRequest TenantView""",
     "tokens": "AuthorizationDetail Introspection KeySet TokenResponse WhoAmI",
 }
 _HOME = {name: home for home, names in _NAMES.items() for name in names.split()}

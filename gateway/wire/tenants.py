@@ -24,6 +24,25 @@ class TenantView:
     datasets: int
     identities: int
     added_at: str
+    max_streams: int | None = None
+    requests_per_minute: int | None = None
+    max_bytes: int | None = None
+    max_stored_bytes: int | None = None
+    streams_stopped: int | None = None  # by this very suspension
+    slowest_ms: float | None = None  # from the durable event to the last byte of the slowest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantChanges:
+    """`tenant update|suspend|resume`: what is None stays."""
+
+    max_streams: int | None = None  # open at once, of all its persons and jobs
+    requests_per_minute: int | None = None
+    max_bytes: int | None = None  # delivered to it in one day (UTC)
+    max_stored_bytes: int | None = None  # sealed, of its datasets
+    lift: tuple[str, ...] = ()  # limits by name that hold no longer
+    suspended: bool | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ import gateway.wire as W
 from gateway.domain.access import ACTIONS, Subject
 from gateway.domain.dataset import DatasetRef, parse_name, parse_tag
 from gateway.domain.purpose import is_within, parse_purpose
+from gateway.domain.tenant import TenantLimits
 from gateway.errors import (
     AccessDenied,
     Conflict,
@@ -199,6 +200,20 @@ class Simulator(SimulatedRequests):
         self.known_tenants[name] = view
         self.durable += 1
         return view
+
+    async def update_tenant(
+        self, caller: Any, tenant: str, changes: W.TenantChanges
+    ) -> W.TenantView:
+        found = await self.tenant(caller, tenant)
+        if "operator" not in caller.subject.roles:
+            raise AccessDenied("only an operator changes tenants", decision="dec_x")
+        given = {name: getattr(changes, name) for name in TenantLimits.names()}
+        if changes.suspended is not None:
+            given["suspended"] = changes.suspended
+        given = {name: value for name, value in given.items() if value is not None}
+        changed = replace(found, **dict.fromkeys(changes.lift), **given)
+        self.known_tenants[tenant] = changed
+        return replace(changed, streams_stopped=0, slowest_ms=0.0) if changes.suspended else changed
 
     async def identities(self, caller: Any, tenant: str) -> Sequence[W.IdentityView]:
         return tuple(v for k, v in self.known.items() if k.startswith(tenant + "/"))

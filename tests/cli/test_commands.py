@@ -82,6 +82,34 @@ def test_denied_is_3_absent_is_4_conflict_is_5(as_: Typed) -> None:
     assert as_(OPERATOR, "tenant", "add", "clinic").code == 5
 
 
+def test_an_operator_bounds_suspends_and_resumes_a_tenant(as_: Typed) -> None:
+    added = as_(OPERATOR, "tenant", "add", "clinic")
+    assert "clinic/owner types: gateway init --server http" in added.err
+    bound = ("tenant", "update", "clinic", "--max-streams", "8", "--max-bytes", "1000", "--json")
+    assert as_(OPERATOR, *bound).json["max_streams"] == 8
+    assert as_(OWNER, *bound).code == 3
+    lifted = as_(OPERATOR, "tenant", "update", "clinic", "--lift", "max-streams", "--json")
+    assert (lifted.json["max_streams"], lifted.json["max_bytes"]) == (None, 1000)
+    assert "suspended        yes" in as_(OPERATOR, "tenant", "suspend", "clinic").out
+    assert as_(OPERATOR, "tenant", "show", "clinic", "--json").json["suspended"] is True
+    assert "suspended  no" in as_(OPERATOR, "tenant", "resume", "clinic").out
+    assert as_(OPERATOR, "tenant", "show", "ghost").code == 4
+
+
+def test_a_list_of_tenants_is_read_whole_before_anything_is_sent(as_: Typed, home: Path) -> None:
+    place = home / "tenants.toml"
+    for text in (
+        '[tenants.lab]\n[tenants.bad]\nowner_key = "short"\n',
+        "[tenants.lab]\nmax_rows = 7\n",
+        "[tenants.lab]\nmax_streams = true\n",
+        "lab = 1\n",
+        "tenants = 1\n",
+    ):
+        place.write_text(text)
+        assert as_(OPERATOR, "tenant", "add", "--from", place).code == 2
+    assert as_(OPERATOR, "tenant", "list", "--json").json["items"] == []
+
+
 def test_an_error_is_json_for_those_who_asked_for_json(as_: Typed) -> None:
     said = as_(OWNER, "dataset", "show", "clinic/none", "--json")
     problem = json.loads(said.err)

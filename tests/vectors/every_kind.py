@@ -12,6 +12,13 @@ from tests.journal.places import refused_request
 LEASE, GRANT = h.named("lease_", 1), h.named("grant_", 1)
 PLATFORM: Mapping[str, dict[str, Any]] = {
     "KeyIntroduced": {"use": "token", "key_id": "token-1", "public_key": h.sha("key")},
+    "TenantUpdated": {
+        "tenant": "clinic",
+        "max_streams": 8,
+        "requests_per_minute": None,
+        "max_bytes": 1 << 40,
+        "max_stored_bytes": None,
+    },
     "TenantSuspended": {"tenant": "clinic"},
     "TenantResumed": {"tenant": "clinic"},
 }
