@@ -92,6 +92,11 @@ class Shard:
         return f"shards/{self.id}.blocks"
 
     @property
+    def persons_key(self) -> str:
+        """Where its person index lies, if it has one (crypto/person_index.py)."""
+        return f"shards/{self.id}.persons"
+
+    @property
     def footer(self) -> Leaf:
         """The leaf of the footer key."""
         return self.leaves[0]

@@ -13,6 +13,7 @@ from typing import Any
 import gateway.wire as W
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.person import ID_CHARS_MAX, text_id
 from gateway.domain.purpose import parse_purpose
 from gateway.errors import InvalidInput, LimitExceeded, NotFound
 from gateway.services import audit
@@ -20,7 +21,6 @@ from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
 from gateway.wire.times import moment
 
-PERSON_CHARS_MAX = 256
 _QUESTION = "consents"
 _AHEAD_SECONDS_MAX = 5  # clocks differ; a consent of tomorrow is none yet
 _KINDS = {"given": EventKind.ConsentGiven, "withdrawn": EventKind.ConsentWithdrawn}
@@ -49,6 +49,11 @@ async def record(house: House, caller: Caller, wanted: W.ConsentRequest) -> W.Co
     return W.ConsentReceipt(given=given, withdrawn=len(wanted.entries) - given, index=index)
 
 
+def tag_of(house: House, tenant: str, person: str) -> str:
+    """The tag under which the journal knows a person of the owner `tenant`."""
+    return house.journal.tags.person(tenant, text_id(person))
+
+
 def _draft(caller: Caller, group: _Group, persons: list[dict[str, Any]]) -> EventDraft:
     state, purpose, dataset = group
     return EventDraft(
@@ -65,7 +70,7 @@ def _checked(
 ) -> tuple[_Group, dict[str, Any]]:
     """An entry is refused by its number: its person must not stand in a message."""
     person, tenant = entry.person, caller.subject.tenant
-    if not 0 < len(person) <= PERSON_CHARS_MAX or not person.isprintable():
+    if not 0 < len(person) <= ID_CHARS_MAX or not person.isprintable():
         raise InvalidInput(f"entry {number}: `person` is no id of a person", field="entries")
     if entry.state not in _KINDS:
         raise InvalidInput(f"entry {number}: `state` is `given` or `withdrawn`", field="entries")
@@ -74,7 +79,7 @@ def _checked(
     if not 0 <= at <= now + _AHEAD_SECONDS_MAX:
         raise InvalidInput(f"entry {number}: `at` is no time of the past", field="entries")
     group = (entry.state, parse_purpose(entry.purpose), _dataset(house, tenant, entry.dataset))
-    return group, {"person": house.journal.tags.person(tenant, person), "at": int(at)}
+    return group, {"person": tag_of(house, tenant, person), "at": int(at)}
 
 
 def _dataset(house: House, tenant: str, name: str | None) -> str | None:

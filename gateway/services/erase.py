@@ -276,6 +276,7 @@ def _delete_objects(house: House, erasure: Erasure) -> None:
             if shard.id not in kept:
                 house.store.delete(shard.object_key)
                 house.store.delete(shard.table_key)
+                house.store.delete(shard.persons_key)
                 failpoints.reach("erase.object")
         house.store.delete(version.manifest_key)
 

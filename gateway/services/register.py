@@ -33,10 +33,9 @@ from gateway.domain.proposals import Hint, proposal_for
 from gateway.errors import (
     Conflict,
     GatewayError,
-    SourceRefused,
     Unavailable,
 )
-from gateway.services import derivation, uploads
+from gateway.services import derivation, person_index, uploads
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller
@@ -110,12 +109,10 @@ def _result(version: DatasetVersion) -> dict[str, Any]:
 async def _register(house: House, upload: Upload, staging: Path, report: Report) -> dict[str, Any]:
     previous = previous_of(house, upload.ref)
     upload.wanted = as_appended(previous, upload.wanted)
+    upload.wanted = await house.aside(person_index.as_appended, house, upload.ref, upload.wanted)
     job = _job(house, upload, staging, previous)
     sealed = await asyncio.to_thread(ingest.seal_upload, job, report)
     failpoints.reach("register.sealed")
-    person = upload.wanted.person_column
-    if person is not None and person not in {column.name for column in sealed.columns}:
-        raise SourceRefused(f"there is no column `{person[:80]}` of persons")
     changes = next_columns(previous, sealed.columns, allow_change=upload.wanted.allow_schema_change)
     earlier, deks = await house.aside(_earlier, house, upload, sealed)
     manifest = sealed.manifest(
@@ -194,6 +191,8 @@ def _job(house: House, upload: Upload, staging: Path, previous: Previous) -> Sea
         parts_key=upload.key,
         staging=str(staging),
         split_key=derive(house.vault.secret("split"), "split", dataset_id),
+        person_key=person_index.key_of(house, dataset_id),
+        person_column=wanted.person_column,
         profile=None if wanted.profile == "auto" else wanted.profile,
         splits=tuple(wanted.splits.items()),
         split_by=wanted.split_by,
@@ -245,7 +244,7 @@ def _earlier(
         )
     leaves = [(shard, leaf) for shard in older.shards for leaf in shard.leaves]
     keys = open_keys(house, version, [leaf for _, leaf in leaves])
-    return older.shards, {
+    return older.shards, person_index.deks_of(house, version) | {
         leaf.dek: Dek(
             id=leaf.dek,
             key=keys[leaf.dek],
@@ -260,10 +259,7 @@ def _earlier(
 def _put_objects(house: House, manifest: Manifest, sealed: SealedVersion, put: list[str]) -> str:
     """(5) Returns the Manifest's object key; `put` names what stands, for taking it back."""
     for made in sealed.shards:
-        for key, path in (
-            (made.shard.object_key, made.path),
-            (made.shard.table_key, made.table_path),
-        ):
+        for key, path in made.paths.items():
             house.store.put_new(key, path)
             put.append(key)
             failpoints.reach("register.object")

@@ -134,7 +134,7 @@ def _orphans(stock: Stock) -> tuple[str, ...] | None:
                 _log.exception("a manifest cannot be read", extra={"version": str(version.ref)})
                 return None
             for shard in manifest.shards:
-                known |= {shard.object_key, shard.table_key}
+                known |= {shard.object_key, shard.table_key, shard.persons_key}
     kept = (CERTIFICATES, ATTESTATIONS)
     return tuple(key for key in stock.store.list() if key not in known and not key.startswith(kept))
 

@@ -185,7 +185,7 @@ class _Watch:
         except (KeyError, TypeError, ValueError, GatewayError) as cause:
             raise IntegrityError("the sealer's answer makes no sense") from cause
         staging = Path(self.job.staging).resolve()
-        for path in (sealed.path, sealed.table_path):
+        for path in sealed.paths.values():
             if Path(path).parent.resolve() != staging or not Path(path).is_file():
                 raise IntegrityError("the sealer names a file outside its directory")
         if any(known.path == sealed.path for known in self.shards):

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gateway.crypto.key_sheet import Dek
+from gateway.crypto.person_index import leaf_of
 from gateway.domain.dataset import Column, Split
 from gateway.domain.field_metadata import FieldMetadata
 from gateway.domain.manifest import Leaf, Manifest, Shard, dek_id
 from gateway.domain.proposals import Hint
+from gateway.errors import IntegrityError
 from gateway.shards.geometry import SHARD_BYTES
+
+if TYPE_CHECKING:
+    from gateway.shards.persons import ShardPersons  # needs pyarrow, which control does without
 
 KEY_BYTES = 32
 EXPANSION_MAX = 200  # Arrow bytes per uploaded byte, beyond EXPANSION_FREE_BYTES
 EXPANSION_FREE_BYTES = 256 << 20
+_KEYS = ("parts_key", "split_key", "person_key")  # cross the channel as payload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,8 @@ class SealJob:
     parts_key: bytes = field(repr=False)
     staging: str  # an empty directory; shard files and nothing else are written here
     split_key: bytes = field(repr=False)  # of the dataset: the same value falls into one split
+    person_key: bytes = field(default=bytes(KEY_BYTES), repr=False)  # tags ids, of the dataset
+    person_column: str | None = None  # says whom a row is about; None: no index is made
     profile: str | None = None  # `train` | `archive` | None: chosen by the data
     splits: tuple[tuple[str, float], ...] = ()
     split_by: str | None = None
@@ -50,8 +58,7 @@ class SealJob:
     def to_message(self) -> tuple[dict[str, Any], bytes]:
         """Body and payload for the channel; keys go into the payload."""
         body = asdict(self)
-        del body["parts_key"], body["split_key"]
-        return body, self.parts_key + self.split_key
+        return body, b"".join(body.pop(name) for name in _KEYS)
 
     @classmethod
     def from_message(cls, body: Mapping[str, Any], payload: bytes) -> Self:
@@ -63,7 +70,8 @@ class SealJob:
         value["splits"] = tuple((name, float(share)) for name, share in value["splits"])
         for name in ("known", "required"):
             value[name] = tuple(Column(**{**column, "tags": ()}) for column in value[name])
-        value["parts_key"], value["split_key"] = payload[:KEY_BYTES], payload[KEY_BYTES:]
+        for place, name in enumerate(_KEYS):
+            value[name] = payload[place * KEY_BYTES : (place + 1) * KEY_BYTES]
         return cls(**value)
 
 
@@ -74,6 +82,16 @@ class SealedShard:
     shard: Shard
     path: str  # of the sealed file, to be stored at shard.object_key
     table_path: str  # of the block table, to be stored at shard.table_key
+    persons_path: str | None = None  # of the person index, to be stored at shard.persons_key
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Object key -> path of the file to be stored there."""
+        shard = self.shard
+        found = {shard.object_key: self.path, shard.table_key: self.table_path}
+        return found if self.persons_path is None else found | {
+            shard.persons_key: self.persons_path
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +167,15 @@ def splits_of(shards: tuple[Shard, ...], named: tuple[str, ...] = ()) -> tuple[S
 
 
 def shard_to_message(
-    shard: Shard, deks: tuple[Dek, ...], path: Path, table: Path
+    shard: Shard, deks: tuple[Dek, ...], path: Path, table: Path, persons: ShardPersons | None
 ) -> tuple[dict[str, Any], bytes]:
     """Body and payload (the keys, in the order of the leaves) of one finished shard."""
-    body = {"shard": asdict(shard), "path": str(path), "table_path": str(table)}
-    return body, b"".join(dek.key for dek in deks)
+    body: dict[str, Any] = {"shard": asdict(shard), "path": str(path), "table_path": str(table)}
+    keys = [dek.key for dek in deks]
+    if persons is not None:
+        body |= {"persons": persons.field_id, "persons_path": str(persons.path)}
+        keys.append(persons.key)
+    return body, b"".join(keys)
 
 
 def shard_from_message(
@@ -164,13 +186,19 @@ def shard_from_message(
     value["leaves"] = tuple(Leaf(**leaf) for leaf in value["leaves"])
     shard = Shard(**value)
     keys = [bytes(payload[at : at + KEY_BYTES]) for at in range(0, len(payload), KEY_BYTES)]
+    leaves = [leaf.name for leaf in shard.leaves]
+    if (job.person_column is None) != ("persons" not in body):
+        raise IntegrityError("a person index is where none is wanted, or missing")
+    if "persons" in body:
+        leaves.append(leaf_of(int(body["persons"])))
     deks = {}
-    for leaf, key in zip(shard.leaves, keys, strict=True):
-        name = dek_id(job.dataset_id, shard.id, leaf.name)
+    for leaf, key in zip(leaves, keys, strict=True):
+        name = dek_id(job.dataset_id, shard.id, leaf)
         deks[name] = Dek(
-            id=name, key=key, shard=shard.id, leaf=leaf.name, origin_version=shard.origin_version
+            id=name, key=key, shard=shard.id, leaf=leaf, origin_version=shard.origin_version
         )
-    return SealedShard(shard=shard, path=body["path"], table_path=body["table_path"]), deks
+    paths = {name: body[name] for name in ("path", "table_path", "persons_path") if name in body}
+    return SealedShard(shard=shard, **paths), deks
 
 
 def fraction_of(body: Mapping[str, Any]) -> float:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gateway.crypto.person_tags import Tagger
 from gateway.crypto.private_files import DISK_ADVICE
 from gateway.domain.dataset import Column, next_field_ids
 from gateway.domain.layout import layout_of
@@ -39,6 +40,7 @@ from gateway.shards.job import (
 )
 from gateway.shards.memory import keep_small
 from gateway.shards.parts import UploadReader
+from gateway.shards.persons import ShardPersons, require_ids
 from gateway.shards.remote_file import READ_BYTES_MAX
 from gateway.shards.shard_file import FilePlan, ShardFile
 from gateway.shards.splits import Dealer, dealer, require_dealable
@@ -123,6 +125,8 @@ class _Sealer:
     reported: float = -1.0
     reported_at: float = 0.0  # time.monotonic
     open_files: dict[str, ShardFile] = field(default_factory=dict)
+    persons: dict[str, ShardPersons] = field(default_factory=dict)  # of the open files
+    tagger: Tagger | None = None
 
     def run(self) -> None:
         """From the parser's plan to the last shard."""
@@ -190,6 +194,7 @@ class _Sealer:
         _check_required(self.job.required, self.schema, whole)
         if self.job.required:  # what the dataset says about missing values stays true
             whole = {n for n, column in enumerate(self.job.required) if not column.nullable}
+        self._check_persons()
         self.rows_expected = max(1, min(rows, 1 << 50))
         self.dealer = dealer(
             shares=self.job.splits,
@@ -206,6 +211,15 @@ class _Sealer:
         if name is not None:
             require_dealable(self.schema.field(name).type, name)
         return name
+
+    def _check_persons(self) -> None:
+        name = self.job.person_column
+        if name is None:
+            return
+        if name not in self.schema.names:
+            raise SourceRefused(f"there is no column `{name[:80]}` of persons")
+        require_ids(self.schema.field(name).type, name)
+        self.tagger = Tagger(self.job.person_key)
 
     def _file_plan(self, whole: set[int]) -> FilePlan:
         fields = list(self.schema)
@@ -270,6 +284,8 @@ class _Sealer:
             file = self.open_files.get(split) or self._open(split)
             fitting = rows.slice(0, file.room())
             file.add(fitting)
+            if split in self.persons:
+                self.persons[split].add(fitting)
             rows = rows.slice(len(fitting))
             if not file.room():
                 self._finish(split)
@@ -289,7 +305,23 @@ class _Sealer:
         path = Path(self.job.staging, f"{shard_id}.parquet")
         file = ShardFile(path, self.plan, shape, shard_id=shard_id, split=split)
         self.open_files[split] = file
+        if self.job.person_column is not None:
+            self.persons[split] = self._persons(file)
         return file
+
+    def _persons(self, file: ShardFile) -> ShardPersons:
+        assert self.plan
+        assert self.tagger
+        column = self.job.person_column or ""
+        return ShardPersons(
+            path=file.path.with_suffix(".persons"),
+            dataset_id=self.job.dataset_id,
+            shard=file.shard_id,
+            field_id=self.plan.field_ids[self.schema.names.index(column)],
+            tagger=self.tagger,
+            column=column,
+            block_rows=file.geometry.block_rows,
+        )
 
     def _widest(self) -> int:
         assert self.plan
@@ -305,7 +337,10 @@ class _Sealer:
         sealed = file.finish()
         table = file.path.with_suffix(".blocks")
         table.write_bytes(sealed.table)
-        body, keys = shard_to_message(sealed.shard, sealed.deks, file.path, table)
+        persons = self.persons.pop(split, None)
+        if persons is not None:
+            persons.finish()
+        body, keys = shard_to_message(sealed.shard, sealed.deks, file.path, table, persons)
         self.channel.send("shard", keys, **body)
 
     def _report(self, fraction: float, text: str) -> None:
