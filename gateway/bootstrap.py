@@ -46,6 +46,7 @@ from gateway.services import (
     sweep,
     uploads,
 )
+from gateway.services.claims import Pace
 from gateway.services.doctor import Check
 from gateway.services.fetch import Fetches
 from gateway.services.house import NODE, PLATFORM, House, Places, Signers
@@ -208,6 +209,7 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         node=NODE,
         replay=ReplayMemory(time.monotonic),
         strangers=Rate(),
+        pace=Pace(),
         issuers=issuers.load(settings, time.time),
         views=Views(),
         fetches=Fetches(),

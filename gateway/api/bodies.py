@@ -7,6 +7,7 @@ than its deadline is refused while it arrives.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -64,9 +65,34 @@ def once(pairs: list[tuple[str, str]], what: str) -> dict[str, str]:
     return found
 
 
-async def read_bytes(request: Request, bytes_max: int) -> bytes:
+async def read_maybe_gzip(request: Request, bytes_max: int) -> bytes:
+    """Read a JSON body that may come with `Content-Encoding: gzip`; it grows to `bytes_max`.
+
+    Raises:
+        TooLarge: it is larger, packed or unpacked; no more than `bytes_max` is ever unpacked.
+        InvalidInput: it is of another type or encoding, or no single whole gzip member.
+    """
+    _content_type(request, "application/json")
+    raw = await read_bytes(request, bytes_max, encodings=("identity", "gzip"))
+    if request.headers.get("content-encoding", "identity") == "identity":
+        return raw
+    unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        unpacked = unpacking.decompress(raw, bytes_max + 1)
+    except zlib.error as cause:
+        raise InvalidInput("the body is not gzip", advice="send it whole") from cause
+    if len(unpacked) > bytes_max:
+        raise _too_large(bytes_max)
+    if not unpacking.eof or unpacking.unused_data:
+        raise InvalidInput("the body is not one gzip member", advice="send it whole")
+    return unpacked
+
+
+async def read_bytes(
+    request: Request, bytes_max: int, *, encodings: tuple[str, ...] = ("identity",)
+) -> bytes:
     """Read the whole body within its deadline; raises TooLarge, InvalidInput."""
-    _refuse_declared(request, bytes_max)
+    _refuse_declared(request, bytes_max, encodings)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
@@ -110,11 +136,13 @@ def refuse_body(request: Request) -> None:
         raise InvalidInput("this request has no body", advice="send it without a body")
 
 
-def _refuse_declared(request: Request, bytes_max: int) -> None:
+def _refuse_declared(
+    request: Request, bytes_max: int, encodings: tuple[str, ...] = ("identity",)
+) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > bytes_max):  # noqa: PLR2004 - beyond any size
         raise _too_large(bytes_max)
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if request.headers.get("content-encoding", "identity") not in encodings:
         raise InvalidInput("the body is compressed", advice="send it without Content-Encoding")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gateway.wire as W
+from gateway.api import bodies
 from gateway.api.acts import Act, Asked
 from gateway.api.datasets import operation_location
 from gateway.api.facade import Gateway
+from gateway.domain.claim import CLAIM_BYTES_MAX
 from gateway.errors import InvalidInput
+from gateway.wire.tokens import LINEAGE_PATH
 
 _HERE = "/v1/lineage"
 DEPTH_MAX, DEPTH_DEFAULT = 20, 5
@@ -18,6 +21,11 @@ async def _graph(gateway: Gateway, asked: Asked) -> W.Graph:
     if not node or not 1 <= depth <= DEPTH_MAX:
         raise InvalidInput(f"give a `nodeId`, and a `depth` of 1 to {DEPTH_MAX}", field="nodeId")
     return W.Graph.of(await gateway.trace(asked.caller, node, depth))
+
+
+async def _claim(gateway: Gateway, asked: Asked) -> W.ClaimReceipt:
+    raw = await bodies.read_maybe_gzip(asked.http, CLAIM_BYTES_MAX)
+    return await gateway.claim(asked.caller, raw)
 
 
 ACTS = (
@@ -106,8 +114,17 @@ ACTS = (
         reply=bytes,
     ),
     Act(
+        method="POST",
+        path=LINEAGE_PATH,
+        summary="Claim lineage: one OpenLineage event, with a lineage key or a token",
+        call=_claim,
+        reply=W.ClaimReceipt,
+        status=201,
+        is_binary=True,
+    ),
+    Act(
         method="GET",
-        path="/api/v1/lineage",
+        path=LINEAGE_PATH,
         summary="The lineage graph around a node, in Marquez' shape",
         call=_graph,
         query={"nodeId": "a reference: `clinic/icu@3`, `run:…`, `model:…`", "depth": "1 to 20"},

@@ -15,6 +15,7 @@ from typing import Any, Union, get_args, get_origin
 import gateway
 from gateway.api.acts import PAGE_DEFAULT, PAGE_MAX, Act
 from gateway.wire.codec import INTEGER_MAX, hints_of
+from gateway.wire.tokens import LINEAGE_PATH
 
 _PLACES = re.compile(r"\{(\w+)\}")
 _PLAIN: dict[Any, dict[str, Any]] = {
@@ -75,6 +76,11 @@ def document(acts: Iterable[Act]) -> dict[str, Any]:
                     "scheme": "DPoP",
                     "description": "`Authorization: DPoP <token>` and a fresh proof in `DPoP`",
                 },
+                "lineageKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "a key of `gateway lineage key`, good for this path alone",
+                },
                 "lease": {
                     "type": "apiKey",
                     "in": "header",
@@ -101,6 +107,9 @@ def _operation(act: Act, schemas: dict[str, Any]) -> dict[str, Any]:
     if act.body is not None:
         schema = schema_of(act.body, schemas, strict=True)
         operation["requestBody"] = _body("application/json", schema)
+    elif act.path == LINEAGE_PATH and act.method == "POST":
+        operation["requestBody"] = _body("application/json", {"type": "object"})
+        operation["security"] = [{"dpop": []}, {"lineageKey": []}]
     elif act.is_binary and act.method == "PUT":
         binary = {"type": "string", "format": "binary"}
         operation["requestBody"] = _body("application/octet-stream", binary)

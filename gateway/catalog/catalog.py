@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from gateway.catalog import ancestry, asking, erasures, holdings, obligations, runs, streams
+from gateway.catalog import ancestry, asking, claims, erasures, holdings, obligations, runs, streams
 from gateway.catalog.records import (
     Asked,
     DecisionRecord,
@@ -285,6 +285,10 @@ class Catalog:
         """Whether a token was taken back before its time."""
         return jti in self._state.revoked_tokens
 
+    def claim(self, tenant: str, digest: str) -> int | None:
+        """Index of the event that recorded this claim lately; None when none did."""
+        return self._state.claims.get(tenant, {}).get(digest)
+
     def run(self, run_id: str) -> Run:
         """One training run; NotFound."""
         return _one(self._state.runs, run_id, "run")
@@ -361,4 +365,5 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.ObligationFulfilled: obligations.obligation_fulfilled,
     EventKind.RunFinished: runs.run_finished,
     EventKind.RunAttested: runs.run_attested,
+    EventKind.LineageClaimed: claims.lineage_claimed,
 }

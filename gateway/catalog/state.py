@@ -28,6 +28,7 @@ from gateway.errors import Conflict, NotFound
 DECISIONS_KEPT = 10_000
 CLOSED_LEASES_KEPT = 10_000
 REQUESTS_KEPT = 10_000
+CLAIMS_KEPT = 4096  # of a tenant: the same claim again after so many others is recorded again
 
 
 def planned_key(recipient: str, dataset_id: str) -> str:
@@ -64,6 +65,7 @@ class State:
     runs: dict[str, Run] = field(default_factory=dict)
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expires_at
     proposed: dict[str, ProposedBundle] = field(default_factory=dict)  # by tenant, the newest
+    claims: dict[str, dict[str, int]] = field(default_factory=dict)  # tenant -> digest -> index
 
     def tenant(self, name: str) -> Tenant:
         """The tenant, or NotFound."""

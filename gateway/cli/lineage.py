@@ -141,7 +141,10 @@ def trace(
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
 ) -> None:
-    """Show where something came from and what came of it."""
+    """Show where something came from and what came of it.
+
+    What your own tools claimed, and the gateway did not see, is marked (dashed in the picture).
+    """
     graph = f.client(server, key_file).lineage.trace(ref, depth=depth)
     if svg is not None:
         graph.save(svg)
@@ -151,9 +154,29 @@ def trace(
         return
     names = {node["id"]: f"{node['kind']} {node['name']}" for node in found["nodes"]}
     for edge in found["edges"]:
-        print(f"{safe(names.get(edge['source']))} -> {safe(names.get(edge['target']))}")
+        said = " (claimed)" if edge["kind"] == "claimed" else ""
+        print(f"{safe(names.get(edge['source']))} -> {safe(names.get(edge['target']))}{said}")
     if not found["edges"]:
         print("\n".join(safe(name) for name in names.values()) or "nothing")
+
+
+@app.command("key", epilog="Example: gateway lineage key --valid 90d")
+def key(
+    valid: Annotated[str, typer.Option("--valid", help="how long, such as `30d`")] = "90d",
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Print a key with which OpenLineage clients may claim lineage in your name.
+
+    It is good for `POST /api/v1/lineage` alone. Keep it like a password; set it as
+    OPENLINEAGE_API_KEY, with OPENLINEAGE_URL as the URL of the gateway.
+    """
+    made = f.client(server, key_file).lineage.key(valid=valid).to_dict()
+    if as_json:
+        print_record("lineage.key", made, as_json=True)
+    else:
+        print(made["key"])
 
 
 @app.command(

@@ -27,7 +27,7 @@ def svg(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) 
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
     parts = [
         head + 'font-family="sans-serif" font-size="12">',
-        *(_arrow(places[e["source"]], places[e["target"]]) for e in edges if _known(e, places)),
+        *(_arrow(e, places) for e in edges if _known(e, places)),
         *(_box(node, places[node["id"]]) for node in nodes),
         "</svg>",
     ]
@@ -67,11 +67,14 @@ def _box(node: Mapping[str, Any], place: tuple[int, int]) -> str:
     )
 
 
-def _arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
+def _arrow(edge: Mapping[str, Any], places: Mapping[str, tuple[int, int]]) -> str:
+    start, end = places[edge["source"]], places[edge["target"]]
+    dashes = ' stroke-dasharray="5 4"' if edge.get("kind") == "claimed" else ""
     x1, y1 = start[0] + _WIDTH, start[1] + _HEIGHT // 2
     x2, y2 = end[0], end[1] + _HEIGHT // 2
     bend = (x1 + x2) // 2
     return (
-        f'<path d="M{x1} {y1} C{bend} {y1} {bend} {y2} {x2} {y2}" fill="none" stroke="#6b7280"/>'
+        f'<path d="M{x1} {y1} C{bend} {y1} {bend} {y2} {x2} {y2}" fill="none" stroke="#6b7280"'
+        f"{dashes}/>"
         f'<path d="M{x2 - 7} {y2 - 4} L{x2} {y2} L{x2 - 7} {y2 + 4}" fill="none" stroke="#6b7280"/>'
     )

@@ -9,6 +9,7 @@ comes with a LogCheckpoint too, which has to continue the largest one seen (see 
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from gateway.client.records import Record, Table, Trace
 from gateway.client.transport import segment
 from gateway.errors import IntegrityError, InvalidInput
 from gateway.wire import codec
+from gateway.wire.tokens import LINEAGE_PATH
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient, Progress
@@ -81,6 +83,25 @@ class Lineage:
         """The graph around `clinic/icu@3`, `run:…` or `model:…`."""
         graph = self._gateway.get("/api/v1/lineage", nodeId=ref, depth=depth)
         return Trace.of(codec.decode_reply(W.Graph, graph).trace(), self._gateway)
+
+    def key(self, *, valid: str = "90d") -> Record:
+        """A key with which an unmodified OpenLineage client posts events in our name.
+
+        It opens that route alone, ends after `valid`, and is made here with the identity key:
+        no server keeps it. Whoever has it can claim lineage of our tenant until then; revoke it
+        with `gateway.transport.revoke(key)`.
+        """
+        from gateway.wire.times import iso, seconds_of
+
+        seconds, transport = seconds_of(valid), self._gateway.transport
+        return Record(
+            {
+                "key": transport.lineage_key(seconds),
+                "url": transport.server,
+                "endpoint": LINEAGE_PATH.removeprefix("/"),
+                "expires_at": iso(time.time() + seconds),
+            }
+        )
 
     def export(
         self,

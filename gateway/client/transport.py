@@ -155,6 +155,12 @@ class Transport:
             raise InvalidInput(f"`{url[:200]}` is not at `{self.server}`")
         return full
 
+    def lineage_key(self, seconds: int) -> str:
+        """A key for OpenLineage clients, made here with the identity key (no request is sent)."""
+        from gateway.wire.tokens import LINEAGE_PATH
+
+        return self._identity_key().lineage_key(self.server + LINEAGE_PATH, self.now, seconds)
+
     def proof(self, method: str, url: str, token: str) -> str:
         """A DPoP proof by this process's key."""
         return self.dpop_key().proof(method, url, now=self.now, access_token=token)

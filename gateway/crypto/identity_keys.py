@@ -7,9 +7,10 @@ possession of that DPoP key. Stolen, it is worth nothing without the DPoP key.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,6 +20,8 @@ from gateway.errors import ConfigError, InvalidInput, NotAuthenticated, NotFound
 
 TYP = "gateway-identity+jwt"
 ASSERTION_SECONDS = 60
+LINEAGE_TYP = "gateway-lineage-key+jwt"
+LINEAGE_KEY_SECONDS_MAX = 366 * 86_400
 _FORMAT = "identity-key-v0"
 _SEED_BYTES = 32
 _NOBODY = bytes(32)
@@ -95,6 +98,25 @@ class IdentityKey:
         }
         return jws.compose(self._private.sign, {"typ": TYP, "kid": self.thumbprint}, claims)
 
+    def lineage_key(self, audience: str, now: jws.Clock, seconds: int) -> str:
+        """A key that posts lineage events to `audience` in this identity's name, and no more.
+
+        For clients that can only send `Authorization: Bearer …`. It is bound to no other key:
+        whoever has it can use it until it ends or is revoked.
+        """
+        if not 0 < seconds <= LINEAGE_KEY_SECONDS_MAX:
+            raise InvalidInput(f"a lineage key lives 1 to {LINEAGE_KEY_SECONDS_MAX} seconds")
+        issued = int(now())
+        claims = {
+            "iss": self.identity,
+            "sub": self.identity,
+            "aud": audience,
+            "iat": issued,
+            "exp": issued + seconds,
+            "jti": secrets.token_urlsafe(16),
+        }
+        return jws.compose(self._private.sign, {"typ": LINEAGE_TYP, "kid": self.thumbprint}, claims)
+
     def __repr__(self) -> str:
         return f"IdentityKey({self.identity}, {self.thumbprint})"
 
@@ -132,17 +154,8 @@ def verify_assertion(
     Raises:
         NotAuthenticated: any check fails, or the assertion was used before.
     """
-    compact = jws.read(assertion, typ=TYP, members=frozenset({"kid"}))
-    claims = compact.claims
-    if set(claims) != {"iss", "sub", "aud", "iat", "exp", "jti", "cnf"}:
-        raise jws.refused("claims")
+    claims, key = _verified(assertion, TYP, {"cnf"}, key_lookup, audience)
     identity = jws.text(claims, "sub")
-    key = key_lookup(identity)
-    jws.verify(compact, key or _NOBODY)
-    if key is None or compact.header["kid"] != jws.thumbprint(key):
-        raise jws.refused("signature")
-    if jws.text(claims, "iss") != identity or jws.text(claims, "aud") != audience:
-        raise jws.refused("aud")
     jws.check_times(claims, now(), seconds_max=ASSERTION_SECONDS, leeway=jws.LEEWAY_SECONDS)
     bound = claims["cnf"]
     if not isinstance(bound, dict) or set(bound) != {"jkt"}:
@@ -157,6 +170,59 @@ def verify_assertion(
         jti=jti,
         expires_at=jws.integer(claims, "exp"),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineageKey:
+    """A verified lineage key."""
+
+    identity: str  # `tenant/name`
+    jti: str
+    expires_at: int
+
+    @property
+    def revocable(self) -> str:
+        """Under which it is revoked; no access token's `jti` looks like it."""
+        return f"{self.identity}:{self.jti}"
+
+
+def verify_lineage_key(
+    key_text: str, key_lookup: Callable[[str], bytes | None], audience: str, now: jws.Clock
+) -> LineageKey:
+    """Verify a key of `IdentityKey.lineage_key`; as `verify_assertion`, but good many times.
+
+    Raises:
+        NotAuthenticated: any check fails.
+    """
+    claims, _ = _verified(key_text, LINEAGE_TYP, set(), key_lookup, audience)
+    jws.check_times(claims, now(), seconds_max=LINEAGE_KEY_SECONDS_MAX, leeway=0)
+    return LineageKey(
+        identity=jws.text(claims, "sub"),
+        jti=jws.identifier(claims),
+        expires_at=jws.integer(claims, "exp"),
+    )
+
+
+def _verified(
+    text: str,
+    typ: str,
+    members: set[str],
+    key_lookup: Callable[[str], bytes | None],
+    audience: str,
+) -> tuple[Mapping[str, Any], bytes]:
+    """Claims that the key of their own `sub` signed for `audience`, and that key."""
+    compact = jws.read(text, typ=typ, members=frozenset({"kid"}))
+    claims = compact.claims
+    if set(claims) != {"iss", "sub", "aud", "iat", "exp", "jti"} | members:
+        raise jws.refused("claims")
+    identity = jws.text(claims, "sub")
+    key = key_lookup(identity)
+    jws.verify(compact, key or _NOBODY)
+    if key is None or compact.header["kid"] != jws.thumbprint(key):
+        raise jws.refused("signature")
+    if jws.text(claims, "iss") != identity or jws.text(claims, "aud") != audience:
+        raise jws.refused("aud")
+    return claims, key
 
 
 def parse_identity(text: str) -> str:

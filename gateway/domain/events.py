@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain import access_facts, consent, key_facts
+from gateway.domain import access_facts, claim, consent, key_facts
 from gateway.domain import facts as f
 from gateway.domain import tenant as tenants
 from gateway.errors import InvalidInput
@@ -68,6 +68,7 @@ class EventKind(StrEnum):
     ObligationFulfilled = "ObligationFulfilled"
     RunFinished = "RunFinished"
     RunAttested = "RunAttested"
+    LineageClaimed = "LineageClaimed"  # by somebody else, of things that we did not see
 
 
 # What can narrow or change an existing Plan (DESIGN §2, PolicyEpoch); never a new Grant.
@@ -242,6 +243,7 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "artifact_sha256": f.SHA256 | None,
     },
     EventKind.RunAttested: {"run": f.WORD, "attestation": f.SHA256, "attestation_key": f.WORD},
+    EventKind.LineageClaimed: claim.FACTS,
 }
 
 

@@ -37,6 +37,10 @@ class Tags:
         """The tag of a GDPR data subject, under the id that the owner `tenant` knows."""
         return envelope.tag(envelope.derive(self._key, "person-tag", tenant), person)
 
+    def job(self, tenant: str, job: str) -> str:
+        """The tag of a job that `tenant` claims something about."""
+        return envelope.tag(envelope.derive(self._key, "job-tag", tenant), job)
+
     def _chain(self, tenant: str) -> str:
         return envelope.tag(envelope.derive(self._key, "chain-tag"), tenant)
 

@@ -1,4 +1,8 @@
-"""The edges of the lineage graph, as SQL over the sided views."""
+"""The edges of the lineage graph, as SQL over the sided views.
+
+`edge` is what the gateway saw. `any_edge` has what a tenant claimed beside it, of kind `claimed`;
+only the graph reads it, never a question.
+"""
 
 from __future__ import annotations
 
@@ -24,3 +28,8 @@ EDGE = f"""edge AS MATERIALIZED (
                            'run:' || actor_tenant || '/' || run),
          'version:' || dataset || '@' || version, 'derived'
   FROM seen_derivation)"""  # noqa: S608 - this file's constants
+ANY_EDGE_VIEWS = (*EDGE_VIEWS, "claim_edge")
+ANY_EDGE = """any_edge AS MATERIALIZED (
+  SELECT source, target, kind FROM edge
+  UNION ALL
+  SELECT DISTINCT source, target, 'claimed' FROM seen_claim_edge)"""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from gateway.errors import IntegrityError
+from gateway.lineage.claims import claimed
 
 Row = tuple[object, ...]
 Batch = defaultdict[str, list[Row]]
@@ -308,4 +309,5 @@ _KINDS: dict[str, Callable[[Batch, Row, Mapping[str, Any]], None]] = {
     "QuestionAsked": _question,
     "RunFinished": _run_finished,
     "RunAttested": _run_attested,
+    "LineageClaimed": claimed,
 }

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT = 6  # raise it and every projection is rebuilt from the journal
+from gateway.lineage import claims
+
+FORMAT = 7  # raise it and every projection is rebuilt from the journal
 
 _EVENT = {
     "idx": "BIGINT",
@@ -221,6 +223,7 @@ TABLES: dict[str, dict[str, str]] = {
         "masks": "VARCHAR[]",  # `NAME=MASK`
         "masked": "VARCHAR[]",  # names alone: a name or a mask may hold `=`
     },
+    **claims.TABLES,
 }
 
 # Not stored: columns of decisions on their way into `column_set`, still as field ids.

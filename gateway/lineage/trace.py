@@ -4,7 +4,8 @@
               version, run → version (made from them)
 
 Edges follow what was recorded, on the asker's side only: a dataset's owner sees the runs and
-models that received its rows, and not what else those runs read.
+models that received its rows, and not what else those runs read. Edges of kind `claimed` are
+what the asker's own tenant said (OpenLineage); all others the gateway saw.
 """
 
 from __future__ import annotations
@@ -16,38 +17,40 @@ import duckdb
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import InvalidInput, NotFound
 from gateway.lineage import answers
-from gateway.lineage.edges import EDGE, EDGE_VIEWS, MODEL
+from gateway.lineage.edges import ANY_EDGE, ANY_EDGE_VIEWS, EDGE, MODEL
 from gateway.lineage.views import released, with_views
 
 NODES_MAX = 2000
 DEPTH_MAX = 20
 DEPTH_DEFAULT = 20
-_REF_CHARS_MAX = 600
+_REF_CHARS_MAX = 1100
 _TENANT = "[a-z0-9_-]*"
 
-_NODE = "node AS (SELECT source AS id FROM edge UNION SELECT target FROM edge)"
+_NODE = "node AS (SELECT source AS id FROM any_edge UNION SELECT target FROM any_edge)"
 
 
 def _reach(near: str, far: str) -> str:
     return f"""reach(id, depth) AS (
       SELECT unnest($starts::VARCHAR[]), 0
-      UNION SELECT e.{far}, r.depth + 1 FROM reach r JOIN edge e ON e.{near} = r.id
+      UNION SELECT e.{far}, r.depth + 1 FROM reach r JOIN any_edge e ON e.{near} = r.id
       WHERE r.depth < $depth)"""  # noqa: S608
 
 
 _STARTS = with_views(
-    EDGE_VIEWS,
+    ANY_EDGE_VIEWS,
     "SELECT id FROM node WHERE regexp_full_match(id, $pattern, 's') ORDER BY id LIMIT 100",
     EDGE,
+    ANY_EDGE,
     _NODE,
 )
 _DOWN, _UP = (
     with_views(
-        EDGE_VIEWS,
-        f"""SELECT DISTINCT e.source, e.target, e.kind FROM edge e
+        ANY_EDGE_VIEWS,
+        f"""SELECT DISTINCT e.source, e.target, e.kind FROM any_edge e
             JOIN reach r ON r.id = e.{near} AND r.depth < $depth
             ORDER BY e.source, e.target LIMIT {NODES_MAX + 1}""",  # noqa: S608
         EDGE,
+        ANY_EDGE,
         _reach(near, far),
     )
     for near, far in (("source", "target"), ("target", "source"))
@@ -94,8 +97,8 @@ def trace(
 
     Args:
         cursor: on one snapshot of the projection.
-        ref: `tenant/name`, `tenant/name@3`, `grant_…`, `run:…`, `model:NAME[@sha256:…]`, or a
-            node's id from an earlier graph.
+        ref: `tenant/name`, `tenant/name@3`, `grant_…`, `run:…`, `model:NAME[@sha256:…]`,
+            `dataset:NAMESPACE:NAME` of a claim, or a node's id from an earlier graph.
         tenant: whose side; None for an operator.
         is_operator: every tenant, without private attributes.
         depth: steps, 1 to DEPTH_MAX.
@@ -168,11 +171,21 @@ def _pattern(ref: str) -> str:
     if kind in ("run", "model") and rest:
         tail = "" if "@sha256:" in rest or kind == "run" else "(@sha256:[0-9a-f]*)?"
         return f"{kind}:({_TENANT}/)?({kind}:)?{_quoted(rest)}{tail}"
+    if kind == "job" and rest:
+        return f"job:({_TENANT}/)?{_quoted(rest)}"
     name = rest if kind in ("dataset", "version", "grant") else ref
+    if is_foreign(ref):
+        return f"dataset:{_quoted(name)}"
     if name.startswith("grant_"):
         return f"grant:{_quoted(name)}"
     dataset = DatasetRef.parse(name)
     return f"{'dataset' if dataset.version is None else 'version'}:{_quoted(str(dataset))}"
+
+
+def is_foreign(ref: str) -> bool:
+    """Whether `dataset:NAMESPACE:NAME` names a dataset that only claims know of."""
+    kind, _, rest = ref.partition(":")
+    return kind == "dataset" and ":" in rest
 
 
 def _quoted(text: str) -> str:

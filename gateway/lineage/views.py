@@ -219,6 +219,24 @@ _DATASET_STATE = f"""
 SELECT s.time, s.idx AS index, s.dataset, s.state FROM dataset_state s WHERE {_side("s")}
 """  # noqa: S608
 
+# What a tenant itself claimed (OpenLineage): on its own side alone, and never among the facts.
+_CLAIM = f"""
+SELECT c.time, c.idx AS index, c.type, c.state, make_timestamp(c.claimed_at) AS claimed_at,
+       c.about, c.job, c.owner AS tenant, c.actor_tag AS subject_tag
+FROM claim c WHERE {_side("c")}
+"""  # noqa: S608
+
+_CLAIM_EDGE = f"""
+SELECT c.time, c.idx AS index, c.source, c.target, c.owner AS tenant
+FROM claim_edge c WHERE {_side("c")}
+"""  # noqa: S608
+
+_CLAIM_COLUMN = f"""
+SELECT c.time, c.idx AS index, c.source, c.source_column, c.target, c.target_column,
+       c.type, c.subtype, c.masking, c.owner AS tenant
+FROM claim_column c WHERE {_side("c")}
+"""  # noqa: S608
+
 # What an auditor's own SQL may name, and what it gets in the sandbox: exactly these.
 AUDITOR_VIEWS: dict[str, str] = {
     "read": _READ,
@@ -230,6 +248,9 @@ AUDITOR_VIEWS: dict[str, str] = {
     "release": _RELEASE,
     "question": _QUESTION,
     "request": _REQUEST,
+    "claim": _CLAIM,
+    "claim_edge": _CLAIM_EDGE,
+    "claim_column": _CLAIM_COLUMN,
 }
 
 VIEWS: dict[str, str] = {

@@ -85,8 +85,7 @@ async def query(house: House, caller: Caller, asked: W.QueryRequest) -> W.Answer
 
 async def trace(house: House, caller: Caller, ref: str, depth: int) -> W.Trace:
     """The graph around a dataset, run or model, as far as the caller may see."""
-    is_dataset = "/" in ref and not ref.startswith(("run:", "model:"))
-    tenant = side_of(house, caller, None, ref.removeprefix("dataset:") if is_dataset else None)
+    tenant = side_of(house, caller, None, _own_dataset(ref))
     await recorded(house, caller, tenant, ("trace", {"ref": ref, "depth": depth}))
     graph = await house.lineage.trace(ref, _side(house, tenant), depth=depth)
     return W.Trace(
@@ -106,6 +105,12 @@ async def trace(house: House, caller: Caller, ref: str, depth: int) -> W.Trace:
             for edge in graph["edges"]
         ),
     )
+
+
+def _own_dataset(ref: str) -> str | None:
+    """The dataset of this gateway that a reference names; None for runs, models, claims."""
+    name = ref.removeprefix("dataset:").removeprefix("version:")
+    return name if "/" in name and ":" not in name else None
 
 
 def side_of(house: House, caller: Caller, tenant: Any, dataset: Any) -> str:

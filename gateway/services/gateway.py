@@ -17,6 +17,7 @@ from gateway.domain.dataset import DatasetRef
 from gateway.errors import AccessDenied, NotAuthenticated, Unavailable
 from gateway.services import (
     audit,
+    claims,
     consents,
     describe,
     evidence,
@@ -24,6 +25,7 @@ from gateway.services import (
     grants,
     health,
     issued_tokens,
+    lineage_keys,
     obligations,
     proofs,
     refusals,
@@ -46,6 +48,7 @@ from gateway.services.policies import Policies
 from gateway.services.request_access import Caller
 from gateway.wire.leases import LeaseRequest, LeaseView
 from gateway.wire.times import iso
+from gateway.wire.tokens import LINEAGE_PATH
 
 # All that a dataset token is good for.
 STREAM_PATHS = ("/v1/leases", "/oauth/revoke", "/oauth/introspect")
@@ -64,6 +67,8 @@ class Gateway(Asking, Copies, Custody, Policies):
     ) -> Caller:
         """The caller behind a DPoP-bound token; NotAuthenticated otherwise."""
         try:
+            if (method, urlsplit(url).path) == ("POST", LINEAGE_PATH) and dpop is None:
+                return lineage_keys.authenticate(self.house, authorization)
             caller = exchange.authenticate(self.house, (method, url), authorization, dpop)
         except NotAuthenticated as error:
             await refusals.record_stranger(self.house, "/v1", error.code)
@@ -313,6 +318,10 @@ class Gateway(Asking, Copies, Custody, Policies):
     async def trace(self, caller: Caller, ref: str, depth: int) -> W.Trace:
         """Where something came from and went to."""
         return await audit.trace(self.house, caller, ref, depth)
+
+    async def claim(self, caller: Caller, raw: bytes) -> W.ClaimReceipt:
+        """Record what an OpenLineage event says."""
+        return await claims.take(self.house, caller, raw)
 
     async def report(self, caller: Caller, name: str, wanted: W.ReportRequest) -> W.Report:
         """Several questions in one document; recorded first."""

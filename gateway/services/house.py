@@ -38,6 +38,7 @@ from gateway.services.operations import Operations
 from gateway.services.quota import Quota
 
 if TYPE_CHECKING:
+    from gateway.services.claims import Pace
     from gateway.services.evidence import Packed
     from gateway.services.fetch import Fetches
     from gateway.services.refusals import Rate
@@ -113,6 +114,7 @@ class House:
     node: str  # names this journal
     replay: ReplayMemory
     strangers: Rate
+    pace: Pace  # of claims
     issuers: Issuers  # whose tokens we believe besides our own
     views: Views
     fetches: Fetches

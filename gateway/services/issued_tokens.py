@@ -13,7 +13,7 @@ from gateway.domain.access import Resource
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import LeaseExpired, LeaseRevoked, NotAuthenticated, NotFound
-from gateway.services import down_scope, exchange, refusals, revoke
+from gateway.services import down_scope, exchange, lineage_keys, refusals, revoke
 from gateway.services.house import PLATFORM, House
 from gateway.services.request_access import Caller, may
 from gateway.services.stopping import stop_streams
@@ -77,7 +77,7 @@ def _may_see(house: House, caller: Caller, claims: TokenClaims) -> bool:
 
 
 async def revoke_token(house: House, caller: Caller, token: str) -> None:
-    """End one of the caller's own tokens, durably, with all that came of it.
+    """End one of the caller's own tokens (or lineage keys), durably, with all that came of it.
 
     Silence for anything else (RFC 7009). A token that was had for this one lives no longer
     than TOKEN_SECONDS_MAX from now: so long the revocation is remembered.
@@ -85,6 +85,7 @@ async def revoke_token(house: House, caller: Caller, token: str) -> None:
     try:
         claims = exchange.verified(house, token)
     except NotAuthenticated:
+        await lineage_keys.revoke(house, caller, token)
         return
     if claims.subject != caller.subject.id:
         return

@@ -94,6 +94,14 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimReceipt:
+    """POST /api/v1/lineage: where the claim stands in the journal."""
+
+    index: int
+    again: bool  # it stood there already
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """An RFC 6962 proof: inclusion of leaf `first` in `second`, or consistency of both sizes."""
 
@@ -123,10 +131,11 @@ class VerificationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphEdge:
-    """An edge in Marquez' shape."""
+    """An edge in Marquez' shape, and what it is."""
 
     origin: str
     destination: str
+    kind: str = "derived"  # `claimed`: the tenant said so; every other kind the gateway saw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +158,7 @@ class Graph:
     @classmethod
     def of(cls, trace: Trace) -> Graph:
         """Turn edges around into the nodes' lists."""
-        edges = [GraphEdge(origin=e.source, destination=e.target) for e in trace.edges]
+        edges = [GraphEdge(origin=e.source, destination=e.target, kind=e.kind) for e in trace.edges]
         return cls(
             graph=tuple(
                 GraphNode(
@@ -164,7 +173,7 @@ class Graph:
         )
 
     def trace(self) -> Trace:
-        """The Trace again; the kind of an edge is not part of Marquez' shape."""
+        """The Trace again."""
         return Trace(
             nodes=tuple(
                 TraceNode(
@@ -176,7 +185,7 @@ class Graph:
                 for node in self.graph
             ),
             edges=tuple(
-                TraceEdge(source=edge.origin, target=edge.destination, kind="derived")
+                TraceEdge(source=edge.origin, target=edge.destination, kind=edge.kind)
                 for node in self.graph
                 for edge in node.outEdges
             ),

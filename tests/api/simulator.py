@@ -24,7 +24,7 @@ from gateway.errors import (
     NotFound,
     PreconditionFailed,
 )
-from gateway.wire import tokens
+from gateway.wire import codec, openlineage, tokens
 from gateway.wire.leases import LeaseRequest, LeaseView
 from tests.api.simulated_requests import SimulatedRequests
 
@@ -665,6 +665,11 @@ class Simulator(SimulatedRequests):
             ),
             edges=(W.TraceEdge(source=ref, target="run:1", kind="read"),),
         )
+
+    async def claim(self, caller: Any, raw: bytes) -> W.ClaimReceipt:
+        openlineage.read(codec.loads(raw), "testserver")
+        self.durable += 1
+        return W.ClaimReceipt(index=self.durable, again=False)
 
     async def report(self, caller: Any, name: str, wanted: W.ReportRequest) -> W.Report:
         if name != "art30":

@@ -283,7 +283,9 @@ def test_the_token_endpoint_speaks_oauth(http: TestClient) -> None:
 def test_the_graph_has_the_shape_that_marquez_clients_read(owner: TestClient) -> None:
     assert owner.get("/api/v1/lineage").status_code == 422
     graph = owner.get("/api/v1/lineage?nodeId=clinic/icu@1&depth=3").json()["graph"]
-    assert graph[0]["outEdges"] == [{"origin": "clinic/icu@1", "destination": "run:1"}]
+    assert graph[0]["outEdges"] == [
+        {"origin": "clinic/icu@1", "destination": "run:1", "kind": "read"}
+    ]
 
 
 def test_pages_end(owner: TestClient, gateway: Simulator) -> None:

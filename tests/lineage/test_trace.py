@@ -44,7 +44,7 @@ def test_a_stranger_finds_nothing(projection: Projection, ref: str) -> None:
 
 @pytest.mark.parametrize(
     "ref",
-    ["", "x", "a/b/c", "clinic/.*", "run:", "grant_.*", "run:.*", "model:.*", "x" * 601, None],
+    ["", "x", "a/b/c", "clinic/.*", "run:", "grant_.*", "run:.*", "model:.*", "x" * 1101, None],
 )
 def test_a_reference_is_a_name_and_never_a_pattern(projection: Projection, ref: Any) -> None:
     with pytest.raises((InvalidInput, NotFound)):

@@ -68,6 +68,31 @@ STREAMED: Mapping[str, dict[str, Any]] = {
     "RunFinished": {"run": "r1", "model": "triage", "artifact_sha256": h.sha("weights")},
     "RunAttested": {"run": "r1", "attestation": h.sha("a"), "attestation_key": "attestations/r1"},
 }
+CLAIM = {
+    "claim": h.sha("claim"),
+    "type": "run",
+    "state": "COMPLETE",
+    "claimed_at": 1_790_000_000_123_456,
+    "about": 0,
+    "things": [
+        {"kind": "run", "namespace": None, "name": "clinic:0190", "version": None},
+        {"kind": "job", "namespace": None, "name": "ab" * 16, "version": None},
+        {"kind": "dataset", "namespace": None, "name": "clinic/icu", "version": 1},
+        {"kind": "dataset", "namespace": "s3://lake", "name": "größe", "version": None},
+    ],
+    "edges": [{"source": 2, "target": 0}, {"source": 0, "target": 3}],
+    "columns": [
+        {
+            "source": 2,
+            "source_column": "age",
+            "target": 3,
+            "target_column": "decade",
+            "type": "DIRECT",
+            "subtype": "TRANSFORMATION",
+            "masking": True,
+        }
+    ],
+}
 DRAFTS = (
     h.version(),
     h.denied(),
@@ -92,6 +117,7 @@ DRAFTS = (
     h.confirmed(0, 1, rows=20),
     h.closed(),
     h.revoked("1"),
+    EventDraft(kind=EventKind.LineageClaimed, owner_tenant="clinic", facts=CLAIM),
     *(EventDraft(kind=EventKind(kind), owner_tenant="platform", facts=facts)
       for kind, facts in PLATFORM.items()),
     *(EventDraft(kind=EventKind(kind), owner_tenant="clinic", facts=facts)
