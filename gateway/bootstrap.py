@@ -26,7 +26,7 @@ from gateway.crypto.signing import load_or_create
 from gateway.crypto.tokens import IdentityKey, ReplayMemory
 from gateway.crypto.vault import SYSTEM_TENANT, KeyVault
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import ConfigError, Conflict
+from gateway.errors import ConfigError, Conflict, Unavailable
 from gateway.journal.journal import JournalSetup
 from gateway.lineage.rebuild import rebuild
 from gateway.policy import packs
@@ -242,14 +242,15 @@ async def close(house: House) -> None:
     await house.workers.stop()
     await house.settled()
     try:
+        memory, state = house.journal.remember(lambda: house.catalog.state)
         snapshot.save(
-            house.catalog,
+            state,
+            memory,
             house.settings.state_dir / "snapshots",
-            house.journal.checkpoint(),
             house.vault.secret("catalog-snapshot"),
             house.signers.log,
         )
-    except OSError:  # it is only what makes the next start fast; the journal is what counts
+    except (OSError, Unavailable):  # it only makes the next start fast; the journal is what counts
         _log.exception("the snapshot cannot be written")
     house.journal.close()
 

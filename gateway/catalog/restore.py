@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from gateway.catalog import snapshot
 from gateway.catalog.catalog import Catalog
-from gateway.journal.journal import Journal
-from gateway.journal.opening import ForeignStart, JournalSetup
+from gateway.errors import IntegrityError
+from gateway.journal.journal import Journal, JournalSetup
+
+_log = logging.getLogger("gateway.catalog")
 
 
 def restore(setup: JournalSetup, snapshots: Path, key: bytes) -> tuple[Catalog, Journal]:
@@ -21,12 +24,14 @@ def restore(setup: JournalSetup, snapshots: Path, key: bytes) -> tuple[Catalog, 
     Raises:
         IntegrityError: the journal itself was changed. A snapshot never causes an error.
     """
-    found = snapshot.load_snapshot(snapshots, key, setup.signer.public_key)
+    found = snapshot.load(snapshots, key, setup.signer.public_key)
     if found is not None:
         catalog = found.catalog
         try:
-            return catalog, Journal.open(setup, catalog.apply, catalog.index, root=found.root)
-        except ForeignStart:  # of another history, or ahead of this one: not the journal's fault
-            snapshot.discard(snapshots)
+            return catalog, Journal.open(setup, catalog.apply, catalog.index, memory=found.memory)
+        except IntegrityError as error:  # of another history, or the journal itself was changed
+            _log.warning("the snapshot is not obeyed, the whole journal is read: %s", error.message)
     catalog = Catalog()
-    return catalog, Journal.open(setup, catalog.apply, 0)
+    journal = Journal.open(setup, catalog.apply, 0)
+    snapshot.discard(snapshots)  # not before: if the journal is refused, nothing was changed
+    return catalog, journal

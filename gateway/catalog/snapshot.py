@@ -1,8 +1,9 @@
 """Sealed, signed snapshots of the catalogue, so that a start replays only what came after.
 
 A snapshot is a cache and never an authority: whatever is wrong with it, `load` answers None
-and the catalogue is rebuilt from the journal. It names the LogCheckpoint it was taken at; the
-journal refuses to continue from one whose root it does not have (restore.py). Format:
+and the catalogue is rebuilt from the journal. It names the LogCheckpoint it was taken at and
+holds what the journal needs to go on from there without reading what came before; the journal
+refuses to go on from one that does not fit (restore.py). Format:
 docs/formats/catalog-snapshot-v0.md.
 """
 
@@ -24,9 +25,9 @@ from gateway.crypto.envelope import bound, seal, unseal
 from gateway.crypto.notes import verify_note
 from gateway.crypto.signing import Signer, verify
 from gateway.errors import GatewayError, IntegrityError
-from gateway.journal.checkpoint import parse_checkpoint
+from gateway.journal.memory import Memory
 
-MAGIC = b"gateway-catalog-snapshot/v0.1\n"
+MAGIC = b"gateway-catalog-snapshot/v0.2\n"
 FILE_NAME = "catalog"
 _SIGNATURE_BYTES = 64
 _NOTE_BYTES_MAX = 4096
@@ -35,48 +36,35 @@ _STATE_BYTES_MAX = 4 << 30
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A catalogue and the root of the journal that it was folded from."""
+    """A catalogue and the journal that it was folded from."""
 
     catalog: Catalog
-    root: bytes
+    memory: Memory
 
 
-def save(
-    catalog: Catalog, directory: Path, journal_checkpoint: str, key: bytes, signer: Signer
-) -> bool:
+def save(state: State, memory: Memory, directory: Path, key: bytes, signer: Signer) -> None:
     """Write the snapshot durably, in place of the last one.
 
     Args:
-        catalog: at rest: nothing may be appended meanwhile.
+        state: of the catalogue; nobody changes it meanwhile.
+        memory: of the journal, of the same moment (`Journal.remember`).
         directory: created 0700 when missing.
-        journal_checkpoint: the journal's newest LogCheckpoint.
         key: 32 bytes, kept in the vault.
         signer: the log key.
-
-    Returns:
-        False when the catalogue is not exactly as old as the LogCheckpoint (events are in
-        flight); nothing was written.
     """
-    size, _ = parse_checkpoint(journal_checkpoint)
-    if size != catalog.index:
-        return False
-    note = journal_checkpoint.encode("utf-8")
-    plain = zlib.compress(json.dumps(encode(State, catalog.state)).encode("utf-8"), 1)
+    if memory.size != state.index:
+        raise IntegrityError("a catalogue and a journal of two moments make no snapshot")
+    note = memory.note.encode("utf-8")
+    value = [encode(State, state), encode(Memory, memory)]
+    plain = zlib.compress(json.dumps(value, separators=(",", ":")).encode("utf-8"), 1)
     head = MAGIC + len(note).to_bytes(4, "big") + note
     body = head + seal(key, plain, bound("catalog-snapshot", head))
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _replace(directory / FILE_NAME, body + signer.sign(b"catalog-snapshot\n" + body))
-    return True
 
 
-def load(directory: Path, key: bytes, log_key: bytes) -> Catalog | None:
-    """The catalogue of the snapshot, or None: rebuild it from the journal."""
-    found = load_snapshot(directory, key, log_key)
-    return found.catalog if found else None
-
-
-def load_snapshot(directory: Path, key: bytes, log_key: bytes) -> Snapshot | None:
-    """As `load`, with the root that the journal must have at that size."""
+def load(directory: Path, key: bytes, log_key: bytes) -> Snapshot | None:
+    """The snapshot, or None: rebuild the catalogue from the journal."""
     try:
         return _open((directory / FILE_NAME).read_bytes(), key, log_key)
     except (GatewayError, OSError, ValueError, TypeError, LookupError, zlib.error):
@@ -99,12 +87,12 @@ def _open(data: bytes, key: bytes, log_key: bytes) -> Snapshot:
     head = body[: start + length]
     note = head[start:].decode("utf-8")
     verify_note(note, log_key, note.partition("\n")[0])
-    size, root = parse_checkpoint(note)
     plain = unseal(key, body[len(head) :], bound("catalog-snapshot", head))
-    state = decode(State, _json(plain))
-    if state.index != size:
-        raise IntegrityError("a snapshot of another size than it says")
-    return Snapshot(Catalog(state), root)
+    first, second = _json(plain)
+    state, memory = decode(State, first), decode(Memory, second)
+    if memory.note != note or state.index != memory.size:
+        raise IntegrityError("a snapshot of another moment than it says")
+    return Snapshot(Catalog(state), memory)
 
 
 def _json(plain: bytes) -> Any:

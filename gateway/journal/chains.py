@@ -62,16 +62,31 @@ class Head:
     path: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ChainEnd:
+    """How far one chain has come."""
+
+    tag: str
+    events: int
+    leaf: str  # hex, of the newest
+
+
 class Chains:
     """Counter and newest leaf of every tenant chain."""
 
-    def __init__(self) -> None:
-        """Start without tenants."""
-        self._heads: dict[str, tuple[int, str]] = {}  # tag -> (events so far, newest leaf)
-        self._places: dict[str, int] = {}
+    def __init__(self, ends: Iterable[ChainEnd] = ()) -> None:
+        """Start without tenants, or from `ends()`."""
+        self._heads = {e.tag: (e.events, e.leaf) for e in ends}  # events so far, newest leaf
+        self._places = {tag: place for place, tag in enumerate(self._heads)}
         self._changed: dict[str, None] = {}  # an ordered set: first touched, first placed
         self._tree = Tree()
-        self._fixed: dict[str, tuple[int, str]] = {}  # as the newest root has them
+        self._fixed = dict(self._heads)  # as the newest root has them
+        for tag, (count, leaf) in self._heads.items():
+            self._tree.append(head_leaf(tag, count - 1, leaf))
+
+    def ends(self) -> tuple[ChainEnd, ...]:
+        """All chains as the newest root fixes them, in the order of its tree."""
+        return tuple(ChainEnd(tag, *self._fixed[tag]) for tag in self._places)
 
     def links(self, tags: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The `chains` member of the next event that concerns these tenants."""

@@ -73,6 +73,7 @@ class CommitFile:
             self.sync_anchor()
         if self.offset >= self.segment_bytes:
             os.close(self.fd)
+            self.marks.end_file(self.offset)
             self.begin(batch.size, batch.edge)
 
     def begin(self, size: int, edge: tuple[bytes, ...]) -> None:

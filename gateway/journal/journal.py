@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from gateway.domain.events import Event, EventDraft, EventKind
 from gateway.domain.merkle import leaf_hash
@@ -23,10 +23,12 @@ from gateway.journal import frames, segments
 from gateway.journal.chains import Head
 from gateway.journal.commit import ANCHOR_SYNC_SECONDS, Batch
 from gateway.journal.durability import Durability
+from gateway.journal.memory import Memory, Wish
 from gateway.journal.opening import Apply, JournalSetup, Parts, Start, recover
 
 __all__ = ["Journal", "JournalSetup"]
 
+T = TypeVar("T")
 PLATFORM = "platform"  # the tenant of the gateway's own events
 PENDING_BYTES_MAX = 64 << 20  # appended and not yet written; beyond it appends are refused
 
@@ -63,11 +65,12 @@ class Journal:
         self._heads = 0  # index of the newest TenantHeads event of this opening
         self._closing = False
         self._failure: str | None = None
+        self._wishes: list[Wish[Any]] = []
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     @classmethod
     def open(
-        cls, setup: JournalSetup, apply: Apply, start: int, *, root: bytes | None = None
+        cls, setup: JournalSetup, apply: Apply, start: int, *, memory: Memory | None = None
     ) -> Journal:
         """Recover, replay, and write the Boot event.
 
@@ -76,12 +79,12 @@ class Journal:
             apply: takes every event in index order, before `append` returns its index. What
                 it refuses with a GatewayError is not recorded; it must then be unchanged.
             start: index of the first event that `apply` has not seen (from a snapshot).
-            root: of the events before `start`, as the snapshot names it.
+            memory: of the events before `start`, from the same snapshot: they are not read.
 
         Raises:
             Unavailable: another process writes this journal.
-            IntegrityError: acknowledged history was changed; facts: `index`.
-            ForeignStart: `start` and `root` belong to another history.
+            IntegrityError: acknowledged history was changed, facts: `index`; or, with `memory`,
+                the snapshot does not fit: open without it, and the journal alone decides.
             ConfigError: another format, or a setup that cannot work.
         """
         try:
@@ -90,7 +93,7 @@ class Journal:
         except OSError as cause:
             raise _unusable(setup, cause) from cause
         try:
-            journal = cls(setup, apply, recover(setup, apply, Start(start, root)))
+            journal = cls(setup, apply, recover(setup, apply, Start(start, memory)))
         except BaseException as error:
             os.close(lock)
             if isinstance(error, OSError):
@@ -244,6 +247,22 @@ class Journal:
         self._need_durable(second)
         return self._tree.consistency(first, second)
 
+    def remember(self, beside: Callable[[], T]) -> tuple[Memory, T]:
+        """Commit, and say what a next opening needs to know of the events so far.
+
+        Args:
+            beside: copies what must be of the same moment (the catalogue); appends wait for it.
+
+        Raises:
+            Unavailable: the journal failed or is closed.
+        """
+        wish = Wish(beside)
+        with self._work:
+            self._need_open()
+            self._wishes.append(wish)
+            self._work.notify()
+        return wish.wait()
+
     def close(self) -> None:
         """Commit what is pending, sync the anchor, give the directory free. Idempotent."""
         with self._work:
@@ -290,6 +309,8 @@ class Journal:
         self._heads = self._record(draft)
         taken, size = self._pending, self._tree.size
         self._pending = _Pending(size)
+        for wish in self._wishes:
+            wish.look(self._tree, self._chains)
         return Batch(taken.first, size, self._tree.root(), self._tree.edge(), taken.data)
 
     # The commit thread
@@ -299,20 +320,28 @@ class Journal:
             while (batch := self._next()) is not None:
                 self._note = self._file.commit(batch)
                 self._durability.advance(batch.size)
+                self._grant()
                 self._file.settle(batch)
         except BaseException as failure:  # noqa: BLE001 - whatever it is, the journal ends here
             self._fail(failure)
+
+    def _grant(self) -> None:
+        with self._work:
+            granted = [wish for wish in self._wishes if wish.has_looked]
+            self._wishes = [wish for wish in self._wishes if not wish.has_looked]
+        for wish in granted:
+            wish.grant(self._note, self._marks, self._file.offset)
 
     def _next(self) -> Batch | None:
         """Wait for work; None when the journal is closed and everything is written."""
         while True:
             with self._work:
-                if not self._pending.data and not self._closing:
+                if not (self._pending.data or self._wishes or self._closing):
                     self._idle = True
                     timeout = None if self._file.is_anchor_synced else ANCHOR_SYNC_SECONDS
                     self._work.wait(timeout)
                     self._idle = False
-                if self._pending.data:
+                if self._pending.data or self._wishes:
                     return self._take()
                 if self._closing:
                     return None
@@ -320,9 +349,12 @@ class Journal:
                 self._file.sync_anchor()
 
     def _fail(self, failure: BaseException) -> None:
-        if self._failure is not None:
-            return
-        self._failure = f"the journal cannot be written: {type(failure).__name__}"
+        with self._work:
+            if self._failure is not None:
+                return
+            self._failure = f"the journal cannot be written: {type(failure).__name__}"
+            for wish in self._wishes:
+                wish.refuse(Unavailable(self._failure))
         self._durability.fail(self._failure)
         if self._setup.on_failure is not None:
             self._setup.on_failure(failure)

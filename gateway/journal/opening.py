@@ -11,7 +11,7 @@ import orjson
 
 from gateway.crypto.signing import Signer
 from gateway.domain.events import Event
-from gateway.domain.merkle import EMPTY_ROOT, Tree
+from gateway.domain.merkle import EMPTY_ROOT
 from gateway.errors import ConfigError, IntegrityError
 from gateway.journal import recovery, segments
 from gateway.journal.anchor import Anchor
@@ -20,7 +20,10 @@ from gateway.journal.checkpoint import LogCheckpoint, origin_of
 from gateway.journal.commit import CommitFile
 from gateway.journal.composer import Composer, Details
 from gateway.journal.marks import Marks
+from gateway.journal.memory import Memory
 from gateway.journal.segments import SEGMENT_BYTES
+from gateway.journal.tree import LogTree
+from gateway.journal.walk import Found
 
 Apply = Callable[[Event], None]
 
@@ -31,10 +34,10 @@ class ForeignStart(IntegrityError):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where the catalogue stands: the first event it has not seen, and the root before it."""
+    """Where the catalogue stands: the first event it has not seen, and what its snapshot knew."""
 
     index: int
-    root: bytes | None = None  # None: not known, hence not checked
+    memory: Memory | None = None  # of that many events; None: the journal is read from event 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ class JournalSetup:
 class Parts:
     """What an opening hands to the journal."""
 
-    tree: Tree
+    tree: LogTree
     chains: Chains
     composer: Composer
     marks: Marks
@@ -82,13 +85,17 @@ def recover(setup: JournalSetup, apply: Apply, start: Start) -> Parts:
     """
     log_key = setup.signer.public_key
     found = recovery.survey(
-        setup.directory, node=setup.node, log_key=log_key, anchors=setup.anchor_directory
+        setup.directory,
+        node=setup.node,
+        log_key=log_key,
+        anchors=setup.anchor_directory,
+        memory=start.memory,
     )
     _check_start(found, start)
     last = recovery.cut(setup.directory, found)
     boot, tags = os.urandom(16).hex(), Tags(setup.tag_key)
     composer = Composer(setup.node, boot, setup.details, tags)
-    chains = _replay(found, composer, apply, start.index)
+    chains = _replay(found, composer, apply, start)
     note = found.note or LogCheckpoint(
         origin=origin_of(setup.node), size=0, root=EMPTY_ROOT
     ).signed(setup.signer)
@@ -114,20 +121,21 @@ def recover(setup: JournalSetup, apply: Apply, start: Start) -> Parts:
     )
 
 
-def _check_start(found: recovery.Found, start: Start) -> None:
+def _check_start(found: Found, start: Start) -> None:
     if start.index > found.size:
         raise ForeignStart(
             f"the catalogue has seen {start.index} events, the journal holds {found.size}",
             index=found.size,
         )
-    if start.root is not None and found.tree.root(start.index) != start.root:
-        raise ForeignStart("the catalogue was folded from another history", index=start.index)
+    if start.memory is not None and start.memory.size != start.index:
+        raise ForeignStart("the catalogue is of another moment than its snapshot says")
 
 
-def _replay(found: recovery.Found, composer: Composer, apply: Apply, start: int) -> Chains:
-    chains = Chains()
-    for index, data in found.marks.payloads(0, found.size):
-        if index < start:
+def _replay(found: Found, composer: Composer, apply: Apply, start: Start) -> Chains:
+    memory = start.memory
+    chains = Chains(memory.chains if memory else ())
+    for index, data in found.marks.payloads(memory.size if memory else 0, found.size):
+        if index < start.index:
             links = orjson.loads(data)["chains"]
         else:
             event = composer.read(data, index)
@@ -140,7 +148,7 @@ def _replay(found: recovery.Found, composer: Composer, apply: Apply, start: int)
 
 def _open_end(
     setup: JournalSetup,
-    found: recovery.Found,
+    found: Found,
     last: tuple[segments.Segment, int] | None,
     anchor: Anchor,
 ) -> CommitFile:

@@ -9,49 +9,31 @@ nothing is changed on disk.
 from __future__ import annotations
 
 import os
-from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.domain.merkle import Tree, leaf_hash
 from gateway.errors import IntegrityError
-from gateway.journal import frames, segments
+from gateway.journal import segments
 from gateway.journal.anchor import read_anchor, sync_directory
 from gateway.journal.checkpoint import LogCheckpoint, find_beyond, open_checkpoint, origin_of
-from gateway.journal.marks import Marks
+from gateway.journal.memory import Memory
+from gateway.journal.resume import take_up
 from gateway.journal.segments import Segment
+from gateway.journal.walk import ENDS_KEPT, Found, walk
 
 _ADVICE = "stop here: keep the files, and compare with a backup and with pinned LogCheckpoints"
-_ENDS_KEPT = 16  # a crash leaves at most one commit without a signature
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """A LogCheckpoint as it stands in a file; its signature is not yet checked."""
+def survey(
+    directory: Path, *, node: str, log_key: bytes, anchors: Path, memory: Memory | None = None
+) -> Found:
+    """Read and judge all files, or those that a snapshot does not vouch for; changes nothing.
 
-    size: int
-    segment: Segment
-    offset: int  # right behind it
-    note: bytes
-
-
-@dataclass(slots=True)
-class Found:
-    """What the files hold, before anything is cut."""
-
-    tree: Tree = field(default_factory=Tree)
-    marks: Marks = field(default_factory=Marks)
-    note: str | None = None  # the newest authentic LogCheckpoint
-    size: int = 0  # events under it
-    cut_bytes: int = 0  # never acknowledged bytes that an opening removes
-    first_bad: int | None = None  # index of the first event that does not fit
-    anchor_slot: int = 1
-    commits: int = 0
-    ends: deque[_End] = field(default_factory=lambda: deque(maxlen=_ENDS_KEPT))
-
-
-def survey(directory: Path, *, node: str, log_key: bytes, anchors: Path) -> Found:
-    """Read and judge all files; changes nothing.
+    Args:
+        directory: of the journal.
+        node: whose journal it must be.
+        log_key: 32-byte public key.
+        anchors: directory of the anchor.
+        memory: of the snapshot: what came before it is not read again (resume.py).
 
     Raises:
         IntegrityError: acknowledged history is damaged, missing or replaced; `index` of the
@@ -63,52 +45,16 @@ def survey(directory: Path, *, node: str, log_key: bytes, anchors: Path) -> Foun
     files = segments.listed(directory)
     if files and anchored is None:
         raise _refusal("the journal has lost its anchor", 0)
-    found = Found()
-    for segment in files:
+    found = take_up(memory, files, node, log_key) if memory else Found()
+    for segment in files[files.index(found.ends[-1].segment) if found.ends else 0 :]:
         if found.first_bad is None:
-            _walk(found, segment, node)
+            walk(found, segment, node)
     _choose(found, log_key, origin)
     _judge(found, files, log_key, origin)
     if anchored is not None:
         found.anchor_slot = anchored[1]
         _compare(found, anchored[0])
     return found
-
-
-def _walk(found: Found, segment: Segment, node: str) -> None:
-    """Hash every event of one file into the tree; stop at the first place that does not fit."""
-    tree, origin = found.tree, origin_of(node)
-    committed = begin = found.ends[-1].size if found.ends else 0
-    fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if segment.first != tree.size or committed != tree.size:
-            found.first_bad = committed  # a file is missing, or the one before has no end
-            return
-        header = segments.read_header(fd)
-        begin = header.end
-        if (header.first, header.node, header.edge) != (tree.size, node, tree.edge()):
-            found.first_bad = committed  # it continues another history
-            return
-        for kind, payload, end in frames.stream(fd, begin):
-            if kind == frames.EVENT:
-                tree.append(leaf_hash(payload))
-            elif kind == frames.CHECKPOINT and _fits(payload, tree, origin):
-                found.marks.add(committed, segment, begin)
-                found.ends.append(_End(tree.size, segment, end, payload))
-                found.commits += 1
-                committed, begin = tree.size, end
-            else:  # one of the events since the last LogCheckpoint is not the one it fixed
-                found.first_bad = committed
-                return
-    except frames.BadFrame:
-        found.first_bad = tree.size
-    finally:
-        os.close(fd)
-
-
-def _fits(payload: bytes, tree: Tree, origin: str) -> bool:
-    expected = LogCheckpoint(origin=origin, size=tree.size, root=tree.root())
-    return payload.startswith(expected.text.encode("ascii") + b"\n")
 
 
 def _choose(found: Found, log_key: bytes, origin: str) -> None:
@@ -123,7 +69,7 @@ def _choose(found: Found, log_key: bytes, origin: str) -> None:
             continue
         found.note, found.size = note, end.size
         return
-    if found.commits > _ENDS_KEPT:
+    if found.commits > ENDS_KEPT:
         raise _refusal("the last LogCheckpoints of the journal are not authentic", 0)
 
 

@@ -7,12 +7,13 @@ import pytest
 
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.restore import restore
-from gateway.catalog.snapshot import FILE_NAME, load, load_snapshot, save
+from gateway.catalog.snapshot import FILE_NAME, load, save
 from gateway.catalog.state import State
 from gateway.crypto.signing import Signer
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import IntegrityError
 from gateway.journal.journal import Journal
+from gateway.journal.memory import Memory
 from tests.catalog import happenings as h
 from tests.journal.places import LOG, refused_request, setup
 
@@ -48,13 +49,14 @@ HISTORY = (
 )
 
 
-def lived(base: Path, *drafts: EventDraft) -> tuple[State, str]:
-    """A history in a journal; its state and LogCheckpoint at rest."""
+def lived(base: Path, *drafts: EventDraft) -> tuple[State, Memory]:
+    """A history in a journal; its state, and what the journal remembers."""
     catalog = Catalog()
     with Journal.open(setup(base), catalog.apply, 0) as journal:
         for draft in drafts or HISTORY:
             journal.append(draft)
-    return catalog.state, journal.checkpoint()
+        memory, state = journal.remember(lambda: catalog.state)
+    return state, memory
 
 
 def test_without_a_snapshot_there_is_none(tmp_path: Path) -> None:
@@ -63,8 +65,8 @@ def test_without_a_snapshot_there_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [0, 35, 200, 500, -65, -1])
 def test_a_snapshot_with_a_flipped_bit_is_thrown_away(tmp_path: Path, place: int) -> None:
-    state, note = lived(tmp_path)
-    save(Catalog(state), tmp_path / "snapshots", note, KEY, LOG)
+    state, memory = lived(tmp_path)
+    save(state, memory, tmp_path / "snapshots", KEY, LOG)
     path = tmp_path / "snapshots" / FILE_NAME
     data = bytearray(path.read_bytes())
     data[place] ^= 1
@@ -73,8 +75,8 @@ def test_a_snapshot_with_a_flipped_bit_is_thrown_away(tmp_path: Path, place: int
 
 
 def test_a_truncated_snapshot_is_thrown_away_at_every_length(tmp_path: Path) -> None:
-    state, note = lived(tmp_path)
-    save(Catalog(state), tmp_path / "snapshots", note, KEY, LOG)
+    state, memory = lived(tmp_path)
+    save(state, memory, tmp_path / "snapshots", KEY, LOG)
     path = tmp_path / "snapshots" / FILE_NAME
     data = path.read_bytes()
     for length in range(0, len(data), 37):
@@ -83,41 +85,42 @@ def test_a_truncated_snapshot_is_thrown_away_at_every_length(tmp_path: Path) -> 
 
 
 def test_a_snapshot_under_another_key_or_signer_is_thrown_away(tmp_path: Path) -> None:
-    state, note = lived(tmp_path)
-    save(Catalog(state), tmp_path / "snapshots", note, KEY, LOG)
+    state, memory = lived(tmp_path)
+    save(state, memory, tmp_path / "snapshots", KEY, LOG)
     other = Signer(b"o" * 32, "log")
     assert load(tmp_path / "snapshots", b"x" * 32, LOG.public_key) is None
     assert load(tmp_path / "snapshots", KEY, other.public_key) is None
-    save(Catalog(state), tmp_path / "snapshots", note, KEY, other)
+    save(state, memory, tmp_path / "snapshots", KEY, other)
     assert load(tmp_path / "snapshots", KEY, other.public_key) is None
 
 
-def test_no_snapshot_is_taken_while_events_are_in_flight(tmp_path: Path) -> None:
-    state, note = lived(tmp_path)
+def test_a_catalogue_and_a_journal_of_two_moments_make_no_snapshot(tmp_path: Path) -> None:
+    state, memory = lived(tmp_path)
     state.index += 1
-    assert not save(Catalog(state), tmp_path / "snapshots", note, KEY, LOG)
+    with pytest.raises(IntegrityError):
+        save(state, memory, tmp_path / "snapshots", KEY, LOG)
     assert not (tmp_path / "snapshots").exists()
 
 
 def test_a_snapshot_shows_nothing_of_what_it_holds(tmp_path: Path) -> None:
-    state, note = lived(tmp_path)
-    save(Catalog(state), tmp_path / "snapshots", note, KEY, LOG)
+    state, memory = lived(tmp_path)
+    save(state, memory, tmp_path / "snapshots", KEY, LOG)
     data = (tmp_path / "snapshots" / FILE_NAME).read_bytes()
     for word in (b"clinic", b"startup", b"age", b"ICU"):
         assert word not in data
 
 
 def test_live_replayed_and_loaded_states_are_the_same(tmp_path: Path) -> None:
-    live, note = lived(tmp_path)
+    live, memory = lived(tmp_path)
     replayed = Catalog()
     journal = Journal.open(setup(tmp_path), lambda e: _until(replayed, e, live.index), 0)
     journal.close()
     assert replayed.state == live
-    assert save(Catalog(live), tmp_path / "snapshots", note, KEY, LOG)
-    loaded = load_snapshot(tmp_path / "snapshots", KEY, LOG.public_key)
+    save(live, memory, tmp_path / "snapshots", KEY, LOG)
+    loaded = load(tmp_path / "snapshots", KEY, LOG.public_key)
     assert loaded is not None
     assert loaded.catalog.state == live
-    assert loaded.root == journal.root(live.index)
+    assert loaded.memory == memory
 
 
 def _until(catalog: Catalog, event: object, stop: int) -> None:
@@ -140,8 +143,8 @@ def test_events_of_a_lease_seal_nothing_because_its_grant_names_the_subject(
 
 
 def test_a_start_replays_only_what_came_after_the_snapshot(tmp_path: Path) -> None:
-    live, note = lived(tmp_path)
-    save(Catalog(live), tmp_path / "snapshots", note, KEY, LOG)
+    live, memory = lived(tmp_path)
+    save(live, memory, tmp_path / "snapshots", KEY, LOG)
     catalog, journal = restore(setup(tmp_path), tmp_path / "snapshots", KEY)
     with journal:
         journal.wait_durable(journal.append(h.version(3)))
@@ -157,7 +160,8 @@ def test_a_snapshot_of_another_history_is_not_obeyed(tmp_path: Path) -> None:
     catalog, journal = restore(setup(tmp_path), tmp_path / "none", KEY)
     with journal:
         journal.append(h.tenant("evil"))
-    save(catalog, tmp_path / "snapshots", journal.checkpoint(), KEY, LOG)
+        memory, state = journal.remember(lambda: catalog.state)
+    save(state, memory, tmp_path / "snapshots", KEY, LOG)
     for more in (0, 40):  # the other history: shorter, then longer than the snapshot
         shutil.copytree(tmp_path / "snapshots", tmp_path / "stolen", dirs_exist_ok=True)
         found, journal = restore(setup(tmp_path / "fork"), tmp_path / "stolen", KEY)
@@ -169,8 +173,8 @@ def test_a_snapshot_of_another_history_is_not_obeyed(tmp_path: Path) -> None:
 
 
 def test_a_changed_journal_is_refused_with_or_without_a_snapshot(tmp_path: Path) -> None:
-    live, note = lived(tmp_path)
-    save(Catalog(live), tmp_path / "snapshots", note, KEY, LOG)
+    live, memory = lived(tmp_path)
+    save(live, memory, tmp_path / "snapshots", KEY, LOG)
     path = next((tmp_path / "journal").glob("*.log"))
     path.write_bytes(path.read_bytes().replace(b"thumb-k1", b"thumb-k2"))
     for snapshots in ("snapshots", "none"):

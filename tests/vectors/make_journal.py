@@ -171,12 +171,13 @@ def snapshots() -> None:
             with Journal.open(setup(base), catalog.apply, 0) as journal:
                 for draft in drafts:
                     journal.append(draft)
-            save(catalog, base, journal.checkpoint(), SNAPSHOT_KEY, LOG)
+                memory, state = journal.remember(lambda of=catalog: of.state)
+            save(state, memory, base, SNAPSHOT_KEY, LOG)
             data = (base / FILE_NAME).read_bytes()
             (directory / f"ok-{name}.bin").write_bytes(data)
-        save(catalog, base, journal.checkpoint(), SNAPSHOT_KEY, Signer(b"o" * 32, "log"))
+        save(state, memory, base, SNAPSHOT_KEY, Signer(b"o" * 32, "log"))
         other = (base / FILE_NAME).read_bytes()
-        save(catalog, base, journal.checkpoint(), b"o" * 32, LOG)
+        save(state, memory, base, b"o" * 32, LOG)
         rekeyed = (base / FILE_NAME).read_bytes()
     bad = {
         "flipped-magic": flipped(data, 3),
