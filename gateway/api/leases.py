@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from gateway.api.acts import Act
+from typing import Any
+
+from starlette.responses import RedirectResponse
+
+from gateway.api.acts import Act, Asked
+from gateway.api.facade import Gateway
 from gateway.wire.leases import LeaseRequest, LeaseView
 
 _ONE = "/v1/leases/{id}"
+
+
+async def _stream(gateway: Gateway, asked: Asked) -> Any:
+    url = await gateway.stream_address(asked.caller, asked.path["id"])
+    return RedirectResponse(url, 307, {"Cache-Control": "no-store"})
+
 
 ACTS = (
     Act(
@@ -30,6 +41,13 @@ ACTS = (
         path=_ONE,
         summary="Hand a lease back",
         call=lambda g, a: g.close_lease(a.caller, a.path["id"]),
+    ),
+    Act(
+        method="GET",
+        path=_ONE + "/stream",
+        summary="Be sent to the whole lease as one Arrow IPC stream, once, within a minute",
+        call=_stream,
+        status=307,
     ),
     Act(
         method="POST",

@@ -10,6 +10,7 @@ import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from http import HTTPStatus
 from typing import Any, Union, get_args, get_origin
 
 import gateway
@@ -180,6 +181,8 @@ def _responses(act: Act, schemas: dict[str, Any]) -> dict[str, Any]:
             "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
         },
     }
+    if act.reply is None and act.status != HTTPStatus.OK:
+        return {str(act.status): {"description": act.summary}, "default": problem}
     if act.reply is None:
         return {"204": {"description": "Done"}, "default": problem}
     media_type = _MEDIA_TYPES.get(act.reply, "application/json")

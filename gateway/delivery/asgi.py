@@ -6,6 +6,7 @@ Step numbers are those of docs/formats/segment-v0.md §5; (4) to (8) are in prod
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,13 @@ from gateway.delivery.guard import GuardedProtocol
 from gateway.delivery.leases import LeaseTable, OpenLease
 from gateway.delivery.producer import Producer
 from gateway.delivery.responses import Send, Stream, answer, refuse
-from gateway.errors import GatewayError, InvalidInput, NotFound
+from gateway.delivery.whole import ArrowStream
+from gateway.errors import GatewayError, InvalidInput, NotAuthenticated, NotFound
 
 MAC_HEADER = b"gateway-mac"
 _SEGMENT = re.compile(r"/v1/leases/([a-z0-9_]{1,64})/segments/(0|[1-9][0-9]{0,9})\Z")
+_STREAM = re.compile(r"/v1/leases/([a-z0-9_]{1,64})/stream\Z")
+_TICKET = re.compile(r"ticket=([A-Za-z0-9_-]{43})\Z")
 _ACKNOWLEDGEMENTS = re.compile(r"/v1/leases/([a-z0-9_]{1,64})/acknowledgements\Z")
 _RECEIVED = re.compile(r"received=(0|[1-9][0-9]{0,14})&rows=(0|[1-9][0-9]{0,14})\Z")
 _RANGE = re.compile(r"bytes=(0|[1-9][0-9]{0,15})-\Z")
@@ -57,9 +61,9 @@ class Request:
 class DataApp:
     """ASGI callable of a data worker."""
 
-    def __init__(self, table: LeaseTable, producer: Producer) -> None:
-        """Serve the leases of `table`."""
-        self._table, self._producer = table, producer
+    def __init__(self, table: LeaseTable, producer: Producer, now: Callable[[], float]) -> None:
+        """Serve the leases of `table`; `now` gives Unix seconds."""
+        self._table, self._producer, self._now = table, producer, now
         self._buffers: list[bytearray] = []  # as many as there were streams at once
 
     async def __call__(self, scope: dict[str, Any], _receive: object, send: Send) -> None:
@@ -68,10 +72,13 @@ class DataApp:
         try:
             segment = _SEGMENT.match(request.path)
             acknowledgements = _ACKNOWLEDGEMENTS.match(request.path)
+            whole = _STREAM.match(request.path)
             if segment and request.method == "GET":
                 await self._segment(request, segment[1], int(segment[2]), send)
             elif acknowledgements and request.method == "POST":
                 await self._acknowledge(request, acknowledgements[1], send)
+            elif whole and request.method == "GET":
+                await self._whole(request, whole[1], send)
             else:
                 raise NotFound("the data port serves segments of leases")
         except GatewayError as error:
@@ -83,6 +90,15 @@ class DataApp:
         self._take_acknowledgement(lease, request.query)  # (3)
         stream = Stream(request.connection, send, start, self._buffers)
         await self._producer.deliver(lease, number, stream)
+
+    async def _whole(self, request: Request, name: str, send: Send) -> None:
+        ticket = _TICKET.match(request.query)
+        if ticket is None:
+            raise NotAuthenticated("this address has no ticket")
+        lease = self._table.get(name)
+        lease.use_ticket(ticket[1], self._now())
+        out = ArrowStream(request.connection, send, lease.spec, self._buffers)
+        await out.deliver(self._producer, lease)
 
     def _authenticate(self, request: Request, name: str) -> OpenLease:
         held = self._table.credentials(name)

@@ -104,6 +104,9 @@ class ControlLink:
             return {}
         if message.kind == "close":
             return self._close(body)
+        if message.kind == "ticket":
+            self._table.get(body["lease"]).add_ticket(body["digest"], body["until"], body["now"])
+            return {}
         if message.kind == "status":
             return self._status()
         raise InvalidInput(f"`{message.kind}` is not a message to a data worker")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from gateway.delivery.body import SegmentBody
 from gateway.delivery.sources import Source
 from gateway.delivery.spec import LeaseSpec
 from gateway.domain.order import Segment
-from gateway.errors import GatewayError, NotFound
+from gateway.errors import GatewayError, LimitExceeded, NotAuthenticated, NotFound
 
+TICKETS_MAX = 8  # of one lease, at a time
 _RECEIPTS_MAX = 4096
 _CLOSED_MAX = 4096
 
@@ -53,6 +55,7 @@ class OpenLease:
     sent: list[int] = field(default_factory=list)  # handed over, not yet reported
     acknowledged: tuple[int, int] = (0, 0)  # segments, rows
     refused: set[int] = field(default_factory=set)  # segments whose stored bytes are not authentic
+    tickets: dict[str, float] = field(default_factory=dict)  # SHA-256 of each → its end
     stopped: GatewayError | None = None
     credentials: Credentials = field(init=False)
 
@@ -69,6 +72,26 @@ class OpenLease:
         """Return a segment's bytes, still sealed."""
         final = segment.number == len(self.segments) - 1
         return SegmentBody(self.spec, segment, self.source, final=final)
+
+    def add_ticket(self, digest: str, until: float, now: float) -> None:
+        """Take note of a ticket; LimitExceeded when too many wait to be used."""
+        self.tickets = {known: end for known, end in self.tickets.items() if end > now}
+        if len(self.tickets) >= TICKETS_MAX:
+            raise LimitExceeded(
+                "too many addresses of this stream wait to be used",
+                advice="use one of them, or wait a minute",
+                limit="stream_addresses",
+            )
+        self.tickets[digest] = until
+
+    def use_ticket(self, ticket: str, now: float) -> None:
+        """Take a ticket for the whole stream, which is good once; NotAuthenticated otherwise."""
+        until = self.tickets.pop(hashlib.sha256(ticket.encode()).hexdigest(), 0.0)
+        if until <= now:
+            raise NotAuthenticated(
+                "this address was used before, or its time is over",
+                advice="ask `/v1/leases/{id}/stream` of the gateway for another",
+            )
 
     def keep_receipt(self, number: int, receipt: str) -> None:
         """Remember that the intent for a segment is durable."""

@@ -105,6 +105,10 @@ class WorkerLink:
         """Move the end of a lease; NotFound when the worker does not have it."""
         await self._call("renew", lease=lease, expires_at=expires_at, policy_epoch=policy_epoch)
 
+    async def ticket(self, lease: str, digest: str, now: float, until: float) -> None:
+        """Let whoever has the ticket of this SHA-256 read the lease whole, once, before `until`."""
+        await self._call("ticket", lease=lease, digest=digest, now=now, until=until)
+
     async def close(self, lease: str, reason: GatewayError) -> Closed:
         """Stop a lease; further requests for it are answered with `reason`.
 

@@ -19,6 +19,8 @@ Headers = list[tuple[bytes, bytes]]
 class Stream:
     """One response with a segment, from byte `start` of it on; an Outlet of producer.py."""
 
+    media_type = b"application/octet-stream"
+
     def __init__(
         self, connection: GuardedProtocol, send: Send, start: int, buffers: list[bytearray]
     ) -> None:
@@ -53,7 +55,7 @@ class Stream:
         """Send the head of the response."""
         length = self._length
         headers = [
-            (b"content-type", b"application/octet-stream"),
+            (b"content-type", self.media_type),
             (b"content-length", str(length - self._start).encode()),
             (b"accept-ranges", b"bytes"),
             (b"cache-control", b"no-store"),

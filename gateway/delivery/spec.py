@@ -55,6 +55,7 @@ class ViewSource:
     key: bytes = field(repr=False)  # 32 bytes
     frames: tuple[tuple[int, int, int], ...] = field(repr=False)  # offset, length, rows
     plan_digest: str | None = None  # the frames are bound to; None = that of the lease
+    schema: bytes = field(default=b"", repr=False)  # Arrow IPC schema message of the frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,8 @@ def encode(spec: LeaseSpec) -> tuple[dict[str, Any], bytes]:
     if isinstance(spec.source, ViewSource):
         names = ("view", "path", "plan_digest")
         head["view"] = {name: getattr(spec.source, name) for name in names}
-        blobs += [spec.source.key, b"".join(_FRAME.pack(*f) for f in spec.source.frames)]
+        frames = b"".join(_FRAME.pack(*f) for f in spec.source.frames)
+        blobs += [spec.source.key, frames, spec.source.schema]
     else:
         head["columns"] = [asdict(column) for column in spec.source.columns]
         head["shards"] = [_shard_head(shard) for shard in spec.source.shards]
@@ -119,8 +121,9 @@ def decode(head: Mapping[str, Any], payload: bytes | bytearray | memoryview) -> 
     key, order_key = next(blobs), next(blobs)
     source: DirectSource | ViewSource
     if "view" in head:
-        view_key, frames = next(blobs), next(blobs)
-        source = ViewSource(**head["view"], key=view_key, frames=tuple(_FRAME.iter_unpack(frames)))
+        view_key, frames, schema = next(blobs), next(blobs), next(blobs)
+        cut = tuple(_FRAME.iter_unpack(frames))
+        source = ViewSource(**head["view"], key=view_key, frames=cut, schema=schema)
     else:
         columns = tuple(DirectColumn(**column) for column in head["columns"])
         shards = tuple(_shard(shard, blobs) for shard in head["shards"])

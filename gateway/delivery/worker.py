@@ -49,7 +49,7 @@ async def _serve(channel: Channel, options: dict[str, Any]) -> None:
     gate = Gate(table, control, status, time.time)
     control.before_close = gate.confirm
     producer = Producer(table, gate, control, options.get("stall_seconds", STALL_SECONDS))
-    server = uvicorn.Server(_config(DataApp(table, producer), options))
+    server = uvicorn.Server(_config(DataApp(table, producer, time.time), options))
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # counted, never printed
     watch = asyncio.create_task(gate.watch())
     serving = asyncio.create_task(server.serve([listening]))

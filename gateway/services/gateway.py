@@ -39,6 +39,7 @@ from gateway.services import (
     update,
     update_tenant,
     uploads,
+    whole_stream,
 )
 from gateway.services.asking import Asking
 from gateway.services.copies import Copies
@@ -264,6 +265,10 @@ class Gateway(Asking, Copies, Custody, Policies):
     async def lease(self, caller: Caller, lease: str) -> LeaseView:
         """An open lease (without its key)."""
         return await stream.show(self.house, caller, lease)
+
+    async def stream_address(self, caller: Caller, lease: str) -> str:
+        """Where a lease is read whole, once, within a minute."""
+        return await whole_stream.address(self.house, caller, lease)
 
     async def renew_lease(self, caller: Caller, lease: str) -> LeaseView:
         """Judge again and prolong."""

@@ -212,7 +212,9 @@ def view_job(house: House, manifest: Manifest, grant: Grant, operation_id: str) 
 
 
 def _source(view: ViewFile, columns: tuple[LeaseColumn, ...]) -> tuple[ViewSource, Geometry]:
-    source = ViewSource(view=view.view, path=view.path, key=view.key, frames=view.frames)
+    source = ViewSource(
+        view=view.view, path=view.path, key=view.key, frames=view.frames, schema=view.schema
+    )
     geometry = Geometry(
         rows=tuple(rows for _, _, rows in view.frames),
         sizes=tuple(length for _, length, _ in view.frames),

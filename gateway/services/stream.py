@@ -80,7 +80,7 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
     require_pass(house, grant, order)
     epoch = await judge_again(house, grant)
     try:
-        ready = await _source_of(house, grant)
+        ready = await _source_of(house, grant, as_arrow=wanted.as_arrow)
     except (IntegrityError, NotFound) as error:
         raise await refused_as_changed(house, grant, error) from error
     if isinstance(ready, str):
@@ -115,7 +115,7 @@ def may_be_direct(manifest: Manifest, plan: Plan) -> bool:
 
 
 async def _source_of(
-    house: House, grant: Grant
+    house: House, grant: Grant, *, as_arrow: bool
 ) -> tuple[DirectSource | ViewSource, Geometry] | str:
     """(3) and (4); the id of an Operation while shards or a view are made ready.
 
@@ -123,7 +123,7 @@ async def _source_of(
     carries the PolicyEpoch it was judged under, so that its worker has it judged again then.
     """
     manifest = await house.aside(load_manifest, house, grant.plan.dataset)
-    if not may_be_direct(manifest, grant.plan):
+    if as_arrow or not may_be_direct(manifest, grant.plan):
         return view_source(house, manifest, grant)
     shards = manifest.shards_of(grant.plan.split)
     fetching = fetch.under_way(house, shards, grant.subject_tenant)
@@ -328,7 +328,8 @@ async def _start(
     )
 
 
-def _owned(house: House, caller: Caller, lease_id: str) -> Lease:
+def owned(house: House, caller: Caller, lease_id: str) -> Lease:
+    """A lease of the caller's own; NotFound for anybody else's."""
     try:
         lease = house.catalog.lease(lease_id)
         grant = house.catalog.grant(lease.grant)
@@ -341,15 +342,15 @@ def _owned(house: House, caller: Caller, lease_id: str) -> Lease:
 
 async def show(house: House, caller: Caller, lease_id: str) -> LeaseView:
     """The lease as it stands, without its key."""
-    return _view(house, _owned(house, caller, lease_id))
+    return _view(house, owned(house, caller, lease_id))
 
 
 async def renew(house: House, caller: Caller, lease_id: str) -> LeaseView:
     """Judge again and prolong; the worker learns it before the caller."""
-    owner = house.catalog.grant(_owned(house, caller, lease_id).grant).owner_tenant
+    owner = house.catalog.grant(owned(house, caller, lease_id).grant).owner_tenant
     if await key_check.trouble(house, owner) is not None:
         raise KeyUnavailable(key_check.TEXT)
-    lease = _owned(house, caller, lease_id)
+    lease = owned(house, caller, lease_id)
     if lease.closed is not None:
         raise LeaseExpired(f"the lease is closed: {lease.closed}")
     epoch = judge_lease(house, lease)
@@ -371,7 +372,7 @@ async def renew(house: House, caller: Caller, lease_id: str) -> LeaseView:
 
 async def close(house: House, caller: Caller, lease_id: str) -> None:
     """Hand it back; harmless when it is closed already."""
-    _owned(house, caller, lease_id)
+    owned(house, caller, lease_id)
     await house.workers.close(lease_id, "returned")
     await house.settled()
 

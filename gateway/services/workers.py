@@ -118,6 +118,11 @@ class Workers:
         link = self._links[lease.worker]
         await link.renew(lease.id, expires_at, self.house.catalog.policy_epoch)
 
+    async def ticket(self, lease: Lease, digest: str, until: float) -> None:
+        """Let its worker serve the lease whole to whoever has the ticket, once."""
+        now = self.house.now()
+        await self._links[lease.worker].ticket(lease.id, digest, now, until)
+
     async def close(self, lease_id: str, reason: str) -> Closed | None:
         """Stop a lease on its worker and record its end; None when it is not open."""
         worker = self._held.pop(lease_id, None)

@@ -61,6 +61,15 @@ class LeaseRequest:
     split: str | None = None  # None: the split of the Grant
     run: str | None = None  # None: the run of the Grant
     position: dict[str, Any] | None = None  # a StreamPosition to resume at (order-v0.md §5)
+    as_arrow: bool = False  # to be read whole, as one Arrow IPC stream, from `/stream`
+
+    def __post_init__(self) -> None:
+        order = self.order
+        if self.as_arrow and (order.shuffle or order.lanes_chosen > 1 or self.position):
+            raise InvalidInput(
+                "one Arrow stream has the version's order, for one rank, from its first row",
+                advice="leave out `order` and `position`, or read segments",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

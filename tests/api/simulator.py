@@ -555,6 +555,9 @@ class Simulator(SimulatedRequests):
     async def lease(self, caller: Any, lease: str) -> LeaseView:
         raise NotFound("no such lease")
 
+    async def stream_address(self, caller: Any, lease: str, /) -> str:
+        raise NotFound("no such lease")
+
     async def renew_lease(self, caller: Any, lease: str) -> LeaseView:
         raise NotFound("no such lease")
 

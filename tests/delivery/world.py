@@ -145,9 +145,10 @@ def view_data(directory: Path, *, rows: int = 900, block_rows: int = 100) -> Dat
     """A view with a text and a nullable float column."""
     ids = np.arange(rows, dtype="<i8")
     names = np.array([f"name-{i}" for i in range(rows)], dtype=object)
-    whole = pa.record_batch(
-        {"id": ids, "name": pa.array(names.tolist()), "x": pa.array([None, 1.5] * (rows // 2))}
-    )
+    texts = pa.array(names.tolist(), pa.string())
+    numbers = pa.array([None, 1.5] * (rows // 2), pa.float64())
+    whole = pa.record_batch({"id": ids, "name": texts, "x": numbers})
+    schema = whole.schema.serialize().to_pybytes()
     key, path, frames, offset = os.urandom(32), directory / "view", [], 0
     count = -(-rows // block_rows)
     with path.open("wb") as file:
@@ -161,10 +162,12 @@ def view_data(directory: Path, *, rows: int = 900, block_rows: int = 100) -> Dat
             frames.append((offset, len(frame), batch.num_rows))
             offset += len(frame)
     return Data(
-        source=ViewSource(view="view_1", path=str(path), key=key, frames=tuple(frames)),
+        source=ViewSource(
+            view="view_1", path=str(path), key=key, frames=tuple(frames), schema=schema
+        ),
         columns=tuple(LeaseColumn(name=f.name, arrow=str(f.type)) for f in whole.schema),
         expected={"id": ids, "name": names},
-        schema=whole.schema.serialize().to_pybytes(),
+        schema=schema,
     )
 
 
