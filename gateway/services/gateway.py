@@ -16,38 +16,30 @@ import gateway.wire as W
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import AccessDenied, NotAuthenticated, Unavailable
 from gateway.services import (
-    audit,
-    claims,
-    consents,
     describe,
-    evidence,
     exchange,
     grants,
     health,
     issued_tokens,
     lineage_keys,
     obligations,
-    proofs,
     refusals,
     register,
-    reports,
     revoke,
-    runs,
     shapes,
-    stream,
     tenants,
     update,
     update_tenant,
     uploads,
-    whole_stream,
 )
 from gateway.services.asking import Asking
 from gateway.services.copies import Copies
 from gateway.services.custody import Custody
+from gateway.services.history import History
 from gateway.services.house import House
 from gateway.services.policies import Policies
 from gateway.services.request_access import Caller
-from gateway.wire.leases import LeaseRequest, LeaseView
+from gateway.services.streams import Streams
 from gateway.wire.times import iso
 from gateway.wire.tokens import LINEAGE_PATH
 
@@ -56,7 +48,7 @@ STREAM_PATHS = ("/v1/leases", "/oauth/revoke", "/oauth/introspect")
 
 
 @dataclass(slots=True)
-class Gateway(Asking, Copies, Custody, Policies):
+class Gateway(Asking, Copies, Custody, History, Policies, Streams):
     """All journeys over one House."""
 
     house: House
@@ -255,106 +247,6 @@ class Gateway(Asking, Copies, Custody, Policies):
     ) -> W.ObligationView:
         """Record that an obligation is fulfilled."""
         return await obligations.fulfil(self.house, caller, obligation, shown)
-
-    # streams
-
-    async def open_lease(self, caller: Caller, wanted: LeaseRequest) -> LeaseView:
-        """Open a stream under a dataset token."""
-        return await stream.open_lease(self.house, caller, wanted)
-
-    async def lease(self, caller: Caller, lease: str) -> LeaseView:
-        """An open lease (without its key)."""
-        return await stream.show(self.house, caller, lease)
-
-    async def stream_address(self, caller: Caller, lease: str) -> str:
-        """Where a lease is read whole, once, within a minute."""
-        return await whole_stream.address(self.house, caller, lease)
-
-    async def renew_lease(self, caller: Caller, lease: str) -> LeaseView:
-        """Judge again and prolong."""
-        return await stream.renew(self.house, caller, lease)
-
-    async def close_lease(self, caller: Caller, lease: str) -> None:
-        """Hand the lease back."""
-        await stream.close(self.house, caller, lease)
-
-    # runs
-
-    async def runs(self, caller: Caller) -> list[W.RunView]:
-        """Training jobs that read from or for the tenant."""
-        return await runs.list_(self.house, caller)
-
-    async def run(self, caller: Caller, run: str) -> W.RunView:
-        """One training job."""
-        return await runs.show(self.house, caller, run)
-
-    async def finish_run(self, caller: Caller, run: str, wanted: W.RunFinish) -> W.RunView:
-        """Say that it is over, and which model it made."""
-        return await runs.finish(self.house, caller, run, wanted)
-
-    async def attestation(self, caller: Caller, run: str) -> W.Attestation:
-        """What it was delivered, signed and bound to its model."""
-        return await runs.attestation(self.house, caller, run)
-
-    # consent
-
-    async def consents(self, caller: Caller) -> list[W.ConsentView]:
-        """The newest word of each person."""
-        return await consents.list_(self.house, caller)
-
-    async def record_consents(self, caller: Caller, wanted: W.ConsentRequest) -> W.ConsentReceipt:
-        """Record what persons gave and withdrew."""
-        return await consents.record(self.house, caller, wanted)
-
-    # lineage
-
-    async def questions(self, caller: Caller) -> list[W.Question]:
-        """The named questions."""
-        return await audit.questions(self.house, caller)
-
-    async def ask(self, caller: Caller, name: str, asked: W.AskRequest) -> W.Answer:
-        """Ask one of them; the question is recorded first."""
-        return await audit.ask(self.house, caller, name, asked)
-
-    async def query(self, caller: Caller, asked: W.QueryRequest) -> W.Answer:
-        """Run an auditor's SQL in the sandbox; recorded first."""
-        return await audit.query(self.house, caller, asked)
-
-    async def trace(self, caller: Caller, ref: str, depth: int) -> W.Trace:
-        """Where something came from and went to."""
-        return await audit.trace(self.house, caller, ref, depth)
-
-    async def claim(self, caller: Caller, raw: bytes) -> W.ClaimReceipt:
-        """Record what an OpenLineage event says."""
-        return await claims.take(self.house, caller, raw)
-
-    async def report(self, caller: Caller, name: str, wanted: W.ReportRequest) -> W.Report:
-        """Several questions in one document; recorded first."""
-        return await reports.make(self.house, caller, name, wanted)
-
-    async def checkpoint(self, caller: Caller, since: int | None) -> W.CheckpointView:
-        """The newest signed LogCheckpoint; with `since`, the proof that it continues that one."""
-        return await proofs.checkpoint(self.house, caller, since)
-
-    async def inclusion(self, caller: Caller, index: int, size: int | None) -> W.Proof:
-        """Proof that an event stands in the log."""
-        return await proofs.inclusion(self.house, caller, index, size)
-
-    async def consistency(self, caller: Caller, first: int, second: int | None) -> W.Proof:
-        """Proof that the log only grew."""
-        return await proofs.consistency(self.house, caller, first, second)
-
-    async def evidence(self, caller: Caller, wanted: W.EvidenceRequest) -> W.Operation:
-        """Make an EvidencePack; an Operation."""
-        return shapes.operation_view(await evidence.export(self.house, caller, wanted))
-
-    async def evidence_part(self, caller: Caller, pack: str, start: int) -> bytes:
-        """Bytes of one that is made."""
-        return await evidence.part(self.house, caller, pack, start)
-
-    async def verify(self, caller: Caller, since: int | None) -> W.Operation:
-        """Verify the whole log on the server; an Operation."""
-        return shapes.operation_view(await audit.verify(self.house, caller, since))
 
     # tenants
 
