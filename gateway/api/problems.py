@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from gateway.crypto.tokens import USE_NONCE
 from gateway.errors import AccessDenied, GatewayError, InvalidInput, NotAuthenticated, NotFound
 from gateway.wire.problems import document_of
 
@@ -37,7 +38,7 @@ def problem_response(error: GatewayError, request_id: str) -> Response:
         dump(document),
         status_code=error.status,
         media_type="application/problem+json",
-        headers=headers_of(error),
+        headers=headers_of(error, error.status),
     )
 
 
@@ -50,13 +51,14 @@ def oauth_response(error: GatewayError, request_id: str) -> Response:
         dump(document),
         status_code=status,
         media_type="application/json",
-        headers=headers_of(error) if status in (401, error.status) else {},
+        headers=headers_of(error, status),
     )
 
 
 def _oauth(error: GatewayError) -> tuple[str, int]:
     if isinstance(error, NotAuthenticated):
-        return "invalid_client", 401
+        wants_nonce = error.facts.get("oauth") == USE_NONCE
+        return (USE_NONCE, 400) if wants_nonce else ("invalid_client", 401)
     if isinstance(error, AccessDenied):
         return "access_denied", 400
     if isinstance(error, NotFound):
@@ -66,14 +68,15 @@ def _oauth(error: GatewayError) -> tuple[str, int]:
     return ("server_error" if error.status == 500 else "temporarily_unavailable"), error.status  # noqa: PLR2004
 
 
-def headers_of(error: GatewayError) -> dict[str, str]:
+def headers_of(error: GatewayError, status: int) -> dict[str, str]:
     """The headers that belong to an error: how to authenticate, when to come back."""
     headers = {}
-    if isinstance(error, NotAuthenticated):
-        headers["WWW-Authenticate"] = 'DPoP algs="EdDSA Ed25519"'
-        if nonce := error.facts.get("nonce"):
-            headers["DPoP-Nonce"] = str(nonce)
-    if error.status in (429, 503):
+    if nonce := error.facts.get("nonce"):
+        headers["DPoP-Nonce"] = str(nonce)
+    if status == 401:  # noqa: PLR2004
+        wanted = f' error="{USE_NONCE}"' if nonce else ""
+        headers["WWW-Authenticate"] = f'DPoP{wanted} algs="EdDSA Ed25519"'
+    if status in (429, 503):
         headers["Retry-After"] = str(int(error.facts.get("retry_after_seconds", 1)))
     return headers
 

@@ -179,9 +179,8 @@ class Tokens:
         """
         transport = self._gateway.transport
         used = transport.api_token() if token is None else _text_of(token)
-        proof = (key or transport.dpop_key()).proof(
-            method, transport.own_url(url), now=transport.now, access_token=used
-        )
+        transport.learn_nonce()
+        proof = transport.proof(method, transport.own_url(url), used, key)
         return {"Authorization": f"DPoP {used}", "DPoP": proof}
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # between tries, when the server is away
 RENEW_SECONDS_BEFORE = 30.0
 _OK, _BAD_REQUEST = 200, 400
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+_ASK_NONCE = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange"
 
 
 def segment(text: str) -> str:
@@ -70,6 +72,7 @@ class Transport:
         self._lock = threading.Lock()
         self._identity: IdentityKey | None = None
         self._dpop: DpopKey | None = None
+        self._nonce: str | None = None  # what the server wants in a proof; new at its start
         self._token: tuple[str, float] | None = None  # and the Unix second it ends
 
     def tls(self) -> SSLContext:
@@ -145,8 +148,8 @@ class Transport:
         return found
 
     def _about_token(self, path: str, token: str) -> Response:
-        form = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self.request("POST", path, body=urlencode({"token": token}).encode(), headers=form)
+        body = urlencode({"token": token}).encode()
+        return self.request("POST", path, body=body, headers=_FORM)
 
     def own_url(self, url: str) -> str:
         """`url`, or a path, at this gateway; InvalidInput for any other place."""
@@ -161,9 +164,20 @@ class Transport:
 
         return self._identity_key().lineage_key(self.server + LINEAGE_PATH, self.now, seconds)
 
-    def proof(self, method: str, url: str, token: str) -> str:
-        """A DPoP proof by this process's key."""
-        return self.dpop_key().proof(method, url, now=self.now, access_token=token)
+    def proof(
+        self, method: str, url: str, token: str | None = None, key: DpopKey | None = None
+    ) -> str:
+        """A DPoP proof by this process's key, or another; it answers the server's nonce."""
+        used = key or self.dpop_key()
+        return used.proof(method, url, now=self.now, nonce=self._nonce, access_token=token)
+
+    def learn_nonce(self) -> None:
+        """Ask for the server's nonce unless it is known."""
+        if self._nonce is None:
+            target = "/oauth/token"
+            proof = self.proof("POST", self.server + target)
+            reply = self._connections().send("POST", target, _ASK_NONCE, {**_FORM, "DPoP": proof})
+            self._nonce = reply.headers.get("dpop-nonce")
 
     def dpop_key(self) -> DpopKey:
         """The ephemeral key of this process, to which every token of ours is bound."""
@@ -216,8 +230,7 @@ class Transport:
         from gateway.wire.tokens import TokenResponse
 
         def headers() -> dict[str, str]:
-            proof = self.dpop_key().proof("POST", f"{self.server}/oauth/token", now=self.now)
-            return {"Content-Type": "application/x-www-form-urlencoded", "DPoP": proof}
+            return {**_FORM, "DPoP": self.proof("POST", f"{self.server}/oauth/token")}
 
         response = self._once("POST", "/oauth/token", urlencode(form).encode(), headers)
         if response.status != _OK:
@@ -261,6 +274,18 @@ class Transport:
         raise AssertionError("the last pause is None")
 
     def _once(
+        self, method: str, target: str, body: Body | None, headers: Callable[[], dict[str, str]]
+    ) -> Response:
+        """One request; once more when the server wants a nonce that we did not know."""
+        used = self._nonce
+        response = self._sent(method, target, body, headers)
+        given = response.headers.get("dpop-nonce")
+        if given is None or given == used:
+            return response
+        self._nonce = given
+        return self._sent(method, target, body, headers)
+
+    def _sent(
         self, method: str, target: str, body: Body | None, headers: Callable[[], dict[str, str]]
     ) -> Response:
         """One request on this thread's connection; once more when a kept one had gone stale.

@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.crypto import jws
+from gateway.errors import NotAuthenticated
 
 TYP = "dpop+jwt"
 PROOF_SECONDS_MAX = 60
+USE_NONCE = "use_dpop_nonce"  # RFC 9449 §8
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -66,11 +68,11 @@ class DpopKey:
 
 def verify_proof(  # one argument for each thing that RFC 9449 §4.3 compares
     proof: str,
-    method: str,
-    url: str,
+    request: tuple[str, str],
     access_token: str | None,
     now: jws.Clock,
     seen: Callable[[str], bool],
+    nonce: str | None = None,
 ) -> str:
     """Verify a proof and return the thumbprint of its key.
 
@@ -78,16 +80,18 @@ def verify_proof(  # one argument for each thing that RFC 9449 §4.3 compares
 
     Args:
         proof: the one `DPoP` header (two headers are refused before this).
-        method: of the request.
-        url: of the request as the client sent it; query and fragment do not count.
+        request: method, and URL as the client sent it; query and fragment do not count.
         access_token: the token it accompanies; None at the token endpoint.
         now: clock in Unix seconds.
         seen: is asked once per authentic proof with a key of at most 200 characters; answers
             whether it was asked before (ReplayMemory).
+        nonce: what a proof must answer (RFC 9449 §8); None = nothing.
 
     Raises:
-        NotAuthenticated: any check fails, or the proof was used before.
+        NotAuthenticated: any check fails, or the proof was used before. With the fact `nonce`
+            when that is what is missing: the sender puts it in and tries again.
     """
+    method, url = request
     compact = jws.read(proof, typ=TYP, members=frozenset({"jwk"}))
     key = jws.key_of_jwk(compact.header["jwk"])
     jws.verify(compact, key)
@@ -105,9 +109,26 @@ def verify_proof(  # one argument for each thing that RFC 9449 §4.3 compares
     if not -jws.LEEWAY_SECONDS <= age <= PROOF_SECONDS_MAX:
         raise jws.refused("iat", advice="set the clock of this machine")
     thumbprint = jws.thumbprint(key)
+    if nonce is not None and claims.get("nonce") != nonce:
+        raise _nonce_wanted(nonce, is_missing="nonce" not in claims)
     if seen(f"dpop:{thumbprint}:{jws.identifier(claims)}"):
         raise jws.refused("jti", advice="make a new proof for each request")
     return thumbprint
+
+
+def _nonce_wanted(nonce: str, *, is_missing: bool) -> NotAuthenticated:
+    return NotAuthenticated(
+        "the proof does not answer this gateway's nonce",
+        advice="put the nonce of the header `DPoP-Nonce` into the proof and try again",
+        oauth=USE_NONCE,
+        nonce=nonce,
+        nonce_missing=is_missing,
+    )
+
+
+def nonce_of(boot: str) -> str:
+    """The nonce of one start of a gateway: what was proved before it is worth nothing after."""
+    return jws.b64url(hashlib.sha256(f"dpop-nonce {boot}".encode()).digest()[:16])
 
 
 def normal_url(url: str) -> str:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from gateway.crypto import jws
-from gateway.crypto.dpop import DpopKey, verify_proof
+from gateway.crypto.dpop import USE_NONCE, DpopKey, nonce_of, verify_proof
 from gateway.crypto.identity_keys import Assertion, IdentityKey, verify_assertion
 from gateway.crypto.replay import ReplayMemory
 from gateway.crypto.signing import Signer, key_id_of
 from gateway.errors import InvalidInput
 
 __all__ = [
+    "USE_NONCE",
     "Assertion",
     "DpopKey",
     "IdentityKey",
@@ -26,6 +27,7 @@ __all__ = [
     "TokenClaims",
     "key_set",
     "mint",
+    "nonce_of",
     "verify",
     "verify_assertion",
     "verify_proof",

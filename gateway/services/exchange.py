@@ -62,7 +62,7 @@ def _caller(house: House, claims: TokenClaims) -> Caller:
 
 
 def _proof(house: House, dpop: str, request: tuple[str, str], token: str | None) -> str:
-    return tokens.verify_proof(dpop, *request, token, house.now, house.replay.seen)
+    return tokens.verify_proof(dpop, request, token, house.now, house.replay.seen, house.nonce)
 
 
 def verified(house: House, token: str) -> TokenClaims:

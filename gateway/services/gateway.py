@@ -64,7 +64,7 @@ class Gateway(Asking, Copies, Custody, History, Policies, Streams):
                 return lineage_keys.authenticate(self.house, authorization)
             caller = exchange.authenticate(self.house, (method, url), authorization, dpop)
         except NotAuthenticated as error:
-            await refusals.record_stranger(self.house, "/v1", error.code)
+            await self._refused("/v1", error)
             raise
         if caller.grant is not None and not urlsplit(url).path.startswith(STREAM_PATHS):
             await refusals.record(self.house, caller.subject, "/v1", AccessDenied.code)
@@ -76,8 +76,13 @@ class Gateway(Asking, Copies, Custody, History, Policies, Streams):
         try:
             return await exchange.token(self.house, form, url, dpop)
         except (NotAuthenticated, Unavailable) as error:
-            await refusals.record_stranger(self.house, "POST /oauth/token", error.code)
+            await self._refused("POST /oauth/token", error)
             raise
+
+    async def _refused(self, route: str, error: NotAuthenticated | Unavailable) -> None:
+        """Record it; that a first proof cannot know the nonce is how RFC 9449 §8 begins."""
+        if not error.facts.get("nonce_missing"):
+            await refusals.record_stranger(self.house, route, error.code)
 
     async def revoke_token(self, caller: Caller, token: str) -> None:
         """POST /oauth/revoke: end one token, and all that came of it, before its time."""

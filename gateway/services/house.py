@@ -21,7 +21,7 @@ from gateway.catalog.catalog import Catalog
 from gateway.config import Settings
 from gateway.crypto.identity_keys import public_key_of
 from gateway.crypto.signing import Signer
-from gateway.crypto.tokens import ReplayMemory
+from gateway.crypto.tokens import ReplayMemory, nonce_of
 from gateway.crypto.vault import KeyVault
 from gateway.domain.events import EventDraft
 from gateway.domain.ids import new_id
@@ -153,6 +153,11 @@ class House:
     def boot(self) -> str:
         """Random, new at every start; part of every signed segment request."""
         return self.journal.boot
+
+    @property
+    def nonce(self) -> str:
+        """What every DPoP proof must answer: a proof made before this start is worth nothing."""
+        return nonce_of(self.journal.boot)
 
     def lineage_of(self, grant: Grant) -> list[Grant]:
         """The Grant and every one it is cut from, the widest last."""

@@ -32,12 +32,14 @@ class SecuredSimulator(Simulator):
     memory: tokens.ReplayMemory = field(default_factory=lambda: tokens.ReplayMemory(time.monotonic))
     token_seconds: int = 600
     issued: int = 0
+    nonce: str | None = None
     ended: set[str] = field(default_factory=set)  # jti of revoked tokens
 
     def _proof(self, dpop: str | None, method: str, url: str, token: str | None) -> str:
         if dpop is None:
             raise NotAuthenticated("a proof is missing")
-        return tokens.verify_proof(dpop, method, url, token, time.time, self.memory.seen)
+        request = (method, url)
+        return tokens.verify_proof(dpop, request, token, time.time, self.memory.seen, self.nonce)
 
     def _claims(self, token: str) -> tokens.TokenClaims:
         known = {self.signer.key_id: self.signer.public_key}

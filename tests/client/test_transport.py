@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from gateway.client.replies import Response, error_of, kinds
 from gateway.client.transport import Transport, segment
 from gateway.config import Settings
 from gateway.crypto.identity_keys import IdentityKey
+from gateway.crypto.tokens import DpopKey
 from gateway.errors import (
     AccessDenied,
     ConfigError,
@@ -198,3 +200,38 @@ def test_a_denied_token_says_why_and_what_would_have_to_change(login: Login) -> 
     assert denied.value.decision.startswith("dec_")
     assert "research" in (denied.value.advice or "")
     assert denied.value.exit_code == 3
+
+
+def test_the_nonce_of_a_server_that_was_restarted_is_taken_up_once_and_in_silence(
+    login: Login, gateway: SecuredSimulator
+) -> None:
+    client = login("startup/ml")
+    for nonce in ("first-start", "second-start"):
+        gateway.nonce = nonce
+        assert client.whoami().subject == "startup/ml"
+        assert client.transport._nonce == nonce
+    assert gateway.issued == 1, "the token outlives it"
+    gateway.nonce = "third-start"
+    client.transport._token = None
+    assert client.tokens.request("clinic/icu", purpose="research").grant
+    fresh = login("clinic/owner")
+    headers = fresh.tokens.proof("GET", "/v1/whoami", token="a.b.c", key=DpopKey())
+    assert fresh.transport._nonce == "third-start"
+    assert headers["Authorization"] == "DPoP a.b.c"
+
+
+def test_a_server_that_wants_ever_another_nonce_is_an_error_and_no_loop(
+    login: Login, gateway: SecuredSimulator
+) -> None:
+    client, asked = login("startup/ml"), []
+    honest = gateway._proof
+
+    def fickle(*given: Any) -> str:
+        gateway.nonce = f"nonce-{len(asked)}"
+        asked.append(gateway.nonce)
+        return honest(*given)
+
+    gateway._proof = fickle  # type: ignore[method-assign]
+    with pytest.raises(NotAuthenticated):
+        client.whoami()
+    assert len(asked) == 2

@@ -51,7 +51,7 @@ def check(text: str, **changed: Any) -> str:
         "now": at(NOW),
         "seen": never,
     } | changed
-    return verify_proof(text, **given)
+    return verify_proof(text, (given.pop("method"), given.pop("url")), **given)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,18 @@ def test_a_proof_serves_the_same_resource_however_it_is_written() -> None:
     assert dpop.normal_url("http://[::1]:80/a") == "http://[::1]/a"
 
 
-def test_a_proof_that_answers_a_nonce_is_taken() -> None:
-    assert check(proof(nonce="n-1")) == KEY.thumbprint
+def test_a_proof_that_does_not_answer_the_nonce_is_told_it_and_stays_unused() -> None:
+    def asked(_: str) -> bool:
+        raise AssertionError("a proof that was refused is not remembered")
+
+    nonce = dpop.nonce_of("ab" * 16)
+    for given in (None, "", dpop.nonce_of("cd" * 16)):
+        with pytest.raises(NotAuthenticated) as caught:
+            check(proof(nonce=given), nonce=nonce, seen=asked)
+        assert caught.value.facts["nonce"] == nonce
+        assert caught.value.facts["nonce_missing"] == (given is None)
+    assert check(proof(nonce=nonce), nonce=nonce) == KEY.thumbprint
+    assert check(proof(nonce="n-1")) == KEY.thumbprint, "nobody asked for one"
 
 
 def test_an_algorithm_beside_ed25519_never_reaches_a_key() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
 import pytest
 
 from gateway.client.streaming import GrantedToken, open_under
+from gateway.client.transport import Transport
+from gateway.crypto.tokens import DpopKey, IdentityKey
 from gateway.errors import LeaseRevoked, NotAuthenticated
+from gateway.wire.tokens import GRANT_JWT_BEARER
 from tests.journeys.home import Home
 from tests.journeys.story import DIRECT, HOW, PURPOSE, Story
 
@@ -43,3 +48,49 @@ def test_a_stream_ends_with_the_token_that_opened_it(home: Home) -> None:
     assert sum(len(batch["id"]) for batch in batches[1]) > 0, "another token holds it open"
     assert not client.grants.show(mine.grant or "").revoked
     assert not client.tokens.show(mine()).active
+
+
+def sent(
+    transport: Transport, method: str, path: str, body: str | None, **headers: str
+) -> tuple[int, str | None, str | None]:
+    """One request as a recorder of the network would send it: status, error, nonce."""
+    kind = {"Content-Type": "application/x-www-form-urlencoded"} if body is not None else {}
+    data = body.encode() if body is not None else None
+    reply = transport._connections().send(method, path, data, {**kind, **headers})
+    told = reply.json() if reply.status >= 400 else {}
+    return reply.status, told.get("error"), reply.headers.get("dpop-nonce")
+
+
+def test_what_was_recorded_before_a_restart_is_worth_nothing_after_it(home: Home) -> None:
+    client, thief = home.client(), home.client().transport
+    client.whoami()  # knows the nonce now
+    mine, url = client.transport, home.settings.server or ""
+    nonce = mine._nonce
+    assert nonce
+    token = mine.api_token()
+    used, unused = (mine.proof("GET", f"{url}/v1/whoami", token) for _ in range(2))
+    key = IdentityKey.load(home.settings.config_dir / "identity.json")
+    assertion = key.assertion(url, time.time, mine.dpop_key().thumbprint)
+    form = urlencode({"grant_type": GRANT_JWT_BEARER, "assertion": assertion})
+    proof = mine.proof("POST", f"{url}/oauth/token")
+    bare = DpopKey().proof("POST", f"{url}/oauth/token", now=time.time)
+    whoami = ("GET", "/v1/whoami", None)
+    bound = {"Authorization": f"DPoP {token}"}
+    assert sent(thief, "POST", "/oauth/token", form, DPoP=bare) == (400, "use_dpop_nonce", nonce)
+    assert sent(thief, *whoami, **bound, DPoP=used) == (200, None, None)
+    assert sent(thief, *whoami, **bound, DPoP=used) == (401, None, None), "good once"
+    elsewhere = ("POST", "/oauth/introspect", "token=x")
+    assert sent(thief, *elsewhere, **bound, DPoP=unused)[0] == 401, "good at one place"
+    assert sent(thief, "POST", "/oauth/token", form, DPoP=proof) == (200, None, None)
+    home.stop()
+    home.start()
+    thief.close()
+    for _ in range(2):
+        for recorded in (used, unused):
+            status, _, told = sent(thief, *whoami, **bound, DPoP=recorded)
+            assert status == 401
+            assert told not in (None, nonce)
+        status, error, _ = sent(thief, "POST", "/oauth/token", form, DPoP=proof)
+        assert (status, error) == (400, "use_dpop_nonce")
+    assert client.whoami().subject == "home/me", "its own client goes on by itself"
+    assert mine.api_token() == token, "the token outlives the restart"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import gateway.wire as W
-from gateway.crypto.tokens import DpopKey, IdentityKey
+from gateway.crypto.tokens import DpopKey, IdentityKey, nonce_of
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import AccessDenied, DatasetSuspended, GatewayError, NotAuthenticated
@@ -52,7 +52,9 @@ class Job:
         )
 
     def token(self, form: Mapping[str, str], dpop: DpopKey | None = None) -> W.TokenResponse:
-        proof = (dpop or self.dpop).proof("POST", TOKEN_URL, now=self.now)
+        proof = (dpop or self.dpop).proof(
+            "POST", TOKEN_URL, now=self.now, nonce=self.gateway.house.nonce
+        )
         reply: W.TokenResponse = run(self.gateway.token(form, TOKEN_URL, proof))
         return reply
 
@@ -70,7 +72,9 @@ class Job:
 
     def call(self, path: str, token: str, dpop: DpopKey | None = None, method: str = "GET") -> Any:
         url = BASE + path
-        proof = (dpop or self.dpop).proof(method, url, access_token=token, now=self.now)
+        proof = (dpop or self.dpop).proof(
+            method, url, access_token=token, now=self.now, nonce=self.gateway.house.nonce
+        )
         return run(self.gateway.authenticate(method, url, f"DPoP {token}", proof))
 
 
@@ -108,10 +112,23 @@ def test_an_assertion_is_good_once_and_for_its_key_only(job: Job) -> None:
 
 def test_a_proof_is_good_once(job: Job) -> None:
     token, url = job.api_token(), f"{BASE}/v1/whoami"
-    proof = job.dpop.proof("GET", url, access_token=token, now=time.time)
+    nonce = job.gateway.house.nonce
+    proof = job.dpop.proof("GET", url, access_token=token, now=time.time, nonce=nonce)
     run(job.gateway.authenticate("GET", url, f"DPoP {token}", proof))
     with pytest.raises(NotAuthenticated):
         run(job.gateway.authenticate("GET", url, f"DPoP {token}", proof))
+
+
+def test_a_proof_of_before_a_start_is_told_the_nonce_and_never_taken(job: Job) -> None:
+    house, token, url = job.gateway.house, job.api_token(), f"{BASE}/v1/whoami"
+    start = house.journal.durable_size
+    for nonce in (None, nonce_of("another start")):
+        proof = job.dpop.proof("GET", url, access_token=token, now=time.time, nonce=nonce)
+        for _ in range(2):
+            with pytest.raises(NotAuthenticated) as caught:
+                run(job.gateway.authenticate("GET", url, f"DPoP {token}", proof))
+            assert caught.value.facts["nonce"] == house.nonce
+    assert kinds(house, start) == [EventKind.RequestRefused] * 2, "a first contact is no refusal"
 
 
 def test_a_dataset_token_opens_streams_and_nothing_else(job: Job) -> None:

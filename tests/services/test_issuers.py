@@ -61,14 +61,18 @@ def present(pod: Job, token: str, dpop: DpopKey | None = None, **form: str) -> W
         "subject_token_type": TOKEN_TYPE_JWT,
         **form,
     }
-    proof = (dpop or pod.dpop).proof("POST", "http://localhost:1/oauth/token", now=lambda: NOW)
+    proof = (dpop or pod.dpop).proof(
+        "POST", "http://localhost:1/oauth/token", now=lambda: NOW, nonce=pod.gateway.house.nonce
+    )
     reply: W.TokenResponse = run(pod.gateway.token(given, "http://localhost:1/oauth/token", proof))
     return reply
 
 
 def whoami(pod: Job, token: str, dpop: DpopKey | None = None) -> Any:
     url = "http://localhost:1/v1/whoami"
-    proof = (dpop or pod.dpop).proof("GET", url, access_token=token, now=lambda: NOW)
+    proof = (dpop or pod.dpop).proof(
+        "GET", url, access_token=token, now=lambda: NOW, nonce=pod.gateway.house.nonce
+    )
     return run(pod.gateway.authenticate("GET", url, f"DPoP {token}", proof)).subject
 
 
