@@ -45,6 +45,7 @@ from gateway.services import (
     stream,
     sweep,
     uploads,
+    witness,
 )
 from gateway.services.claims import Pace
 from gateway.services.doctor import Check
@@ -213,7 +214,9 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         issuers=issuers.load(settings, time.time),
         views=Views(),
         fetches=Fetches(),
+        witnesses=witness.load(settings),
     )
+    house.witnesses.recall(journal, signers.log.public_key, NODE)
     house.workers = Workers(house, stream.judge_lease)
     return house
 

@@ -30,6 +30,7 @@ from gateway.services import key_check
 from gateway.services.gateway import Gateway
 from gateway.services.house import House
 from gateway.services.watch import watch
+from gateway.services.witness import follow
 
 HOUSEKEEPING_SECONDS = 5.0
 EXIT_JOURNAL_FAILED = 70  # EX_SOFTWARE: nothing may be acknowledged any more
@@ -115,6 +116,7 @@ async def _serve(
     )
     house.status.start_heart()
     tasks = [loop.create_task(_keep_house(house))]
+    tasks.append(loop.create_task(follow(house.witnesses, house.journal)))
     if house.settings.policies is not None:
         tasks.append(loop.create_task(watch(house, house.settings.policies)))
     parent = await AsyncChannel.over(channel.socket)

@@ -227,6 +227,9 @@ def verify(
     log_key: Annotated[
         str | None, typer.Option("--log-key", help="the log's verifier key, or a file with it")
     ] = None,
+    witness_key: Annotated[
+        str | None, typer.Option("--witness-key", help="a witness's verifier key, or a file")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="keep the newest LogCheckpoint in this file")
     ] = None,
@@ -237,10 +240,12 @@ def verify(
     """Verify the whole log; exit code 1 when anything does not hold."""
     lineage = f.client(server, key_file).lineage
     with progress_bar(is_shown=not as_json) as progress:
-        found = lineage.verify(since=since, log_key=log_key, progress=progress).to_dict()
+        found = lineage.verify(
+            since=since, log_key=log_key, witness_key=witness_key, progress=progress
+        ).to_dict()
     if out is not None:
         out.write_text(found["note"], "utf-8")
-    shown = ("size", "root", "witnessed", "signed_by", "continues", "pinned")
+    shown = ("size", "root", "witnessed", "witnessed_to", "signed_by", "continues", "pinned")
     print_record("lineage.verify", found, as_json=as_json, only=shown)
     if found["pinned"] is None and not as_json:
         note("nothing could be pinned: the state directory cannot be written")

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gateway.wire as W
-from gateway.client.pins import Checkpoint, LogKey, Pin, Pins, opened
+from gateway.client.pins import Checkpoint, LogKey, Pin, Pins, opened, witnessed
 from gateway.client.records import Record, Table, Trace
 from gateway.client.transport import segment
-from gateway.errors import IntegrityError, InvalidInput
+from gateway.errors import IntegrityError, InvalidInput, LogForked
 from gateway.wire import codec
 from gateway.wire.tokens import LINEAGE_PATH
 
@@ -150,6 +150,7 @@ class Lineage:
         *,
         since: str | Path | None = None,
         log_key: str | Path | None = None,
+        witness_key: str | Path | None = None,
         progress: Progress | None = None,
     ) -> Record:
         """Verify the log; raises, never returns False.
@@ -158,10 +159,12 @@ class Lineage:
             since: an older LogCheckpoint (the note, or a file with it) that must be a prefix.
             log_key: the log's verifier key (the `vkey` line, or a file with it), from
                 somewhere you trust; without it only consistency is shown, not authorship.
+            witness_key: verifier key of a witness, likewise: it must have signed a beginning
+                of this log; `witnessed_to` of the answer is how many events of it.
             progress: called with what is being verified.
 
         Raises:
-            IntegrityError: something does not hold.
+            IntegrityError: something does not hold; LogForked: it is not the log seen before.
         """
         key = None if log_key is None else _verifier(_text(log_key))
         older = None if since is None else opened(_text(since), key)
@@ -173,10 +176,14 @@ class Lineage:
         newest = opened(view.note, key)
         if older is not None:
             self._prove_growth(older, newest)
+        seen = None if witness_key is None else witnessed(view, _text(witness_key))
+        if seen is not None:
+            self._prove_growth(seen, newest)
         facts = {
             "size": newest.size,
             "root": view.root,
             "witnessed": view.witnessed,
+            "witnessed_to": None if seen is None else seen.size,
             "signed_by": key[0] if key else None,
             "continues": older.size if older else None,
             "pinned": newest.size if is_pinned else None,
@@ -202,19 +209,24 @@ class Lineage:
         from gateway.domain.merkle import verify_consistency
 
         if older.size > newest.size:
-            raise IntegrityError("the log is shorter than the LogCheckpoint you kept")
+            raise LogForked("the log is shorter than the LogCheckpoint you kept")
         reply = self._gateway.get(
             "/v1/lineage/proofs/consistency", first=older.size, second=newest.size
         )
         proof = codec.decode_reply(W.Proof, reply)
         path = [bytes.fromhex(text) for text in proof.hashes]
-        verify_consistency(older.size, newest.size, path, (older.root, newest.root))
+        try:
+            verify_consistency(older.size, newest.size, path, (older.root, newest.root))
+        except IntegrityError as cause:
+            raise LogForked(f"the first {older.size} events are not those of before") from cause
 
     def _answer(self, reply: Any, before: Pin | None) -> Table:
         answer = codec.decode_reply(W.Answer, reply)
         self._check_pin(answer.checkpoint, before)
         rows = [Record(dict(zip(answer.columns, row, strict=True))) for row in answer.rows]
-        facts = {"as_of_index": answer.as_of_index, "truncated": answer.truncated}
+        facts: dict[str, Any] = {"as_of_index": answer.as_of_index, "truncated": answer.truncated}
+        if answer.checkpoint is not None:
+            facts["witnessed"] = answer.checkpoint.witnessed
         return Table(answer.columns, rows, facts)
 
 

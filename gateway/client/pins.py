@@ -24,7 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gateway.wire as W
-from gateway.crypto.notes import parse_verifier_key, verifier_key, verify_note
+from gateway.crypto.notes import (
+    parse_verifier_key,
+    parse_witness_key,
+    verifier_key,
+    verify_cosignature,
+    verify_note,
+)
 from gateway.crypto.private_files import make_private_dir, read_private, replace_private
 from gateway.domain.merkle import HASH_BYTES, verify_consistency
 from gateway.errors import (
@@ -72,6 +78,15 @@ def opened(note: str, key: LogKey | None) -> Checkpoint:
     if len(root) != HASH_BYTES or (key is not None and lines[0] != key[0]):
         raise IntegrityError("not a LogCheckpoint of this log")
     return Checkpoint(lines[0], size, root)
+
+
+def witnessed(view: W.CheckpointView, witness_key: str) -> Checkpoint:
+    """The LogCheckpoint that the witness of this key (a vkey) has signed; raises IntegrityError."""
+    name, key = parse_witness_key(witness_key)
+    if view.cosigned is None:
+        raise IntegrityError(f"no LogCheckpoint was witnessed, by `{name}` or anybody")
+    verify_cosignature(view.cosigned, key, name)
+    return opened(view.cosigned, None)
 
 
 class Pins:

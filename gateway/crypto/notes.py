@@ -2,6 +2,8 @@
 
 Follows c2sp.org/signed-note: text that ends in a newline, a blank line, then lines
 `— <name> <base64(4-byte key hash | signature)>`. Signature type 0x01 (Ed25519 over the text).
+A witness signs with type 0x04 (c2sp.org/tlog-cosignature, v1): eight bytes of time, then
+Ed25519 over that time and the text; it says that this is the largest tree it has seen.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from gateway.errors import IntegrityError, InvalidInput
 NOTE_BYTES_MAX = 64 << 10
 SIGNATURES_MAX = 16
 _ED25519 = b"\x01"
+_COSIGNATURE = b"\x04"
+_TIME_BYTES = 8
 _NAME = re.compile(r"[^\s+\x00-\x20\x7f]{1,128}\Z")
 _LINE = re.compile(r"\u2014 ([^\s+]{1,128}) ([A-Za-z0-9+/]+={0,2})\Z")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffd]")
@@ -53,6 +57,23 @@ def verify_note(note: str, public_key: bytes, name: str) -> str:
     return text
 
 
+def verify_cosignature(note: str, public_key: bytes, name: str) -> tuple[str, int]:
+    """The line and the Unix second of a witness's cosignature; others' lines are ignored.
+
+    Raises:
+        IntegrityError: malformed, not cosigned by this name and key, or a wrong signature.
+    """
+    text, lines = _split(note)
+    expected = _key_hash(name, public_key, _COSIGNATURE)
+    for found, blob in lines:
+        if found == name and blob[:4] == expected:
+            moment = int.from_bytes(blob[4 : 4 + _TIME_BYTES], "big")
+            signed = f"cosignature/v1\ntime {moment}\n{text}".encode()
+            verify_text(public_key, signed, blob[4 + _TIME_BYTES :])
+            return f"\u2014 {name} {base64.b64encode(blob).decode('ascii')}\n", moment
+    raise IntegrityError(f"`{name}` did not cosign the LogCheckpoint")
+
+
 def verifier_key(name: str, public_key: bytes) -> str:
     """The public key as a `vkey` line, to pin: `name+hash+base64`."""
     if not _NAME.match(name):
@@ -61,17 +82,27 @@ def verifier_key(name: str, public_key: bytes) -> str:
     return f"{name}+{_key_hash(name, public_key).hex()}+{key}"
 
 
+def parse_witness_key(text: str) -> tuple[str, bytes]:
+    """The same for the key of a witness (type 0x04)."""
+    return _parsed_key(text, _COSIGNATURE)
+
+
 def parse_verifier_key(text: str) -> tuple[str, bytes]:
     """Name and 32-byte public key of a `vkey` line; InvalidInput when it is none."""
+    return _parsed_key(text, _ED25519)
+
+
+def _parsed_key(text: str, kind: bytes) -> tuple[str, bytes]:
     name, _, rest = text.strip().partition("+")
     digest, _, encoded = rest.partition("+")
     try:
         key = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as cause:
         raise InvalidInput("not a verifier key") from cause
-    is_key = len(key) == 33 and key[:1] == _ED25519  # noqa: PLR2004
-    if not _NAME.match(name) or not is_key or _key_hash(name, key[1:]).hex() != digest:
-        raise InvalidInput("not an Ed25519 verifier key", advice="copy the whole line")
+    is_key = len(key) == 33 and key[:1] == kind  # noqa: PLR2004
+    if not _NAME.match(name) or not is_key or _key_hash(name, key[1:], kind).hex() != digest:
+        what = "an Ed25519 verifier key" if kind == _ED25519 else "the key of an Ed25519 witness"
+        raise InvalidInput(f"not {what}", advice="copy the whole line")
     return name, key[1:]
 
 
@@ -109,5 +140,5 @@ def _is_text(text: str) -> bool:
     return text.endswith("\n") and text != "\n" and not _CONTROL.search(text)
 
 
-def _key_hash(name: str, public_key: bytes) -> bytes:
-    return hashlib.sha256(name.encode("utf-8") + b"\n" + _ED25519 + public_key).digest()[:4]
+def _key_hash(name: str, public_key: bytes, kind: bytes = _ED25519) -> bytes:
+    return hashlib.sha256(name.encode("utf-8") + b"\n" + kind + public_key).digest()[:4]

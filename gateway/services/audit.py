@@ -215,6 +215,6 @@ async def verify(house: House, caller: Caller, since: int | None) -> Operation:
             anchor=config / "anchor",
             progress=report,
         )
-        return {"events": found.size, "root": found.root.hex(), "witnessed": "none"}
+        return {"events": found.size, "root": found.root.hex(), "witnessed": house.witnesses.told}
 
     return house.operations.start(operation, act)

@@ -25,7 +25,7 @@ from gateway.journal.checkpoint import origin_of
 from gateway.journal.reader import Reader
 from gateway.process import confine
 from gateway.process.directory import DirectoryLock, check_format, read_server_file
-from gateway.services import plugs, sweep
+from gateway.services import plugs, sweep, witness
 from gateway.services.house import NODE, Places
 from gateway.services.upload_records import open_in
 
@@ -147,6 +147,16 @@ def _log_key(settings: Settings) -> Check:
     return Check(name="log key", ok=True, detail=log_key(settings))
 
 
+def _witnesses(settings: Settings) -> Check:
+    rows = witness.load(settings).rows
+    return Check(
+        name="witnesses",
+        ok=True,
+        detail=", ".join(f"{row.name} at {row.place.host}" for row in rows)
+        or "none: who holds the log key could show two histories",
+    )
+
+
 def _same_device(settings: Settings) -> Check:
     """Whoever copies one disk should not get keys and data together."""
     if not settings.kms.startswith("file:"):
@@ -233,6 +243,7 @@ _CHECKS: dict[str, Callable[[Settings], Check]] = {
     "custody": _same_device,
     "object store": _store,
     "log key": _log_key,
+    "witnesses": _witnesses,
     "disk": _disk,
     "key vault": _vault,
     LEFTOVERS: _leftovers,

@@ -46,9 +46,10 @@ PART_BYTES = 8 << 20
 README = """What happened to one tenant's data, as the log of a Dataset Gateway recorded it.
 
     pip install cryptography
-    python verify.py PACK.zip --log-key LOG.vkey
+    python verify.py PACK.zip --log-key LOG.vkey [--witness-key WITNESS.vkey]
 
-LOG.vkey is the log's verifier key, from somewhere you trust (not out of this pack). Exit 0:
+LOG.vkey is the log's verifier key, from somewhere you trust (not out of this pack), and so is
+the key of a witness: without one, the holder of the log key may have two histories. Exit 0:
 verified; 2: consistent, but the signer is not known; 1: broken. summary.html is for reading;
 events.jsonl is what is proven.
 """
@@ -95,6 +96,8 @@ async def export(house: House, caller: Caller, wanted: W.EvidenceRequest) -> Ope
         async with house.turns.setdefault("evidence", asyncio.Lock()):  # one in memory at a time
             head = house.journal.head(scope.tenant)
             await house.journal.durable(head.index)
+            report(0.01, "asking the witnesses")
+            await house.witnesses.within(house.journal)
             data, facts = await asyncio.to_thread(_build, house, scope, head, report)
         _keep(house, operation.id, Packed(subject=caller.subject.id, data=data,
                                           until=house.now() + KEPT_SECONDS))  # fmt: skip
@@ -196,11 +199,12 @@ def _build(house: House, scope: Scope, head: Head, report: Report) -> tuple[byte
         archive.writestr("pack.json", orjson.dumps({**about, "events": count, "erased": erased},
                                                    option=orjson.OPT_INDENT_2))  # fmt: skip
         archive.writestr("people.json", orjson.dumps(summary.people, option=orjson.OPT_INDENT_2))
-        archive.writestr("summary.html", summary.html(note, about))
+        archive.writestr("summary.html", summary.html(note, about, house.witnesses.told))
     if buffer.tell() > PACK_BYTES_MAX:
         raise LimitExceeded("the pack is too large", advice="name a shorter range")
     return buffer.getvalue(), {
         "events": count,
+        "witnessed": house.witnesses.told,
         "opened": found.opened,
         "unreadable": found.unreadable,
         "policies": len(found.policies),
@@ -281,7 +285,10 @@ def _give_key(scope: Scope, sealer: DetailSealer, event: dict[str, Any], found: 
 
 
 def _write_proof(house: House, head: Head, found: _Found, archive: zipfile.ZipFile) -> str:
+    cosigned = house.witnesses.newest
     note = house.journal.checkpoint()
+    if cosigned is not None and cosigned.size > head.index:
+        note = cosigned.note
     size = int(note.split("\n")[1])
     proof = house.journal.multiproof([*found.indexes, head.index], size)
     archive.writestr("proof.bin", b"".join(proof))

@@ -66,7 +66,7 @@ class Summary:
             )
         )
 
-    def html(self, note: str, about: Mapping[str, Any]) -> str:
+    def html(self, note: str, about: Mapping[str, Any], witnessed: str) -> str:
         """The page."""
         span = [
             "the beginning" if about["since"] is None else iso(about["since"] / MICROSECONDS),
@@ -85,7 +85,8 @@ class Summary:
             "events.jsonl, and verify.py checks it.</p>"
             f"<h2>Decisions</h2>{_table(head, rows)}{more if self._left_out else ''}"
             f"<h2>Events</h2>{_table(('kind', 'number'), _counted(self._kinds))}"
-            f"<h2>The log</h2><p>Signed LogCheckpoint:</p><pre><code>{escape(note)}</code></pre>"
+            f"<h2>The log</h2><p>Witnessed: {escape(witnessed)}.</p>"
+            f"<p>Signed LogCheckpoint:</p><pre><code>{escape(note)}</code></pre>"
         )
 
 

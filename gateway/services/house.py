@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gateway.services.refusals import Rate
     from gateway.services.sources import Views
     from gateway.services.upload_records import Upload
+    from gateway.services.witness import Witnesses
     from gateway.services.workers import Workers
 
 OUTSIDE_THREADS = 8
@@ -118,6 +119,7 @@ class House:
     issuers: Issuers  # whose tokens we believe besides our own
     views: Views
     fetches: Fetches
+    witnesses: Witnesses
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expiry
     uploads: dict[str, Upload] = field(default_factory=dict)  # open registrations
     groups: dict[tuple[str, str], int | None] = field(default_factory=dict)  # services/groups.py

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from gateway.crypto.foreign_tokens import Profile
 from gateway.domain.dataset import parse_name
 from gateway.errors import ConfigError, InvalidInput
 from gateway.services.key_sets import DiscoveredBy, FetchedKeys, FileKeys, Keys, KeySetAt
-from gateway.services.outbound import Reach
+from gateway.services.outbound import reach_of
 
 FILE = "issuers.toml"
 SECONDS_MAX = 7 * 24 * 3600  # no token of longer life is accepted, whatever the table says
@@ -129,26 +128,12 @@ def _keys(entry: Mapping[str, Any], base: Path, now: Callable[[], float]) -> Key
         )
     if given == {"jwks"}:
         return FileKeys(base / Path(_text(entry, "jwks")).expanduser(), now)
-    reach = _reach(entry, base)
+    reach = reach_of(entry, base)
     if given == {"jwks_uri"}:
         return FetchedKeys(KeySetAt(_text(entry, "jwks_uri"), reach), now)
     if entry["discovery"] is not True:
         raise InvalidInput("`discovery` is true, or left out")
     return FetchedKeys(DiscoveredBy(_text(entry, "issuer"), reach), now)
-
-
-def _reach(entry: Mapping[str, Any], base: Path) -> Reach:
-    authority = base / Path(_text(entry, "ca")).expanduser() if "ca" in entry else None
-    if authority is not None and not authority.is_file():
-        raise InvalidInput(f"there is no file `{authority}`")
-    networks, loopback = entry.get("networks", []), entry.get("loopback", False)
-    if not isinstance(networks, list) or not isinstance(loopback, bool):
-        raise InvalidInput("`networks` is a list, `loopback` true or false")
-    try:
-        named = tuple(ip_network(text if isinstance(text, str) else "") for text in networks)
-    except ValueError as cause:
-        raise InvalidInput(f"`networks`: {cause}") from cause
-    return Reach(loopback=loopback, networks=named, authority=authority)
 
 
 def _profile(entry: Mapping[str, Any]) -> Profile:

@@ -1,4 +1,4 @@
-"""The one kind of connection that control opens outwards: GET a small JSON document.
+"""The one kind of connection that control opens outwards: GET a small JSON document, POST a text.
 
 Only a URL of the operator's table is asked, so a stranger cannot choose the host; and what
 that host is must be as the table says: `https`, a public address. The name is resolved once,
@@ -14,7 +14,7 @@ import asyncio
 import io
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -45,9 +45,34 @@ class Reach:
     authority: Path | None = None  # PEM file trusted instead of the system's authorities
 
 
+def reach_of(entry: Mapping[str, Any], base: Path) -> Reach:
+    """`loopback`, `networks` and `ca` of one row of a table in `base`; raises InvalidInput."""
+    authority, networks, loopback = None, entry.get("networks", []), entry.get("loopback", False)
+    if "ca" in entry:
+        authority = base / Path(str(entry["ca"])).expanduser()
+        if not authority.is_file():
+            raise InvalidInput(f"there is no file `{authority}`")
+    if not isinstance(networks, list) or not isinstance(loopback, bool):
+        raise InvalidInput("`networks` is a list, `loopback` true or false")
+    try:
+        named = tuple(ip_network(text if isinstance(text, str) else "") for text in networks)
+    except ValueError as cause:
+        raise InvalidInput(f"`networks`: {cause}") from cause
+    return Reach(loopback=loopback, networks=named, authority=authority)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    content_type: str  # lower case, without parameters
+    body: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """Where a JSON document is: checked when the table is read."""
+    """Where a JSON document is, or whom a text is sent to: checked when the table is read."""
 
     host: str
     port: int
@@ -82,10 +107,26 @@ class Document:
         Raises:
             Unavailable: it cannot be had, or its host is none that may be asked.
         """
+        answer = await self._answer("GET", b"", "Accept: application/json\r\n")
+        if answer.status != _OK:
+            raise Unavailable(f"the answer has status {answer.status}; redirects are not followed")
+        if answer.content_type not in _CONTENT_TYPES:
+            raise Unavailable("the answer is not JSON by its content type")
+        return answer.body
+
+    async def post(self, text: bytes) -> Answer:
+        """What is answered to a text, of whatever status.
+
+        Raises:
+            Unavailable: nobody answers, or the host is none that may be asked.
+        """
+        head = f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n"
+        return await self._answer("POST", text, head)
+
+    async def _answer(self, method: str, body: bytes, head: str) -> Answer:
         try:
             async with asyncio.timeout(SECONDS_MAX):
-                answer = await self._ask(await self._addresses())
-            return _body(answer)
+                return _parsed(await self._ask(await self._addresses(), method, body, head))
         except TimeoutError as cause:
             raise Unavailable(f"`{self.host}` did not answer in time") from cause
         except (OSError, HTTPException, UnicodeError, ValueError) as cause:
@@ -118,15 +159,15 @@ class Document:
             return False
         return address.is_global and not address.is_multicast and address not in _METADATA
 
-    async def _ask(self, addresses: Sequence[str]) -> bytes:
+    async def _ask(self, addresses: Sequence[str], method: str, body: bytes, more: str) -> bytes:
         reader, writer = await self._connected(addresses)
         shown = f"[{self.host}]" if ":" in self.host else self.host
         head = (
-            f"GET {self.target} HTTP/1.1\r\nHost: {shown}:{self.port}\r\n"
-            "Accept: application/json\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
+            f"{method} {self.target} HTTP/1.1\r\nHost: {shown}:{self.port}\r\n{more}"
+            "Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
         )
         try:
-            writer.write(head.encode("ascii"))
+            writer.write(head.encode("ascii") + body)
             await writer.drain()
             return await _all_of(reader)
         finally:
@@ -182,12 +223,8 @@ class _Heard:
         return io.BytesIO(self._data)
 
 
-def _body(answer: bytes) -> bytes:
+def _parsed(answer: bytes) -> Answer:
     response = HTTPResponse(_Heard(answer))  # type: ignore[arg-type]
     response.begin()
-    if response.status != _OK:
-        raise Unavailable(f"the answer has status {response.status}; redirects are not followed")
     said = response.getheader("Content-Type", "").partition(";")[0].strip().lower()
-    if said not in _CONTENT_TYPES:
-        raise Unavailable("the answer is not JSON by its content type")
-    return response.read()
+    return Answer(status=response.status, content_type=said, body=response.read())

@@ -26,6 +26,7 @@ async def newest(house: House, since: int | None) -> W.CheckpointView:
     A `since` beyond the log is no error here: whoever pinned it sees that the log is shorter.
     """
     await house.settled()
+    cosigned = house.witnesses.newest  # first: it is never larger than what follows
     note = house.journal.checkpoint()
     size, root = reader.parse_checkpoint(note)
     await house.journal.durable(size - 1)
@@ -35,7 +36,8 @@ async def newest(house: House, since: int | None) -> W.CheckpointView:
         note=note,
         size=size,
         root=root.hex(),
-        witnessed="none",
+        witnessed=house.witnesses.told,
+        cosigned=cosigned.note if cosigned else None,
         log_key=verifier_key(origin_of(house.node), house.signers.log.public_key),
         since=since if is_known else None,
         consistency=tuple(h.hex() for h in path),

@@ -39,6 +39,7 @@ async def make(house: House, caller: Caller, name: str, wanted: W.ReportRequest)
     about += [
         ("made at", iso(int(house.now()))),
         ("complete for journal events below", str(min(places))),
+        ("witnessed", house.witnesses.told),
     ]
     page = report_text.Page(title=chosen.title, about=about, parts=parts)
     return W.Report(

@@ -35,6 +35,7 @@ class CheckpointView:
     root: str  # hex
     witnessed: str  # `none` or `n of m up to size S`
     log_key: str  # verifier key (vkey), as the gateway says: who pins takes the first one seen
+    cosigned: str | None = None  # the newest one that witnesses signed, with their signatures
     since: int | None = None  # size of the pinned one, when it is not larger than `size`
     consistency: tuple[str, ...] = ()  # hex hashes: the first `since` events are still the first
 
