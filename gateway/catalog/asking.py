@@ -54,6 +54,7 @@ def _asked(event: Event, details: Mapping[str, Any]) -> Asked:
         limits=Limits(**details.get("limits", {})),
         valid_seconds=details.get("valid_seconds"),
         reason=details.get("reason"),
+        attributes=details.get("attributes", {}),
         plan=None if plan is None else Plan.from_dict(plan),
         request_digest=f["request_digest"],
         plan_digest=f["plan_digest"],

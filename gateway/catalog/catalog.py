@@ -8,7 +8,7 @@ database, so nothing a decision rests on can be edited on disk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.catalog import ancestry, asking, claims, erasures, holdings, obligations, runs, streams
 from gateway.catalog.records import (
@@ -281,6 +281,11 @@ class Catalog:
             known = [*state.closed_leases.values(), *known]
         return [lease.shown() for lease in known if grant in (None, lease.grant)]
 
+    def vouched(self, jti: str) -> Mapping[str, Any]:
+        """What a trusted issuer vouches for of an API token's subject; mostly nothing."""
+        found = self._state.vouched.get(jti)
+        return {} if found is None else found.attributes
+
     def is_token_revoked(self, jti: str) -> bool:
         """Whether a token was taken back before its time."""
         return jti in self._state.revoked_tokens
@@ -348,7 +353,7 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.AccessDecided: streams.access_decided,
     EventKind.AccessRequested: asking.access_requested,
     EventKind.RequestAnswered: asking.request_answered,
-    EventKind.TokenIssued: _nothing,
+    EventKind.TokenIssued: streams.token_issued,
     EventKind.TokenRevoked: streams.token_revoked,
     EventKind.GrantRevoked: streams.grant_revoked,
     EventKind.LeaseOpened: streams.lease_opened,

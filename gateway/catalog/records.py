@@ -160,6 +160,14 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vouched:
+    """What a trusted issuer says of the subject of an API token."""
+
+    attributes: Mapping[str, Any]
+    expires_at: int  # of the token, Unix seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What somebody asked a person for, and what he was answered.
 
@@ -185,6 +193,7 @@ class Asked:
     limits: Limits  # as asked
     valid_seconds: int | None
     reason: str | None
+    attributes: Mapping[str, Any]  # of the subject, when it asked
     plan: Plan | None  # that the rules would allow if a person says yes
     request_digest: str
     plan_digest: str

@@ -18,6 +18,7 @@ from gateway.catalog.records import (
     RingRecord,
     Run,
     Tenant,
+    Vouched,
 )
 from gateway.domain.combining import Planned
 from gateway.domain.dataset import Dataset
@@ -64,6 +65,7 @@ class State:
     requests: dict[str, Asked] = field(default_factory=dict)  # oldest first
     runs: dict[str, Run] = field(default_factory=dict)
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expires_at
+    vouched: dict[str, Vouched] = field(default_factory=dict)  # by jti, in order of issue
     proposed: dict[str, ProposedBundle] = field(default_factory=dict)  # by tenant, the newest
     claims: dict[str, dict[str, int]] = field(default_factory=dict)  # tenant -> digest -> index
 

@@ -14,7 +14,14 @@ from typing import Any
 
 from gateway.catalog import asking, runs
 from gateway.catalog.ranges import Ranges
-from gateway.catalog.records import DecisionRecord, Delivery, KeyRelease, LeaseState, Run
+from gateway.catalog.records import (
+    DecisionRecord,
+    Delivery,
+    KeyRelease,
+    LeaseState,
+    Run,
+    Vouched,
+)
 from gateway.catalog.state import CLOSED_LEASES_KEPT, DECISIONS_KEPT, State, planned_key
 from gateway.domain.access import Plan
 from gateway.domain.combining import Planned, with_planned
@@ -92,6 +99,7 @@ def _grant(state: State, event: Event) -> None:
         run=f.get("run"),
         granted_at=event.time_us // 1_000_000,
         expires_at=f["expires_at"],
+        attributes=event.details.get("subject", {}).get("attributes", {}),
         parent=f.get("parent"),
     )
     _check_parent(state, grant)
@@ -143,6 +151,17 @@ def _plan(event: Event) -> Plan:
         if stated != value:
             raise InvalidInput(f"the plan of a Grant and its clear `{name}` differ")
     return plan
+
+
+def token_issued(state: State, event: Event) -> None:
+    """What an issuer vouches for is kept as long as the token that came of it."""
+    now = event.time - _TOKEN_LEEWAY_SECONDS
+    while state.vouched and next(iter(state.vouched.values())).expires_at < now:
+        del state.vouched[next(iter(state.vouched))]
+    attributes = (event.details or {}).get("attributes")
+    if attributes:
+        f = event.facts
+        state.vouched[f["jti"]] = Vouched(attributes=attributes, expires_at=f["expires_at"])
 
 
 def token_revoked(state: State, event: Event) -> None:

@@ -37,6 +37,7 @@ class Subject:
     type: str  # `person` | `job`
     roles: tuple[str, ...] = ()  # unqualified: `trainer`
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
+    # ^ that its issuer vouches for: `region` of the subject, `workload.region` of its job
 
     @property
     def principals(self) -> tuple[str, ...]:

@@ -21,8 +21,10 @@ def needs_approval(plan: Plan) -> bool:
 
 def request_hash(request: AccessRequest) -> str:
     """SHA-256 hex over everything that was asked, and by whom; columns in any order."""
+    vouched = dict(request.subject.attributes)
     return digest_of(
         {
+            **({"attributes": vouched} if vouched else {}),
             "subject": request.subject.id,
             "action": request.action,
             "dataset": str(request.dataset),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.domain.access import Plan
 
@@ -25,6 +27,7 @@ class Grant:
     run: str | None
     granted_at: int  # Unix seconds
     expires_at: int
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # of the Subject, when it asked
     parent: str | None = None  # the wider Grant it is cut from; ends with it, and charges it too
     revoked: bool = False
     revoked_at: int | None = None

@@ -79,7 +79,7 @@ class RequestFacts:
                 "split": request.split,
             }, resource.attributes
         if root == "workload":
-            return {"run": request.run}, request.context
+            return {"run": request.run}, {**request.context, **request.subject.attributes}
         return {"time": datetime.fromtimestamp(self._now, UTC).isoformat()}, request.context
 
 

@@ -76,6 +76,7 @@ async def ask(
         "limits": request.limits.to_dict(),
         "valid_seconds": valid_seconds,
         "reason": text,
+        "attributes": dict(request.subject.attributes),
     }
     await house.recorded(dataclasses.replace(draft, details=details))
     return house.catalog.request(request_id)
@@ -235,7 +236,11 @@ def again(house: House, asked: Asked) -> AccessRequest:
         raise Conflict("the identity of who asked was disabled")
     return AccessRequest(
         subject=Subject(
-            id=identity.id, tenant=identity.tenant, type=identity.type, roles=identity.roles
+            id=identity.id,
+            tenant=identity.tenant,
+            type=identity.type,
+            roles=identity.roles,
+            attributes=asked.attributes,
         ),
         action=asked.action,
         dataset=ref_of(asked),

@@ -70,6 +70,7 @@ class Authentication:
             roles=subject.roles,
             expires_at=iso(caller.expires_at),
             server_time=iso(self.house.now()),
+            attributes=dict(subject.attributes),
         )
 
     def public_keys(self) -> W.KeySet:

@@ -15,7 +15,7 @@ from typing import Any
 import gateway.wire as W
 from gateway.crypto import tokens
 from gateway.crypto.tokens import TokenClaims
-from gateway.domain.access import Limits, Subject
+from gateway.domain.access import Limits, Scalar, Subject
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import AccessDenied, InvalidInput, NotAuthenticated, NotFound
@@ -52,7 +52,7 @@ def authenticate(
 
 def _caller(house: House, claims: TokenClaims) -> Caller:
     return Caller(
-        subject=living_subject(house, claims.subject),
+        subject=living_subject(house, claims.subject, _vouched(house, claims)),
         jti=claims.jti,
         grant=claims.grant,
         thumbprint=claims.thumbprint,
@@ -73,7 +73,19 @@ def verified(house: House, token: str) -> TokenClaims:
     return claims
 
 
-def living_subject(house: House, identity_id: str) -> Subject:
+def _vouched(house: House, claims: TokenClaims) -> Mapping[str, Scalar]:
+    """What an issuer vouched for when it stood behind this token; ours does not carry it."""
+    if claims.grant is None:
+        return house.catalog.vouched(claims.jti)
+    try:
+        return house.catalog.grant(claims.grant).attributes
+    except NotFound:
+        return {}  # erased, and so it opens nothing
+
+
+def living_subject(
+    house: House, identity_id: str, attributes: Mapping[str, Scalar] | None = None
+) -> Subject:
     """Roles come from the catalogue as it is now, never from the token."""
     try:
         identity = house.catalog.identity(identity_id)
@@ -84,7 +96,11 @@ def living_subject(house: House, identity_id: str) -> Subject:
     if house.catalog.tenant(identity.tenant).suspended:
         raise NotAuthenticated(f"tenant `{identity.tenant}` is suspended", advice=RESUMES)
     return Subject(
-        id=identity.id, tenant=identity.tenant, type=identity.type, roles=tuple(identity.roles)
+        id=identity.id,
+        tenant=identity.tenant,
+        type=identity.type,
+        roles=tuple(identity.roles),
+        attributes=attributes or {},
     )
 
 
@@ -130,6 +146,8 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
     if details.grant is not None:
         grant = down_scope.own_grant(house, caller.subject, details.grant)
         await stream.require_released(house, grant)
+        if caller.subject.attributes != grant.attributes:  # the issuer says otherwise by now
+            await stream.judge_again(house, grant, caller.subject.attributes)
     else:
         _, grant = await request_access.request_grant(house, caller, _ask(details))
     return await _issue(house, caller, grant)
@@ -162,8 +180,8 @@ async def _bearer(house: House, form: Mapping[str, str], thumbprint: str) -> Cal
             claims.require_bound_to(thumbprint)
             return _caller(house, claims)
         case "urn:ietf:params:oauth:token-type:jwt":
-            identity = await house.issuers.identity_of(given, house.now)
-            subject = living_subject(house, identity)
+            found = await house.issuers.vouch(given, house.now)
+            subject = living_subject(house, found.identity, found.attributes)
             return Caller(subject=subject, jti="", thumbprint=thumbprint)
         case other:
             raise InvalidInput(
@@ -213,6 +231,7 @@ async def _issue(house: House, caller: Caller, grant: Grant | None) -> W.TokenRe
         plan_digest=grant.plan.digest if grant else None,
         policy_epoch=house.catalog.policy_epoch,
     )
+    vouched = dict(subject.attributes)
     await house.recorded(
         EventDraft(
             kind=EventKind.TokenIssued,
@@ -225,6 +244,7 @@ async def _issue(house: House, caller: Caller, grant: Grant | None) -> W.TokenRe
                 "thumbprint": caller.thumbprint,
                 "expires_at": expires_at,
             },
+            details={} if grant or not vouched else {"attributes": vouched},  # a Grant has its own
         )
     )
     return W.TokenResponse(

@@ -165,7 +165,10 @@ def _sent(found: DecisionRecord) -> tuple[str, ...]:
     details = found.details or {}
     values = {
         "purpose": found.purpose,
-        **{f"subject.{k}": v for k, v in details.get("subject", {}).get("attributes", {}).items()},
+        **{
+            k if "." in k else f"subject.{k}": v
+            for k, v in details.get("subject", {}).get("attributes", {}).items()
+        },
         **{k if "." in k else f"context.{k}": v for k, v in details.get("context", {}).items()},
     }
     sent = ", ".join(f"{name} = {value}" for name, value in values.items() if value is not None)

@@ -2,8 +2,9 @@
 
 One form for every OpenID provider, Kubernetes, GitHub Actions and SPIFFE: an issuer has fixed
 algorithms, audience, key set and tenant, and its claims stand for identities that the tenant
-has added. A token gives no role and no attribute: those are the identity's, as the catalogue
-has them now; disabling the identity ends it. Form: docs/operate/identity-providers.md.
+has added, and for such attributes of theirs as the table says (claim_map.py). A token gives no
+role: those are the identity's, as the catalogue has them now; disabling the identity ends it.
+Form: docs/operate/identity-providers.md.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any
 from gateway import config
 from gateway.crypto import foreign_tokens, jws
 from gateway.crypto.foreign_tokens import Profile
+from gateway.domain.access import Scalar
 from gateway.domain.dataset import parse_name
 from gateway.errors import ConfigError, InvalidInput
+from gateway.services.claim_map import ClaimMap
 from gateway.services.key_sets import DiscoveredBy, FetchedKeys, FileKeys, Keys, KeySetAt
 from gateway.services.outbound import reach_of
 
@@ -26,7 +29,7 @@ SECONDS_MAX = 7 * 24 * 3600  # no token of longer life is accepted, whatever the
 _MEMBERS = {"issuer", "audience", "algorithms", "tenant", "identity"}
 _KEYS = {"jwks", "jwks_uri", "discovery"}  # one of them
 _REACH = {"loopback", "networks", "ca"}  # only where a URL is asked
-_OPTIONAL = {"typ", "seconds_max"}
+_OPTIONAL = {"typ", "seconds_max", "attributes", "attests"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +41,30 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vouched:
+    """What a verified foreign token says."""
+
+    identity: str  # `startup/train`
+    attributes: Mapping[str, Scalar]  # as `Subject.attributes`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
     """One row of the table."""
 
     profile: Profile
     keys: Keys
     bindings: tuple[Binding, ...]
+    claim_map: ClaimMap
 
-    async def identity_of(self, token: str, now: jws.Clock) -> str:
+    async def vouch(self, token: str, now: jws.Clock) -> Vouched:
         """The one identity that the verified token stands for; NotAuthenticated otherwise."""
         keys = await self.keys.for_kid(foreign_tokens.kid_of(token))
         claims = foreign_tokens.verify(token, self.profile, keys, now)
         found = {bound.identity for bound in self.bindings if _holds(bound.claims, claims)}
         if len(found) != 1:
             raise jws.refused("sub", advice="ask the operator to bind your claims to one identity")
-        return found.pop()
+        return Vouched(identity=found.pop(), attributes=self.claim_map.attributes_of(claims))
 
 
 def _holds(wanted: Mapping[str, str], claims: Mapping[str, Any]) -> bool:
@@ -66,8 +78,8 @@ class Issuers:
     def __init__(self, rows: Mapping[str, Issuer] | None = None) -> None:
         self._rows = dict(rows or {})
 
-    async def identity_of(self, token: str, now: jws.Clock) -> str:
-        """The identity that a foreign token stands for.
+    async def vouch(self, token: str, now: jws.Clock) -> Vouched:
+        """Who and what a foreign token stands for.
 
         Raises:
             NotAuthenticated: the issuer is not in the table, or any check fails.
@@ -76,7 +88,7 @@ class Issuers:
         row = self._rows.get(foreign_tokens.issuer_of(token))
         if row is None:
             raise jws.refused("iss")
-        return await row.identity_of(token, now)
+        return await row.vouch(token, now)
 
 
 def load(settings: config.Settings, now: Callable[[], float]) -> Issuers:
@@ -117,7 +129,16 @@ def _row(entry: Mapping[str, Any], base: Path, now: Callable[[], float]) -> Issu
         profile=_profile(entry),
         keys=_keys(entry, base, now),
         bindings=tuple(_binding(tenant, bound) for bound in entry["identity"]),
+        claim_map=_claim_map(entry),
     )
+
+
+def _claim_map(entry: Mapping[str, Any]) -> ClaimMap:
+    attests = entry.get("attests", False)
+    if not isinstance(attests, bool):
+        raise InvalidInput("`attests` is true or false")
+    table = entry.get("attributes", {})
+    return ClaimMap.read(_text(entry, "issuer"), table, attests=attests)
 
 
 def _keys(entry: Mapping[str, Any], base: Path, now: Callable[[], float]) -> Keys:

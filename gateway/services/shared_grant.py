@@ -19,6 +19,7 @@ def same_grant(
     for grant in house.catalog.grants(run=request.run, subject=request.subject.id):
         if (
             grant.plan.cells() == plan.cells()
+            and grant.attributes == request.subject.attributes  # it is judged again by them
             and not grant.revoked
             and grant.expires_at > house.now()
             and grant.parent == (wider.id if wider else None)

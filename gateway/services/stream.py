@@ -14,11 +14,12 @@ import base64
 import dataclasses
 import logging
 import secrets
+from collections.abc import Mapping
 
 from gateway.crypto.envelope import derive
 from gateway.crypto.signing import sign_document
 from gateway.delivery.spec import DirectSource, LeaseSpec, ViewSource
-from gateway.domain.access import AccessRequest, Decision, Plan, digest_of
+from gateway.domain.access import AccessRequest, Decision, Plan, Scalar, digest_of
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, Lease, OrderSpec
 from gateway.domain.manifest import Manifest
@@ -162,9 +163,14 @@ async def require_released(house: House, grant: Grant) -> None:
         raise
 
 
-async def judge_again(house: House, grant: Grant) -> int:
-    """(2) The rules still allow this Plan, at the PolicyEpoch returned; a denial is recorded."""
-    request, decision = _decide_again(house, grant)
+async def judge_again(
+    house: House, grant: Grant, attributes: Mapping[str, Scalar] | None = None
+) -> int:
+    """(2) The rules still allow this Plan, at the PolicyEpoch returned; a denial is recorded.
+
+    `attributes` are what an issuer vouches for now; None: what it did for the Grant.
+    """
+    request, decision = _decide_again(house, grant, attributes)
     if not decision.is_allowed:
         await request_access.record(house, request, decision)
         update.require_active(house, grant)
@@ -214,11 +220,14 @@ def _require_same(grant: Grant, plan: Plan | None) -> None:
         raise PlanChanged("the rules now oblige to more than the grant says")
 
 
-def _decide_again(house: House, grant: Grant) -> tuple[AccessRequest, Decision]:
+def _decide_again(
+    house: House, grant: Grant, attributes: Mapping[str, Scalar] | None = None
+) -> tuple[AccessRequest, Decision]:
     """The same question as when the Grant was made, by the subject as it is now."""
     plan = grant.plan
+    vouched = grant.attributes if attributes is None else attributes
     request = AccessRequest(
-        subject=subjects.subject_of(house, grant.subject),
+        subject=dataclasses.replace(subjects.subject_of(house, grant.subject), attributes=vouched),
         action=plan.action,
         dataset=plan.dataset,
         tenant=grant.owner_tenant,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.errors import InvalidInput
@@ -116,6 +116,7 @@ class WhoAmI:
     roles: tuple[str, ...]
     expires_at: str  # of the token used
     server_time: str
+    attributes: dict[str, Any] = field(default_factory=dict)  # that a trusted issuer vouches for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def table(directory: Path, text: str = TABLE, clock: list[float] | None = None) 
 
 
 def believe(rows: issuers.Issuers, claims: dict[str, Any], provider: Provider = KEY) -> str:
-    return str(run(rows.identity_of(provider.token(claims), lambda: NOW)))
+    return str(run(rows.vouch(provider.token(claims), lambda: NOW)).identity)
 
 
 @pytest.fixture
