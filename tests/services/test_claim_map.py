@@ -180,7 +180,9 @@ def test_a_rule_lets_in_whom_the_cluster_vouches_for(mapped: Job) -> None:
 def api_token(job: Job, claims: dict[str, Any]) -> Caller:
     """The caller behind the API token that a foreign token gives."""
     token, url = present(job, KEY.token(claims)).access_token, "http://localhost:1/v1/whoami"
-    proof = job.dpop.proof("GET", url, access_token=token, now=lambda: NOW)
+    proof = job.dpop.proof(
+        "GET", url, access_token=token, now=lambda: NOW, nonce=job.gateway.house.nonce
+    )
     caller: Caller = run(job.gateway.authenticate("GET", url, f"DPoP {token}", proof))
     return caller
 
@@ -192,7 +194,7 @@ def exchange(job: Job, claims: dict[str, Any], detail: dict[str, Any]) -> Any:
         "subject_token": present(job, KEY.token(claims)).access_token,
         "authorization_details": json.dumps([detail]),
     }
-    proof = job.dpop.proof("POST", TOKEN_URL, now=lambda: NOW)
+    proof = job.dpop.proof("POST", TOKEN_URL, now=lambda: NOW, nonce=job.gateway.house.nonce)
     return run(job.gateway.token(form, TOKEN_URL, proof))
 
 
