@@ -35,6 +35,7 @@ from gateway.process import status_page
 from gateway.process.directory import FORMAT, FORMAT_FILE, DirectoryLock
 from gateway.process.status_page import StatusWriter
 from gateway.services import (
+    bearers,
     doctor,
     erase,
     issuers,
@@ -212,6 +213,7 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         strangers=Rate(),
         pace=Pace(),
         issuers=issuers.load(settings, time.time),
+        bearers=bearers.load(settings),
         views=Views(),
         fetches=Fetches(),
         witnesses=witness.load(settings),

@@ -50,6 +50,7 @@ class Settings:
     accept_local_keys: bool = False  # a public bind over the default key file
     trusted_issuers: Path | None = None  # table of issuers; None = config_dir/issuers.toml
     witnesses: Path | None = None  # table of witnesses; None = config_dir/witnesses.toml
+    bearer_clients: str | None = None  # `tenant/name, …` that may have tokens without a proof
     policies: Path | None = None  # directory watched by the server
     data_workers: int = 0  # 0 = max(1, cores - 1)
     kms: str = "file:"  # URI of the KMS plug; `file:` = config_dir/roots

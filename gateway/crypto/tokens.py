@@ -35,6 +35,7 @@ __all__ = [
 TOKEN_SECONDS_MAX = 600
 PARENTS_MAX = 8
 TYP = "at+jwt"
+BEARER = "Bearer"
 _LIST_MAX = 64
 
 
@@ -49,7 +50,7 @@ class TokenClaims:
     jti: str  # 16 to 128 characters
     issued_at: int  # Unix seconds
     expires_at: int  # at most TOKEN_SECONDS_MAX later
-    thumbprint: str  # RFC 7638, of the DPoP key that must accompany the token
+    thumbprint: str  # RFC 7638, of the DPoP key that must come along; "" = a bearer token
     roles: tuple[str, ...] = ()
     grant: str | None = None  # grant_…
     decision: str | None = None  # dec_…
@@ -71,7 +72,9 @@ class TokenClaims:
 
     def require_bound_to(self, thumbprint: str) -> None:
         """Raise NotAuthenticated unless the proof was made by the key the token is bound to."""
-        if not hmac.compare_digest(self.thumbprint.encode(), thumbprint.encode()):
+        if not self.thumbprint or not hmac.compare_digest(
+            self.thumbprint.encode(), thumbprint.encode()
+        ):
             raise jws.refused("cnf", advice="use the key with which the token was asked for")
 
 
@@ -86,6 +89,8 @@ def mint(signer: Signer, claims: TokenClaims) -> str:
     if not 0 < claims.expires_at - claims.issued_at <= TOKEN_SECONDS_MAX:
         raise InvalidInput(f"a token lives 1 to {TOKEN_SECONDS_MAX} seconds")
     require_short(claims.parents)
+    if not claims.thumbprint and claims.grant is None:
+        raise InvalidInput("a token without a key is for one grant")
     token = jws.compose(signer.sign_text, {"typ": TYP, "kid": signer.key_id}, _to_json(claims))
     if len(token) > jws.TOKEN_BYTES_MAX:
         raise InvalidInput("the token would be too long", advice="name fewer columns")
@@ -176,11 +181,12 @@ def _to_json(claims: TokenClaims) -> dict[str, Any]:
     values["parents"] = list(claims.parents)
     present = {name: value for name, value in values.items() if value is not None and value != []}
     # RFC 9068 wants client_id; here every subject is its own client.
-    return {**present, "client_id": claims.subject, "cnf": {"jkt": claims.thumbprint}}
+    bound = {"cnf": {"jkt": claims.thumbprint}} if claims.thumbprint else {"token_type": BEARER}
+    return {**present, "client_id": claims.subject, **bound}
 
 
 def _from_json(claims: Mapping[str, Any]) -> TokenClaims:
-    unknown = set(claims) - set(_NAMES.values()) - {"client_id", "cnf"}
+    unknown = set(claims) - set(_NAMES.values()) - {"client_id", "cnf", "token_type"}
     if unknown:
         raise jws.refused("claims")
     subject = jws.text(claims, "sub")
@@ -190,6 +196,8 @@ def _from_json(claims: Mapping[str, Any]) -> TokenClaims:
     if kind not in {"person", "job"}:
         raise jws.refused("subject_type")
     optional = {name: jws.text(claims, name) for name in _OPTIONAL_TEXT if name in claims}
+    if "token_type" in claims and (claims["token_type"] != BEARER or not _is_bearers(claims)):
+        raise jws.refused("token_type")
     epoch = jws.integer(claims, "policy_epoch") if "policy_epoch" in claims else None
     return TokenClaims(
         issuer=jws.text(claims, "iss"),
@@ -199,7 +207,7 @@ def _from_json(claims: Mapping[str, Any]) -> TokenClaims:
         jti=jws.identifier(claims),
         issued_at=jws.integer(claims, "iat"),
         expires_at=jws.integer(claims, "exp"),
-        thumbprint=_bound_key(claims),
+        thumbprint="" if "token_type" in claims else _bound_key(claims),
         roles=tuple(_list(claims, "roles", str)),
         grant=optional.get("grant"),
         decision=optional.get("decision"),
@@ -216,6 +224,11 @@ def _parents(claims: Mapping[str, Any]) -> tuple[str, ...]:
     if len(found) > PARENTS_MAX:
         raise jws.refused("parents")
     return tuple(jws.identifier({"parents": parent}, "parents") for parent in found)
+
+
+def _is_bearers(claims: Mapping[str, Any]) -> bool:
+    """A token that no key is bound to says so itself, and is for one Grant."""
+    return "cnf" not in claims and "grant" in claims
 
 
 def _bound_key(claims: Mapping[str, Any]) -> str:

@@ -8,18 +8,27 @@ an RFC 9068 `at+jwt`, EdDSA, at most ten minutes, bound to the DPoP key (RFC 944
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
 import gateway.wire as W
 from gateway.crypto import tokens
-from gateway.crypto.tokens import TokenClaims
+from gateway.crypto.tokens import BEARER, TokenClaims
 from gateway.domain.access import Limits, Scalar, Subject
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import AccessDenied, InvalidInput, NotAuthenticated, NotFound
-from gateway.services import down_scope, request_access, shapes, signing_keys, stream
+from gateway.services import (
+    bearers,
+    down_scope,
+    refusals,
+    request_access,
+    shapes,
+    signing_keys,
+    stream,
+)
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.wire import codec
@@ -42,11 +51,20 @@ def authenticate(
         dpop: the proof header.
     """
     scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() == "bearer" and dpop is None:
+        return _carrier(house, token)
     if scheme.lower() != "dpop" or not token or dpop is None:
         raise NotAuthenticated("a DPoP-bound access token and its proof are needed")
     claims = verified(house, token)
     thumbprint = _proof(house, dpop, request, token)
     claims.require_bound_to(thumbprint)
+    return _caller(house, claims)
+
+
+def _carrier(house: House, token: str) -> Caller:
+    """Whoever brings a token that needs no proof; the operator named its client."""
+    claims = verified(house, token)
+    bearers.require_named(house, claims.subject if not claims.thumbprint else "")
     return _caller(house, claims)
 
 
@@ -108,9 +126,7 @@ async def token(
     house: House, form: Mapping[str, str], url: str, dpop: str | None
 ) -> W.TokenResponse:
     """POST /oauth/token."""
-    if dpop is None:
-        raise NotAuthenticated("tokens are bound to a DPoP key: send a proof")
-    thumbprint = _proof(house, dpop, ("POST", url), None)
+    thumbprint = _proof(house, dpop, ("POST", url), None) if dpop is not None else ""
     match form.get("grant_type"):
         case "urn:ietf:params:oauth:grant-type:jwt-bearer":
             return await _from_assertion(house, form, thumbprint)
@@ -126,6 +142,8 @@ async def token(
 async def _from_assertion(
     house: House, form: Mapping[str, str], thumbprint: str
 ) -> W.TokenResponse:
+    if not thumbprint:
+        raise NotAuthenticated("tokens are bound to a DPoP key: send a proof")
     claimed = tokens.verify_assertion(
         form.get("assertion", ""), house.identity_key, house.issuer, house.now, house.replay.seen
     )
@@ -136,13 +154,15 @@ async def _from_assertion(
 
 
 async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str) -> W.TokenResponse:
-    caller = await _bearer(house, form, thumbprint)
+    caller = await _presented(house, form, thumbprint)
     tokens.require_short(caller.chain)
+    if not thumbprint or form.get("token_type") == BEARER:
+        caller = _without_key(house, caller, form)
     if caller.jti == "" and "authorization_details" not in form:
         return await _issue(house, caller, None)
     details = parse_details(form.get("authorization_details", ""))
     if caller.grant is not None:
-        _require_part_of(house, caller.grant, details)
+        await _require_part_of(house, caller, details)
     if details.grant is not None:
         grant = down_scope.own_grant(house, caller.subject, details.grant)
         await stream.require_released(house, grant)
@@ -153,21 +173,32 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
     return await _issue(house, caller, grant)
 
 
-def _require_part_of(house: House, held: str, details: W.AuthorizationDetail) -> None:
+def _without_key(house: House, caller: Caller, form: Mapping[str, str]) -> Caller:
+    bearers.require_named(house, caller.subject.id)
+    if "authorization_details" not in form:
+        raise InvalidInput(
+            "a token without a key is for one grant",
+            advice="send `authorization_details` of the dataset, or of the grant",
+        )
+    return dataclasses.replace(caller, thumbprint="")
+
+
+async def _require_part_of(house: House, caller: Caller, details: W.AuthorizationDetail) -> None:
     """A dataset token gives no more than its Grant: only that one, or what is cut from it."""
     named = details.grant or details.parent
     try:
         chain = house.lineage_of(house.catalog.grant(named)) if named is not None else []
     except NotFound:
         chain = []
-    if held not in {link.id for link in chain}:
+    if caller.grant not in {link.id for link in chain}:
+        await refusals.record(house, caller.subject, "POST /oauth/token", AccessDenied.code)
         raise AccessDenied(
             "a dataset token is exchanged for its own grant, or for a part of it",
-            advice=f'name `"parent": "{held}"`, or use your API token',
+            advice=f'name `"parent": "{caller.grant}"`, or use your API token',
         )
 
 
-async def _bearer(house: House, form: Mapping[str, str], thumbprint: str) -> Caller:
+async def _presented(house: House, form: Mapping[str, str], thumbprint: str) -> Caller:
     """Whom the subject_token stands for.
 
     Ours is sender-bound and exchanged only by its own key: no laundering. One of a trusted
@@ -241,7 +272,7 @@ async def _issue(house: House, caller: Caller, grant: Grant | None) -> W.TokenRe
             facts={
                 "jti": claims.jti,
                 "grant": claims.grant,
-                "thumbprint": caller.thumbprint,
+                "thumbprint": caller.thumbprint or "bearer",
                 "expires_at": expires_at,
             },
             details={} if grant or not vouched else {"attributes": vouched},  # a Grant has its own
@@ -254,6 +285,7 @@ async def _issue(house: House, caller: Caller, grant: Grant | None) -> W.TokenRe
         decision=grant.decision if grant else None,
         grant=grant.id if grant else None,
         scope="stream" if grant else "api",
+        token_type="DPoP" if caller.thumbprint else BEARER,
     )
 
 

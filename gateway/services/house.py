@@ -117,6 +117,7 @@ class House:
     strangers: Rate
     pace: Pace  # of claims
     issuers: Issuers  # whose tokens we believe besides our own
+    bearers: frozenset[str] = frozenset()  # identities that may go without proofs
     views: Views
     fetches: Fetches
     witnesses: Witnesses

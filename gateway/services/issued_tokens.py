@@ -8,7 +8,7 @@ own Grant stays: it is shared by all ranks of a run, and its owner takes it back
 from __future__ import annotations
 
 import gateway.wire as W
-from gateway.crypto.tokens import TOKEN_SECONDS_MAX, TokenClaims
+from gateway.crypto.tokens import BEARER, TOKEN_SECONDS_MAX, TokenClaims
 from gateway.domain.access import Resource
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
@@ -47,8 +47,8 @@ async def introspect(house: House, caller: Caller, token: str) -> W.Introspectio
         jti=claims.jti,
         iat=claims.issued_at,
         exp=claims.expires_at,
-        cnf={"jkt": claims.thumbprint},
-        token_type="DPoP",  # noqa: S106 - RFC 9449's name of the kind
+        cnf={"jkt": claims.thumbprint} if claims.thumbprint else None,
+        token_type="DPoP" if claims.thumbprint else BEARER,
         scope="stream" if grant else "api",
         grant=claims.grant,
         decision=claims.decision,

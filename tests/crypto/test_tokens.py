@@ -181,6 +181,23 @@ def test_claims_that_were_never_minted_are_refused(change: dict[str, Any]) -> No
     refuse(forge(HEADER, {**CLAIMS, **change}, SIGNER))
 
 
+def test_a_token_without_a_key_says_so_itself_and_is_for_one_grant() -> None:
+    bare = {k: v for k, v in CLAIMS.items() if k != "cnf"} | {"grant": "grant_a"}
+    for claims in (
+        bare,
+        {**bare, "token_type": "DPoP"},
+        {**bare, "token_type": "bearer"},
+        {**CLAIMS, "grant": "grant_a", "token_type": "Bearer"},
+        {k: v for k, v in bare.items() if k != "grant"} | {"token_type": "Bearer"},
+    ):
+        refuse(forge(HEADER, claims, SIGNER))
+    good = forge(HEADER, {**bare, "token_type": "Bearer"}, SIGNER)
+    claims = verify(good, KEYS, GOOD.audience, at(NOW))
+    for key in ("", GOOD.thumbprint):
+        with pytest.raises(NotAuthenticated):
+            claims.require_bound_to(key)
+
+
 @pytest.mark.parametrize("name", ["iss", "aud", "sub", "exp", "iat", "jti", "cnf", "client_id"])
 def test_a_missing_claim_is_refused(name: str) -> None:
     refuse(forge(HEADER, {k: v for k, v in CLAIMS.items() if k != name}, SIGNER))

@@ -137,9 +137,11 @@ def test_a_dataset_token_is_exchanged_for_no_more_than_its_grant(job: Job) -> No
     grant = job.call("/v1/leases", token, method="POST").grant
     narrow = exchanged(job, token, parent=grant, columns=["hr"])
     child = job.call("/v1/leases", narrow, method="POST").grant
+    start = job.gateway.house.journal.durable_size
     for detail in (DETAIL, {"grant": grant}, {"parent": grant}, {"grant": "grant_none"}):
         with pytest.raises(AccessDenied, match="its own grant"):
             exchanged(job, narrow, **detail)
+    assert kinds(job.gateway.house, start) == [EventKind.RequestRefused] * 4
     for detail in ({"grant": child}, {"parent": child}):
         assert exchanged(job, narrow, **detail)
 
