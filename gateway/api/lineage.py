@@ -16,11 +16,25 @@ DEPTH_MAX, DEPTH_DEFAULT = 20, 5
 
 
 async def _graph(gateway: Gateway, asked: Asked) -> W.Graph:
+    return W.Graph.of(await gateway.trace(asked.caller, *_node_and_depth(asked)))
+
+
+async def _column_graph(gateway: Gateway, asked: Asked) -> W.Graph:
+    downstream = asked.query.get("withDownstream", "false")
+    if downstream not in ("true", "false"):
+        raise InvalidInput("`withDownstream` is `true` or `false`", field="withDownstream")
+    found = await gateway.column_trace(
+        asked.caller, *_node_and_depth(asked), downstream=downstream == "true"
+    )
+    return W.Graph.of(found)
+
+
+def _node_and_depth(asked: Asked) -> tuple[str, int]:
     depth = asked.number("depth", DEPTH_DEFAULT)
     node = asked.query.get("nodeId")
     if not node or not 1 <= depth <= DEPTH_MAX:
         raise InvalidInput(f"give a `nodeId`, and a `depth` of 1 to {DEPTH_MAX}", field="nodeId")
-    return W.Graph.of(await gateway.trace(asked.caller, node, depth))
+    return node, depth
 
 
 async def _claim(gateway: Gateway, asked: Asked) -> W.ClaimReceipt:
@@ -128,6 +142,18 @@ ACTS = (
         summary="The lineage graph around a node, in Marquez' shape",
         call=_graph,
         query={"nodeId": "a reference: `clinic/icu@3`, `run:…`, `model:…`", "depth": "1 to 20"},
+        reply=W.Graph,
+    ),
+    Act(
+        method="GET",
+        path="/api/v1/column-lineage",
+        summary="What a column was made from, and who received it, in Marquez' shape",
+        call=_column_graph,
+        query={
+            "nodeId": "`datasetField:NAMESPACE:NAME:FIELD`, or a dataset: all of its columns",
+            "depth": "1 to 20",
+            "withDownstream": "`true`: also what came of it",
+        },
         reply=W.Graph,
     ),
 )

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import flags as f
-from gateway.cli.output import note, print_record, print_table, progress_bar, safe
+from gateway.cli.output import note, print_record, print_table, progress_bar
+from gateway.client.graph import tree
 from gateway.client.records import Table
 from gateway.wire.spreadsheet import to_csv
 
@@ -136,6 +137,7 @@ def report(
 def trace(
     ref: str,
     depth: Annotated[int, typer.Option("--depth", min=1, max=20, help="how many steps")] = 5,
+    column: Annotated[str | None, typer.Option("--column", help="one column of it")] = None,
     svg: Annotated[Path | None, typer.Option("--svg", help="draw it into this file")] = None,
     server: f.Server = None,
     key_file: f.KeyFile = None,
@@ -145,19 +147,16 @@ def trace(
 
     What your own tools claimed, and the gateway did not see, is marked (dashed in the picture).
     """
-    graph = f.client(server, key_file).lineage.trace(ref, depth=depth)
+    graph = f.client(server, key_file).lineage.trace(ref, column=column, depth=depth)
     if svg is not None:
         graph.save(svg)
     found = graph.to_dict()
     if as_json:
         print_record("lineage.trace", found, as_json=True)
         return
-    names = {node["id"]: f"{node['kind']} {node['name']}" for node in found["nodes"]}
-    for edge in found["edges"]:
-        said = " (claimed)" if edge["kind"] == "claimed" else ""
-        print(f"{safe(names.get(edge['source']))} -> {safe(names.get(edge['target']))}{said}")
-    if not found["edges"]:
-        print("\n".join(safe(name) for name in names.values()) or "nothing")
+    print(tree(found["nodes"], found["edges"]) or "nothing\n", end="")
+    if found["truncated"]:
+        note("there is more than is shown")
 
 
 @app.command("key", epilog="Example: gateway lineage key --valid 90d")

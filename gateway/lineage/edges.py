@@ -33,3 +33,20 @@ ANY_EDGE = """any_edge AS MATERIALIZED (
   SELECT source, target, kind FROM edge
   UNION ALL
   SELECT DISTINCT source, target, 'claimed' FROM seen_claim_edge)"""
+
+# Columns, at the level of datasets: which runs received them, and what a tenant claims they became.
+COLUMN_EDGE_VIEWS = ("stream", "run", "claim_column")
+COLUMN_EDGE = f"""any_edge AS MATERIALIZED (
+  SELECT DISTINCT 'column:' || dataset || ':' || name AS source,
+         'run:' || actor_tenant || '/' || run AS target,
+         CASE WHEN list_contains(masked, name) THEN 'masked' ELSE 'streamed' END AS kind
+  FROM (SELECT dataset, actor_tenant, run, masked, unnest(columns) AS name FROM seen_stream
+        WHERE run IS NOT NULL)
+  UNION ALL
+  SELECT DISTINCT 'run:' || actor_tenant || '/' || run,
+         'model:' || actor_tenant || '/' || {MODEL}, 'made'
+  FROM seen_run WHERE model IS NOT NULL
+  UNION ALL
+  SELECT DISTINCT 'column:' || source || ':' || source_column,
+         coalesce('column:' || target || ':' || target_column, 'dataset:' || target), 'claimed'
+  FROM seen_claim_column)"""  # noqa: S608 - this file's constants

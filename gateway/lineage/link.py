@@ -132,11 +132,22 @@ class LineageLink:
         return _answer(message)
 
     async def trace(
-        self, ref: str, side: Side, *, depth: int | None = None, direction: str = "both"
+        self,
+        ref: str,
+        side: Side,
+        *,
+        depth: int | None = None,
+        direction: str = "both",
+        of_columns: bool = False,
     ) -> dict[str, Any]:
         """The graph around `ref`: `nodes`, `edges`, `starts`, `truncated`, `as_of_index`."""
         message = await self._call(
-            "trace", ref=ref, depth=depth, direction=direction, **side.to_body()
+            "trace",
+            ref=ref,
+            depth=depth,
+            direction=direction,
+            of_columns=of_columns,
+            **side.to_body(),
         )
         return message.body
 

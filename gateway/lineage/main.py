@@ -25,7 +25,7 @@ from gateway.lineage.follow import Follower
 from gateway.lineage.projection import Projection
 from gateway.lineage.query import Query, SandboxPool
 from gateway.lineage.questions import question
-from gateway.lineage.trace import DEPTH_DEFAULT, trace
+from gateway.lineage.trace import DEPTH_DEFAULT, Walk, trace
 from gateway.process.channel import Channel, ChannelClosed, Message
 from gateway.process.status_page import StatusReader
 
@@ -228,8 +228,11 @@ class LineageServer:
                 body.get("ref", ""),
                 tenant=body.get("tenant"),
                 is_operator=body.get("operator") is True,
-                depth=int(body.get("depth") or DEPTH_DEFAULT),
-                direction=body.get("direction") or "both",
+                walk=Walk(
+                    depth=int(body.get("depth") or DEPTH_DEFAULT),
+                    direction=body.get("direction") or "both",
+                    of_columns=body.get("of_columns") is True,
+                ),
             )
         return "trace", b"", {**graph, "as_of_index": as_of}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from gateway.lineage.render import shown
+from gateway.wire.shown import shown
 from gateway.wire.spreadsheet import to_csv
 
 _CELL_CHARS_MAX = 2000

@@ -2,6 +2,7 @@
 
     dataset → version → grant → run → model
               version, run → version (made from them)
+    column → run → model, column → column (claimed)
 
 Edges follow what was recorded, on the asker's side only: a dataset's owner sees the runs and
 models that received its rows, and not what else those runs read. Edges of kind `claimed` are
@@ -10,6 +11,7 @@ what the asker's own tenant said (OpenLineage); all others the gateway saw.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -17,7 +19,14 @@ import duckdb
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import InvalidInput, NotFound
 from gateway.lineage import answers
-from gateway.lineage.edges import ANY_EDGE, ANY_EDGE_VIEWS, EDGE, MODEL
+from gateway.lineage.edges import (
+    ANY_EDGE,
+    ANY_EDGE_VIEWS,
+    COLUMN_EDGE,
+    COLUMN_EDGE_VIEWS,
+    EDGE,
+    MODEL,
+)
 from gateway.lineage.views import released, with_views
 
 NODES_MAX = 2000
@@ -36,25 +45,35 @@ def _reach(near: str, far: str) -> str:
       WHERE r.depth < $depth)"""  # noqa: S608
 
 
-_STARTS = with_views(
-    ANY_EDGE_VIEWS,
-    "SELECT id FROM node WHERE regexp_full_match(id, $pattern, 's') ORDER BY id LIMIT 100",
-    EDGE,
-    ANY_EDGE,
-    _NODE,
-)
-_DOWN, _UP = (
-    with_views(
-        ANY_EDGE_VIEWS,
-        f"""SELECT DISTINCT e.source, e.target, e.kind FROM any_edge e
-            JOIN reach r ON r.id = e.{near} AND r.depth < $depth
-            ORDER BY e.source, e.target LIMIT {NODES_MAX + 1}""",  # noqa: S608
-        EDGE,
-        ANY_EDGE,
-        _reach(near, far),
-    )
-    for near, far in (("source", "target"), ("target", "source"))
-)
+class _Level:
+    """The statements over one set of edges: those of things, or those of columns."""
+
+    def __init__(self, views: tuple[str, ...], *edges: str) -> None:
+        self.starts = with_views(
+            views,
+            "SELECT id FROM node WHERE regexp_full_match(id, $pattern, 's') ORDER BY id LIMIT 100",
+            *edges,
+            _NODE,
+        )
+        self.down, self.up = (
+            with_views(
+                views,
+                f"""SELECT DISTINCT e.source, e.target, e.kind FROM any_edge e
+                    JOIN reach r ON r.id = e.{near} AND r.depth < $depth
+                    ORDER BY e.source, e.target LIMIT {NODES_MAX + 1}""",  # noqa: S608
+                *edges,
+                _reach(near, far),
+            )
+            for near, far in (("source", "target"), ("target", "source"))
+        )
+
+
+_THINGS = _Level(ANY_EDGE_VIEWS, EDGE, ANY_EDGE)
+_COLUMNS = _Level(COLUMN_EDGE_VIEWS, COLUMN_EDGE)
+# What was last claimed of a run or a job, and where the journal has it.
+_CLAIM_OF = """SELECT {0} AS id, max_by(state, claimed_at) AS claimed_state,
+  max(claimed_at) AS claimed_at, max_by(index, claimed_at) AS claim
+  FROM seen_claim GROUP BY {0}"""
 _FACTS = {
     "version": (
         ("version",),
@@ -70,11 +89,23 @@ _FACTS = {
            FROM seen_grant g""",
     ),
     "run": (
-        ("lease", "run"),
-        """SELECT 'run:' || actor_tenant || '/' || run AS id, actor_tenant, min(time) AS started_at,
-           (SELECT max(f.time) FROM seen_run f
-            WHERE f.run = l.run AND f.actor_tenant = l.actor_tenant) AS finished_at
-           FROM seen_lease l WHERE run IS NOT NULL GROUP BY l.actor_tenant, l.run""",
+        ("lease", "run", "claim"),
+        f"""SELECT coalesce(s.id, c.id) AS id, s.* EXCLUDE (id), c.* EXCLUDE (id)
+           FROM (SELECT 'run:' || actor_tenant || '/' || run AS id, actor_tenant,
+                   min(time) AS started_at,
+                   (SELECT max(f.time) FROM seen_run f
+                    WHERE f.run = l.run AND f.actor_tenant = l.actor_tenant) AS finished_at
+                 FROM seen_lease l WHERE run IS NOT NULL GROUP BY l.actor_tenant, l.run) s
+           FULL JOIN ({_CLAIM_OF.format("about")}) c ON c.id = s.id""",  # noqa: S608
+    ),
+    "job": (("claim",), _CLAIM_OF.format("coalesce(job, about)")),
+    "column": (
+        ("claim_column",),
+        """SELECT 'column:' || target || ':' || target_column AS id, list(DISTINCT {
+             'dataset': source, 'field': source_column, 'transformationType': type,
+             'transformationSubtype': subtype, 'masking': masking}) AS "inputFields"
+           FROM seen_claim_column WHERE target_column IS NOT NULL
+           GROUP BY target, target_column""",
     ),
     "model": (
         ("run",),
@@ -84,14 +115,26 @@ _FACTS = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """How far, which way, along what."""
+
+    depth: int = DEPTH_DEFAULT  # steps, 1 to DEPTH_MAX
+    direction: str = "both"  # `up`, `down` or `both`
+    of_columns: bool = False  # `ref` is then `column:DATASET:NAME`, or a dataset: all its columns
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("up", "down", "both"):
+            raise InvalidInput("`direction` is `up`, `down` or `both`")
+
+
 def trace(
     cursor: duckdb.DuckDBPyConnection,
     ref: str,
     *,
     tenant: str | None,
     is_operator: bool = False,
-    depth: int = DEPTH_DEFAULT,
-    direction: str = "both",
+    walk: Walk | None = None,
 ) -> dict[str, Any]:
     """Nodes and edges around `ref`, at most `depth` steps away.
 
@@ -101,23 +144,23 @@ def trace(
             `dataset:NAMESPACE:NAME` of a claim, or a node's id from an earlier graph.
         tenant: whose side; None for an operator.
         is_operator: every tenant, without private attributes.
-        depth: steps, 1 to DEPTH_MAX.
-        direction: `up`, `down` or `both`.
+        walk: how far, which way, along what.
 
     Raises:
         NotFound: nothing of that name is on this side.
     """
-    if direction not in ("up", "down", "both"):
-        raise InvalidInput("`direction` is `up`, `down` or `both`")
+    walk = walk or Walk()
     side = {"tenant": tenant, "operator": is_operator}
-    found = cursor.execute(_STARTS, {**side, "pattern": _pattern(ref)}).fetchall()
+    level = _COLUMNS if walk.of_columns else _THINGS
+    pattern = _column_pattern(ref) if walk.of_columns else _pattern(ref)
+    found = cursor.execute(level.starts, {**side, "pattern": pattern}).fetchall()
     starts = [row[0] for row in found]
     if not starts:
         raise NotFound(f"lineage knows no `{ref[:80]}`")
-    given = {**side, "starts": starts, "depth": max(1, min(depth, DEPTH_MAX))}
+    given = {**side, "starts": starts, "depth": max(1, min(walk.depth, DEPTH_MAX))}
     edges: dict[tuple[str, ...], None] = {}
-    for sql, name in ((_UP, "up"), (_DOWN, "down")):
-        if direction in (name, "both"):
+    for sql, name in ((level.up, "up"), (level.down, "down")):
+        if walk.direction in (name, "both"):
             edges.update(dict.fromkeys(cursor.execute(sql, given).fetchall()))
     kept = list(edges)[:NODES_MAX]
     ids = list(dict.fromkeys([*starts, *(end for edge in kept for end in edge[:2])]))
@@ -180,6 +223,19 @@ def _pattern(ref: str) -> str:
         return f"grant:{_quoted(name)}"
     dataset = DatasetRef.parse(name)
     return f"{'dataset' if dataset.version is None else 'version'}:{_quoted(str(dataset))}"
+
+
+def _column_pattern(ref: str) -> str:
+    """The same for columns: of one column, or of every column of a dataset."""
+    if isinstance(ref, str) and ref.startswith("column:") and len(ref) <= 2 * _REF_CHARS_MAX:
+        return _quoted(ref)
+    pattern = _pattern(ref)
+    if is_foreign(ref):
+        return f"column:{_quoted(ref.partition(':')[2])}:.*"
+    if pattern.startswith(("dataset:", "version:")):
+        dataset = DatasetRef.parse(ref.rpartition(":")[2]).unversioned
+        return f"column:{_quoted(str(dataset))}:.*"
+    return pattern
 
 
 def is_foreign(ref: str) -> bool:

@@ -67,7 +67,7 @@ async def answered(house: House, tenant: str, name: str, wanted: Mapping[str, An
     """The answer to a question that was allowed and recorded, on that tenant's side."""
     terms = terms_of(house, tenant) if named.question(name).uses_terms else ()
     answer = await house.lineage.ask(
-        name, _with_tags(house, wanted), _side(house, tenant), terms=terms
+        name, _with_tags(house, wanted), side(house, tenant), terms=terms
     )
     return _answer(house, tenant, answer)
 
@@ -77,40 +77,10 @@ async def query(house: House, caller: Caller, asked: W.QueryRequest) -> W.Answer
     sql = asked.sql
     if len(sql) > SQL_CHARS_MAX:
         raise InvalidInput(f"the query is longer than {SQL_CHARS_MAX} characters")
-    side = caller.subject.tenant
-    await recorded(house, caller, side, ("query", {"sql": sql}))
-    answer = _answer(house, side, await house.lineage.query(sql, _side(house, side)))
+    tenant = caller.subject.tenant
+    await recorded(house, caller, tenant, ("query", {"sql": sql}))
+    answer = _answer(house, tenant, await house.lineage.query(sql, side(house, tenant)))
     return replace(answer, checkpoint=await proofs.newest(house, asked.pinned))
-
-
-async def trace(house: House, caller: Caller, ref: str, depth: int) -> W.Trace:
-    """The graph around a dataset, run or model, as far as the caller may see."""
-    tenant = side_of(house, caller, None, _own_dataset(ref))
-    await recorded(house, caller, tenant, ("trace", {"ref": ref, "depth": depth}))
-    graph = await house.lineage.trace(ref, _side(house, tenant), depth=depth)
-    return W.Trace(
-        nodes=tuple(
-            W.TraceNode(
-                id=str(node["id"]),
-                kind=str(node.get("kind", "")),
-                name=str(node.get("name", node["id"])),
-                facts=dict(node.get("facts") or {}),
-            )
-            for node in graph["nodes"]
-        ),
-        edges=tuple(
-            W.TraceEdge(
-                source=str(edge["source"]), target=str(edge["target"]), kind=str(edge["kind"])
-            )
-            for edge in graph["edges"]
-        ),
-    )
-
-
-def _own_dataset(ref: str) -> str | None:
-    """The dataset of this gateway that a reference names; None for runs, models, claims."""
-    name = ref.removeprefix("dataset:").removeprefix("version:")
-    return name if "/" in name and ":" not in name else None
 
 
 def side_of(house: House, caller: Caller, tenant: Any, dataset: Any) -> str:
@@ -128,7 +98,8 @@ def side_of(house: House, caller: Caller, tenant: Any, dataset: Any) -> str:
     return caller.subject.tenant
 
 
-def _side(house: House, tenant: str) -> Side:
+def side(house: House, tenant: str) -> Side:
+    """That tenant's side, with all that is durable now."""
     return Side(tenant=tenant, at_least=house.journal.durable_size)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gateway.wire as W
-from gateway.services import audit, claims, consents, evidence, proofs, reports, shapes
+from gateway.services import audit, claims, consents, evidence, graph, proofs, reports, shapes
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 
@@ -36,7 +36,13 @@ class History:
 
     async def trace(self, caller: Caller, ref: str, depth: int) -> W.Trace:
         """Where something came from and went to."""
-        return await audit.trace(self.house, caller, ref, depth)
+        return await graph.trace(self.house, caller, ref, depth)
+
+    async def column_trace(
+        self, caller: Caller, ref: str, depth: int, *, downstream: bool
+    ) -> W.Trace:
+        """What a column was made from and who received it."""
+        return await graph.columns(self.house, caller, ref, depth, downstream=downstream)
 
     async def claim(self, caller: Caller, raw: bytes) -> W.ClaimReceipt:
         """Record what an OpenLineage event says."""

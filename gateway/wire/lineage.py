@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +93,7 @@ class Trace:
 
     nodes: tuple[TraceNode, ...]
     edges: tuple[TraceEdge, ...]
+    truncated: bool = False  # there is more than is shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,10 @@ class VerificationRequest:
     since: int | None = None  # its size
 
 
+_TYPES = {"column": "DATASET_FIELD"}  # Marquez' words
+_KINDS = {of: kind for kind, of in _TYPES.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphEdge:
     """An edge in Marquez' shape, and what it is."""
@@ -155,22 +161,29 @@ class Graph:
     """A Trace in the shape that Marquez clients read."""
 
     graph: tuple[GraphNode, ...]
+    truncated: bool = False  # there is more than is shown
 
     @classmethod
     def of(cls, trace: Trace) -> Graph:
         """Turn edges around into the nodes' lists."""
-        edges = [GraphEdge(origin=e.source, destination=e.target, kind=e.kind) for e in trace.edges]
+        into: defaultdict[str, list[GraphEdge]] = defaultdict(list)
+        out: defaultdict[str, list[GraphEdge]] = defaultdict(list)
+        for e in trace.edges:
+            edge = GraphEdge(origin=e.source, destination=e.target, kind=e.kind)
+            into[e.target].append(edge)
+            out[e.source].append(edge)
         return cls(
             graph=tuple(
                 GraphNode(
                     id=node.id,
-                    type=node.kind.upper(),
+                    type=_TYPES.get(node.kind, node.kind.upper()),
                     data={"name": node.name, **node.facts},
-                    inEdges=tuple(e for e in edges if e.destination == node.id),
-                    outEdges=tuple(e for e in edges if e.origin == node.id),
+                    inEdges=tuple(into[node.id]),
+                    outEdges=tuple(out[node.id]),
                 )
                 for node in trace.nodes
-            )
+            ),
+            truncated=trace.truncated,
         )
 
     def trace(self) -> Trace:
@@ -179,7 +192,7 @@ class Graph:
             nodes=tuple(
                 TraceNode(
                     id=node.id,
-                    kind=node.type.lower(),
+                    kind=_KINDS.get(node.type, node.type.lower()),
                     name=str(node.data.get("name", node.id)),
                     facts={key: fact for key, fact in node.data.items() if key != "name"},
                 )
@@ -190,6 +203,7 @@ class Graph:
                 for node in self.graph
                 for edge in node.outEdges
             ),
+            truncated=self.truncated,
         )
 
 

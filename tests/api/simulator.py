@@ -669,6 +669,12 @@ class Simulator(SimulatedRequests):
             edges=(W.TraceEdge(source=ref, target="run:1", kind="read"),),
         )
 
+    async def column_trace(self, caller: Any, ref: str, depth: int, *, downstream: bool) -> W.Trace:
+        down = (W.TraceEdge(source=ref, target="run:1", kind="masked"),) if downstream else ()
+        inputs = [{"dataset": "a", "field": "b"}]
+        node = W.TraceNode(id=ref, kind="column", name="age", facts={"inputFields": inputs})
+        return W.Trace(nodes=(node,), edges=down, truncated=True)
+
     async def claim(self, caller: Any, raw: bytes) -> W.ClaimReceipt:
         openlineage.read(codec.loads(raw), "testserver")
         self.durable += 1

@@ -280,6 +280,19 @@ def test_the_token_endpoint_speaks_oauth(http: TestClient) -> None:
     assert denied.json()["decision"].startswith("dec_")
 
 
+def test_columns_have_the_shape_that_marquez_clients_read(owner: TestClient) -> None:
+    path = "/api/v1/column-lineage"
+    for query in ("", "?nodeId=x&depth=0", "?nodeId=x&depth=21", "?nodeId=x&withDownstream=1"):
+        assert owner.get(path + query).status_code == 422
+    body = owner.get(f"{path}?nodeId=datasetField:a:b:c&withDownstream=true").json()
+    (node,) = body["graph"]
+    assert (node["type"], body["truncated"]) == ("DATASET_FIELD", True)
+    assert node["data"]["inputFields"] == [{"dataset": "a", "field": "b"}]
+    assert [edge["kind"] for edge in node["outEdges"]] == ["masked"]
+    body = owner.get(f"{path}?nodeId=datasetField:a:b:c").json()
+    assert body["graph"][0]["outEdges"] == []
+
+
 def test_the_graph_has_the_shape_that_marquez_clients_read(owner: TestClient) -> None:
     assert owner.get("/api/v1/lineage").status_code == 422
     graph = owner.get("/api/v1/lineage?nodeId=clinic/icu@1&depth=3").json()["graph"]

@@ -369,7 +369,7 @@ def test_an_auditor_asks_queries_and_traces(as_: Typed, home: Path) -> None:
     assert as_(OWNER, "lineage", "query", "DROP TABLE x").code == 2
     assert as_(OWNER, "lineage", "query", "SELECT 1", "--json").json["columns"] == ["n", "x"]
     traced = as_(OWNER, "lineage", "trace", "clinic/icu@1", "--svg", home / "t.svg")
-    assert "version clinic/icu@1 -> run run:1" in traced.out
+    assert traced.out == "version clinic/icu@1\n└─ read run run:1\n"
     assert (home / "t.svg").read_text().startswith("<svg")
     # The simulator's LogCheckpoint is no note: verification must not pass over that.
     assert as_(OWNER, "lineage", "verify").code == 1

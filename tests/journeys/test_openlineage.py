@@ -72,6 +72,11 @@ def test_a_pipeline_tells_its_lineage_with_a_key_and_nothing_else(home: Home) ->
         ("version:home/icu@1", f"run:home/home:{RUN_ID}", "claimed"),
         (f"run:home/home:{RUN_ID}", "dataset:s3://lake:/features", "claimed"),
     }
+    drawn = home.run("lineage", "trace", "home/icu", "--column", "age")
+    assert drawn.splitlines() == [
+        "column home/icu:age",
+        "└─ claimed column s3://lake:/features:decade",
+    ]
     sql = "SELECT count(*) AS n FROM claim"
     (row,) = json.loads(home.run("lineage", "query", sql, "--json"))["items"]
     assert row["n"] == 2

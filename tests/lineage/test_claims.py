@@ -98,3 +98,39 @@ def test_columns_keep_how_they_were_made(projection: Projection) -> None:
     with projection.reading() as cursor:
         rows = cursor.execute(sql, {"tenant": "startup", "operator": False}).fetchall()
     assert rows == [("clinic/icu", "age", "s3://lake:/features", "decade", "TRANSFORMATION", True)]
+
+
+def columns(projection: Projection, ref: str, tenant: str, **more: Any) -> dict[str, Any]:
+    return graph(projection, ref, tenant, of_columns=True, **more)
+
+
+def test_an_owner_sees_which_runs_and_models_received_a_column(projection: Projection) -> None:
+    found = kinds(columns(projection, "column:clinic/icu:age", "clinic"))
+    assert found["column:clinic/icu:age", "run:startup/run-1"] == "masked"
+    plain = kinds(columns(projection, "column:clinic/icu:hr", "clinic"))
+    assert plain["column:clinic/icu:hr", "run:startup/run-1"] == "streamed"
+    assert ("run:startup/run-1", "model:startup/sepsis-v2@sha256:" + "12" * 32) in found
+    assert "claimed" not in found.values()
+    every = ids(columns(projection, "clinic/icu@1", "clinic"), "column")
+    assert {"column:clinic/icu:age", "column:clinic/icu:hr"} <= every
+
+
+def test_who_claims_sees_what_a_column_became(projection: Projection) -> None:
+    found = columns(projection, "dataset:s3://lake:/features", "startup", direction="up")
+    key = ("column:clinic/icu:age", "column:s3://lake:/features:decade")
+    assert kinds(found)[key] == "claimed"
+    (node,) = [n for n in found["nodes"] if n["id"] == key[1]]
+    assert node["facts"]["inputFields"] == [
+        {"dataset": "clinic/icu", "field": "age", "transformationType": "DIRECT",
+         "transformationSubtype": "TRANSFORMATION", "masking": True}
+    ]  # fmt: skip
+    for tenant in ("clinic", "rival"):
+        with pytest.raises(NotFound):
+            columns(projection, key[1], "lab" if tenant == "clinic" else "stranger")
+    assert ids(columns(projection, key[0], "clinic"), "column") == {key[0]}
+
+
+def test_a_column_of_any_name_is_found_and_is_never_a_pattern(projection: Projection) -> None:
+    for name in (".*", "age|hr", "", "\\E.*", "a:b"):
+        with pytest.raises(NotFound):
+            columns(projection, f"column:clinic/icu:{name}", "clinic")
