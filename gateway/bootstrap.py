@@ -18,7 +18,9 @@ from typing import Any
 import structlog
 
 from gateway.catalog import snapshot
+from gateway.catalog.keeper import SnapshotKeeper
 from gateway.catalog.restore import restore
+from gateway.catalog.state import State
 from gateway.config import Settings
 from gateway.crypto.details import DetailSealer
 from gateway.crypto.private_files import replace_private
@@ -26,8 +28,9 @@ from gateway.crypto.signing import load_or_create
 from gateway.crypto.tokens import IdentityKey, ReplayMemory
 from gateway.crypto.vault import SYSTEM_TENANT, KeyVault
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import ConfigError, Conflict, Unavailable
+from gateway.errors import ConfigError, Conflict
 from gateway.journal.journal import JournalSetup
+from gateway.journal.memory import Memory
 from gateway.lineage.rebuild import rebuild
 from gateway.policy import packs
 from gateway.policy.judge import Judge
@@ -56,7 +59,6 @@ from gateway.services.refusals import Rate
 from gateway.services.sources import Views
 from gateway.services.workers import Workers
 
-_log = logging.getLogger("gateway.bootstrap")
 HOME_TENANT = "home"  # the tenant of whoever ran `gateway init`
 
 
@@ -194,12 +196,18 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         now=time.time,
         on_failure=lambda failure: on_failure(str(failure)),
     )
-    catalog, journal = restore(setup, state / "snapshots", vault.secret("catalog-snapshot"))
+    snapshot_key = vault.secret("catalog-snapshot")
+    catalog, journal = restore(setup, state / "snapshots", snapshot_key)
+
+    def save(known: State, memory: Memory) -> None:
+        snapshot.save(known, memory, state / "snapshots", snapshot_key, signers.log)
+
     house = House(
         settings=settings,
         places=Places.under(state),
         catalog=catalog,
         journal=journal,
+        keeper=SnapshotKeeper(catalog, journal, save),
         judge=Judge.build([]),
         vault=vault,
         kms=kms,
@@ -240,23 +248,14 @@ async def finish(house: House) -> None:
     """End what a killed predecessor had begun and nobody may see half done (before serving)."""
     await erase.resume(house)
     await rotate_keys.resume(house)
+    house.keeper.start()
 
 
 async def close(house: House) -> None:
     """End in order: streams, then the snapshot, then the journal."""
     await house.workers.stop()
     await house.settled()
-    try:
-        memory, state = house.journal.remember(lambda: house.catalog.state)
-        snapshot.save(
-            state,
-            memory,
-            house.settings.state_dir / "snapshots",
-            house.vault.secret("catalog-snapshot"),
-            house.signers.log,
-        )
-    except (OSError, Unavailable):  # it only makes the next start fast; the journal is what counts
-        _log.exception("the snapshot cannot be written")
+    await asyncio.to_thread(house.keeper.finish)
     house.journal.close()
 
 

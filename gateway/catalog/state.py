@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
 
 from gateway.catalog.ranges import Ranges
 from gateway.catalog.records import (
@@ -37,6 +39,15 @@ def planned_key(recipient: str, dataset_id: str) -> str:
     return f"{recipient} {dataset_id}"
 
 
+def _detached(value: Any) -> Any:
+    """A copy whose sets, lists and dicts are its own."""
+    if not is_dataclass(value):
+        return copy(value)
+    parts = {f.name: getattr(value, f.name) for f in fields(value)}
+    own = {n: copy(v) for n, v in parts.items() if isinstance(v, (set, list, dict))}
+    return replace(value, **own)  # type: ignore[type-var]
+
+
 @dataclass(slots=True)
 class State:
     """The fold of the first `index` events."""
@@ -68,6 +79,13 @@ class State:
     vouched: dict[str, Vouched] = field(default_factory=dict)  # by jti, in order of issue
     proposed: dict[str, ProposedBundle] = field(default_factory=dict)  # by tenant, the newest
     claims: dict[str, dict[str, int]] = field(default_factory=dict)  # tenant -> digest -> index
+
+    def copy(self) -> State:
+        """Another one that no later event changes: most values are immutable, these are not."""
+        parts = {f.name: copy(getattr(self, f.name)) for f in fields(self)}
+        for name in ("leases", "closed_leases", "delivered", "runs", "claims"):
+            parts[name] = {key: _detached(value) for key, value in parts[name].items()}
+        return State(**parts)
 
     def tenant(self, name: str) -> Tenant:
         """The tenant, or NotFound."""

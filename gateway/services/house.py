@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from gateway.catalog.catalog import Catalog
+from gateway.catalog.keeper import SnapshotKeeper
 from gateway.config import Settings
 from gateway.crypto.identity_keys import public_key_of
 from gateway.crypto.signing import Signer
@@ -103,6 +104,7 @@ class House:
     places: Places
     catalog: Catalog
     journal: Journal
+    keeper: SnapshotKeeper
     judge: Judge  # swapped whole, never changed
     bundles: dict[str, PolicyBundle] = field(default_factory=dict)  # in force, by tenant
     vault: KeyVault

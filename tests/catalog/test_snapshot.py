@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import shutil
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.catalog.catalog import Catalog
+from gateway.catalog.codec import encode
+from gateway.catalog.keeper import SnapshotKeeper
 from gateway.catalog.restore import restore
 from gateway.catalog.snapshot import FILE_NAME, load, save
 from gateway.catalog.state import State
@@ -180,3 +184,77 @@ def test_a_changed_journal_is_refused_with_or_without_a_snapshot(tmp_path: Path)
     for snapshots in ("snapshots", "none"):
         with pytest.raises(IntegrityError):
             restore(setup(tmp_path), tmp_path / snapshots, KEY)
+
+
+class Keeping:
+    """A journal and catalogue with a keeper that looks all the time."""
+
+    def __init__(self, base: Path, *, events: int) -> None:
+        self.base, self.directory = base, base / "snapshots"
+        self.catalog, self.journal = restore(setup(base), self.directory, KEY)
+        self.keeper = SnapshotKeeper(
+            self.catalog, self.journal, self.save, events=events, seconds=0.01
+        )
+        self.keeper.start()
+
+    def save(self, state: State, memory: Memory) -> None:
+        save(state, memory, self.directory, KEY, LOG)
+
+    def saved(self) -> int:
+        found = load(self.directory, KEY, LOG.public_key)
+        return found.memory.size if found else 0
+
+    def wait_for(self, size: int) -> None:
+        deadline = time.monotonic() + 60
+        while self.saved() < size and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert self.saved() >= size
+
+
+def test_a_snapshot_is_taken_while_the_gateway_runs(tmp_path: Path) -> None:
+    kept = Keeping(tmp_path, events=30)
+    for draft in (*HISTORY, *(refused_request(number) for number in range(300))):
+        kept.journal.append(draft)
+    kept.wait_for(300)
+    copy = tmp_path / "killed"
+    shutil.copytree(tmp_path, copy, ignore=shutil.ignore_patterns("killed"))  # as after a kill
+    kept.keeper.finish()
+    kept.journal.close()
+    replayed = Catalog()
+    Journal.open(setup(copy), replayed.apply, 0).close()
+    again, journal = restore(setup(copy), copy / "snapshots", KEY)
+    journal.close()
+    assert replace(again.state, index=0, newest_us=0) == replace(
+        replayed.state, index=0, newest_us=0
+    )
+
+
+def test_an_erasure_leaves_no_older_snapshot(tmp_path: Path) -> None:
+    kept = Keeping(tmp_path, events=10**9)
+    for draft in (*h.WORLD, h.erased()):
+        kept.journal.append(draft)
+    kept.wait_for(kept.journal.size - 1)
+    found = load(kept.directory, KEY, LOG.public_key)
+    assert found is not None
+    assert found.catalog.state.erasures
+    kept.keeper.finish()
+    kept.journal.close()
+
+
+def test_a_copied_state_is_not_changed_by_later_events(tmp_path: Path) -> None:
+    catalog = Catalog()
+    with Journal.open(setup(tmp_path), catalog.apply, 0) as journal:
+        for number, draft in enumerate(HISTORY):
+            copy, before = catalog.state.copy(), encode(State, catalog.state)
+            journal.append(draft)
+            assert encode(State, copy) == before, number
+
+
+def test_a_disk_that_takes_no_snapshot_stops_nothing(tmp_path: Path) -> None:
+    kept = Keeping(tmp_path, events=1)
+    kept.directory.write_text("a file is in the way")
+    for number in range(50):
+        kept.journal.wait_durable(kept.journal.append(refused_request(number)))
+    kept.keeper.finish()
+    kept.journal.close()
+    assert not kept.keeper.is_alive()
