@@ -55,6 +55,7 @@ from gateway.services.claims import Pace
 from gateway.services.doctor import Check
 from gateway.services.fetch import Fetches
 from gateway.services.house import NODE, PLATFORM, House, Places, Signers
+from gateway.services.rates import Rates
 from gateway.services.refusals import Rate
 from gateway.services.sources import Views
 from gateway.services.workers import Workers
@@ -220,6 +221,7 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         replay=ReplayMemory(time.monotonic),
         strangers=Rate(),
         pace=Pace(),
+        rates=Rates(),
         issuers=issuers.load(settings, time.time),
         bearers=bearers.load(settings),
         views=Views(),

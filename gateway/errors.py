@@ -208,7 +208,7 @@ class SourceRefused(InvalidInput):
 
 
 class LimitExceeded(GatewayError):
-    """A budget or rate is used up; facts: `limit`, `retry_after_seconds`."""
+    """A budget or rate is used up; facts: `limit`, `raised_by`, `retry_after_seconds`."""
 
     code = "limit-exceeded"
     status = 429

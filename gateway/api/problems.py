@@ -76,8 +76,9 @@ def headers_of(error: GatewayError, status: int) -> dict[str, str]:
     if status == 401:  # noqa: PLR2004
         wanted = f' error="{USE_NONCE}"' if nonce else ""
         headers["WWW-Authenticate"] = f'DPoP{wanted} algs="EdDSA Ed25519"'
-    if status in (429, 503):
-        headers["Retry-After"] = str(int(error.facts.get("retry_after_seconds", 1)))
+    seconds = error.facts.get("retry_after_seconds", 1 if status == 503 else None)  # noqa: PLR2004
+    if status in (429, 503) and seconds is not None:  # a budget that time does not heal: none
+        headers["Retry-After"] = str(int(seconds))
     return headers
 
 

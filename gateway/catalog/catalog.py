@@ -286,6 +286,21 @@ class Catalog:
         found = self._state.vouched.get(jti)
         return {} if found is None else found.attributes
 
+    def open_streams(self, tenant: str) -> int:
+        """How many leases are open that a tenant receives."""
+        grants = (self._state.grants.get(lease.grant) for lease in self._state.leases.values())
+        return sum(grant is not None and grant.subject_tenant == tenant for grant in grants)
+
+    def bytes_on(self, tenant: str, day: int) -> int:
+        """Bytes delivered to a tenant on the newest day, if that is not over by `day` (UTC)."""
+        known = self._state.day_bytes.get(tenant)
+        return known.bytes if known is not None and known.day >= day else 0
+
+    def was_delivered(self, lease_id: str, first: int, last: int) -> bool:
+        """Whether these segments of a lease came before in the same order: they cost nothing."""
+        segments = self._state.delivered.get(streams.order_key(self._state.lease(lease_id)))
+        return segments is not None and segments.covers(first, last)
+
     def is_token_revoked(self, jti: str) -> bool:
         """Whether a token was taken back before its time."""
         return jti in self._state.revoked_tokens

@@ -23,6 +23,14 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DayBytes:
+    """What was delivered to a tenant on the newest day that brought it anything."""
+
+    day: int  # UTC, since 1970
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """A person or job that can prove who it is."""
 

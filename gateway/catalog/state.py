@@ -10,6 +10,7 @@ from gateway.catalog.ranges import Ranges
 from gateway.catalog.records import (
     Asked,
     Bundle,
+    DayBytes,
     DecisionRecord,
     Erasure,
     Identity,
@@ -77,6 +78,7 @@ class State:
     runs: dict[str, Run] = field(default_factory=dict)
     revoked_tokens: dict[str, int] = field(default_factory=dict)  # jti -> expires_at
     vouched: dict[str, Vouched] = field(default_factory=dict)  # by jti, in order of issue
+    day_bytes: dict[str, DayBytes] = field(default_factory=dict)  # by receiving tenant
     proposed: dict[str, ProposedBundle] = field(default_factory=dict)  # by tenant, the newest
     claims: dict[str, dict[str, int]] = field(default_factory=dict)  # tenant -> digest -> index
 

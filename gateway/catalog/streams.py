@@ -12,7 +12,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from gateway.catalog import asking, runs
+from gateway.catalog import asking, charges, runs
 from gateway.catalog.ranges import Ranges
 from gateway.catalog.records import (
     DecisionRecord,
@@ -258,30 +258,13 @@ def lease_closed(state: State, event: Event) -> None:
         lease.free |= lease.pending
     else:
         lease.free.clear()
-        _charge(
-            state,
-            lease,
-            -max(lease.charged_rows - lease.settled_rows, 0),
-            -max(lease.charged_bytes - lease.settled_bytes, 0),
-        )
+        rows = lease.charged_rows - lease.settled_rows
+        size = lease.charged_bytes - lease.settled_bytes
+        charges.of_lease(state, lease, event, -max(rows, 0), -max(size, 0))
     del state.leases[lease.id]
     state.closed_leases[lease.id] = lease
     while len(state.closed_leases) > CLOSED_LEASES_KEPT:
         del state.closed_leases[next(iter(state.closed_leases))]
-
-
-def _charge(state: State, lease: LeaseState, rows: int, size: int) -> None:
-    _charge_grant(state, lease.grant, rows, size)
-
-
-def _charge_grant(state: State, grant_id: str, rows: int, size: int) -> None:
-    """Charge (or give back) to a Grant and every Grant that it is cut from."""
-    grant = state.grants.get(grant_id)
-    while grant is not None and (rows or size):
-        state.grants[grant.id] = replace(
-            grant, rows_charged=grant.rows_charged + rows, bytes_charged=grant.bytes_charged + size
-        )
-        grant = state.grants.get(grant.parent or "")
 
 
 def segment_intent(state: State, event: Event) -> None:
@@ -299,7 +282,7 @@ def segment_intent(state: State, event: Event) -> None:
     lease.pending.update(range(f["first"], f["last"] + 1))
     lease.charged_rows += f["rows"]
     lease.charged_bytes += f["bytes"]
-    _charge(state, lease, f["rows"], f["bytes"])
+    charges.of_lease(state, lease, event, f["rows"], f["bytes"])
 
 
 def segments_confirmed(state: State, event: Event) -> None:
@@ -318,7 +301,7 @@ def segments_confirmed(state: State, event: Event) -> None:
         lease.settled_rows += f["rows"]
         lease.settled_bytes += f["bytes"]
     elif is_charged:  # its refund at the close was too much: released after all
-        _charge(state, lease, f["rows"], f["bytes"])
+        charges.of_lease(state, lease, event, f["rows"], f["bytes"])
     runs.rows_confirmed(state, lease.run, f["rows"], event)
 
 
@@ -373,7 +356,8 @@ def keys_released(state: State, event: Event) -> None:
             or not columns.issuperset(f["columns"])
         ):
             raise InvalidInput("keys are released under a Grant to export just these columns")
-        _charge_grant(state, grant.id, f["rows"], f["bytes"])
+        charges.of_grant(state, grant.id, f["rows"], f["bytes"])
+        charges.of_day(state, event, f["bytes"])
     release = KeyRelease(
         grant=f["grant"],
         decision=f["decision"],

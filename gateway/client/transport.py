@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gateway.crypto.tokens import DpopKey, IdentityKey
     from gateway.wire.tokens import TokenResponse
 
+WAIT_SECONDS_MAX = 60.0  # that a server may ask for before the next try
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # between tries, when the server is away
 RENEW_SECONDS_BEFORE = 30.0
 _OK, _BAD_REQUEST = 200, 400
@@ -270,7 +271,7 @@ class Transport:
                 error = error_of(response, path)
             if pause is None or not _is_worth_waiting(error):
                 raise error
-            time.sleep(max(pause, _retry_after(error)))
+            time.sleep(max(pause, min(_retry_after(error), WAIT_SECONDS_MAX)))
         raise AssertionError("the last pause is None")
 
     def _once(
@@ -309,11 +310,12 @@ class Transport:
 
 
 def _is_worth_waiting(error: GatewayError) -> bool:
+    """A rate heals within a minute; a budget of a day is told at once."""
     if isinstance(error, LimitExceeded):
-        return _retry_after(error) > 0
+        return 0 < _retry_after(error) <= WAIT_SECONDS_MAX
     return isinstance(error, Unavailable)
 
 
 def _retry_after(error: GatewayError) -> float:
     seconds = error.facts.get("retry_after_seconds", 0)
-    return min(float(seconds), 5.0) if isinstance(seconds, (int, float)) else 0.0
+    return float(seconds) if isinstance(seconds, (int, float)) else 0.0

@@ -7,6 +7,8 @@ from typing import Any
 
 from gateway.domain import facts as f
 
+DAY_SECONDS = 86_400  # the days of `max_bytes` are those of UTC
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantLimits:

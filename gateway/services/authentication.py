@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import gateway.wire as W
 from gateway.errors import AccessDenied, NotAuthenticated, Unavailable
-from gateway.services import exchange, issued_tokens, lineage_keys, refusals
+from gateway.services import exchange, issued_tokens, lineage_keys, rates, refusals
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 from gateway.wire.times import iso
@@ -29,11 +29,13 @@ class Authentication:
         """The caller behind a DPoP-bound token; NotAuthenticated otherwise."""
         try:
             if (method, urlsplit(url).path) == ("POST", LINEAGE_PATH) and dpop is None:
-                return lineage_keys.authenticate(self.house, authorization)
-            caller = exchange.authenticate(self.house, (method, url), authorization, dpop)
+                caller = lineage_keys.authenticate(self.house, authorization)
+            else:
+                caller = exchange.authenticate(self.house, (method, url), authorization, dpop)
         except NotAuthenticated as error:
             await self._refused("/v1", error)
             raise
+        await rates.count(self.house, caller.subject, "/v1")
         if caller.grant is not None and not urlsplit(url).path.startswith(STREAM_PATHS):
             await refusals.record(self.house, caller.subject, "/v1", AccessDenied.code)
             raise AccessDenied("a dataset token opens streams only", advice="use your API token")

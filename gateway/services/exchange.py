@@ -23,6 +23,7 @@ from gateway.errors import AccessDenied, InvalidInput, NotAuthenticated, NotFoun
 from gateway.services import (
     bearers,
     down_scope,
+    rates,
     refusals,
     request_access,
     shapes,
@@ -35,6 +36,7 @@ from gateway.wire import codec
 from gateway.wire.tokens import TOKEN_TYPE_ACCESS, TOKEN_TYPE_JWT, parse_details
 
 GRANT_ASSERTION = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+ROUTE = "POST /oauth/token"
 RESUMES = "ask an operator of the gateway, who can resume it"
 GRANT_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 
@@ -150,11 +152,13 @@ async def _from_assertion(
     if claimed.dpop_thumbprint != thumbprint:
         raise NotAuthenticated("the assertion names another DPoP key than the proof's")
     subject = living_subject(house, claimed.identity)
+    await rates.count(house, subject, ROUTE)
     return await _issue(house, Caller(subject=subject, jti="", thumbprint=thumbprint), None)
 
 
 async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str) -> W.TokenResponse:
     caller = await _presented(house, form, thumbprint)
+    await rates.count(house, caller.subject, ROUTE)
     tokens.require_short(caller.chain)
     if not thumbprint or form.get("token_type") == BEARER:
         caller = _without_key(house, caller, form)

@@ -23,7 +23,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.domain.manifest import Leaf, Manifest, Shard
 from gateway.errors import InvalidInput, LimitExceeded, NotFound
-from gateway.services import down_scope, request_access, stream
+from gateway.services import down_scope, request_access, stream, tenant_limits
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.services.storage import load_manifest, open_keys, version_of
@@ -52,7 +52,7 @@ async def release(house: House, caller: Caller, ask: Ask) -> W.Export:
     plan = grant.plan
     manifest = load_manifest(house, plan.dataset)
     shards = manifest.shards_of(plan.split)
-    _require_budget(grant, shards)
+    _require_budget(house, grant, shards)
     leaves = {shard.id: _leaves(shard, plan) for shard in shards}  # (3)
     opened = open_keys(
         house, version_of(house, plan.dataset), [leaf for some in leaves.values() for leaf in some]
@@ -106,13 +106,14 @@ def _denied(decision: Decision, code: str, why: str) -> Decision:
     )
 
 
-def _require_budget(grant: Grant, shards: tuple[Shard, ...]) -> None:
+def _require_budget(house: House, grant: Grant, shards: tuple[Shard, ...]) -> None:
     """All ranks of a run share a Grant, and its budget."""
     rows, size = _counts(shards)
     if not _fits(grant.plan.limits, (grant.rows_charged + rows, grant.bytes_charged + size)):
         raise LimitExceeded(
             "the budget of the grant is used up", advice="ask the owner for more", limit="max_rows"
         )
+    tenant_limits.require_day(house, grant.subject_tenant, size)
 
 
 def _counts(shards: tuple[Shard, ...]) -> tuple[int, int]:

@@ -196,7 +196,7 @@ class Gateway(Asking, Authentication, Copies, Custody, History, Policies, Stream
 
     async def tenant(self, caller: Caller, tenant: str) -> W.TenantView:
         """One tenant."""
-        return await tenants.view(self.house, caller, tenant)
+        return await tenants.show(self.house, caller, tenant)
 
     async def add_tenant(self, caller: Caller, wanted: W.TenantRequest) -> W.TenantView:
         """Add a tenant, with its first owner when a key is given."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from gateway.services.claims import Pace
     from gateway.services.evidence import Packed
     from gateway.services.fetch import Fetches
+    from gateway.services.rates import Rates
     from gateway.services.refusals import Rate
     from gateway.services.sources import Views
     from gateway.services.upload_records import Upload
@@ -118,6 +119,7 @@ class House:
     replay: ReplayMemory
     strangers: Rate
     pace: Pace  # of claims
+    rates: Rates
     issuers: Issuers  # whose tokens we believe besides our own
     bearers: frozenset[str] = frozenset()  # identities that may go without proofs
     views: Views

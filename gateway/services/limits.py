@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from gateway.domain.lease import Grant, OrderSpec
 from gateway.errors import Conflict, LimitExceeded
+from gateway.services import tenant_limits
 from gateway.services.house import House
 
 
@@ -37,13 +38,21 @@ def require_pass(house: House, grant: Grant, order: OrderSpec) -> None:
                 f"the grant allows {epochs} epochs",
                 advice="ask the owner for more; the same seed and epoch may be read on",
                 limit="max_epochs",
+                raised_by="owner",
             )
 
 
+def require_room(house: House, grant: Grant, order: OrderSpec) -> None:
+    """As `require_pass`, and that the tenant may have one more stream: just before it opens."""
+    require_pass(house, grant, order)
+    tenant_limits.require_stream(house, grant.subject_tenant)
+
+
 def require_budget(house: House, grant: Grant, rows: int, size: int) -> None:
-    """Raise LimitExceeded when so many more rows or bytes are over a limit."""
+    """Raise LimitExceeded when so many more rows or bytes are over a limit of Grant or tenant."""
     for link in house.lineage_of(grant):
         _require_within(link, rows, size)
+    tenant_limits.require_day(house, grant.subject_tenant, size)
 
 
 def _require_within(grant: Grant, rows: int, size: int) -> None:
@@ -58,4 +67,5 @@ def _require_within(grant: Grant, rows: int, size: int) -> None:
             f"the grant's `{name}` is used up",
             advice="ask the owner for a grant with a larger limit",
             limit=name,
+            raised_by="owner",
         )

@@ -21,7 +21,15 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, OrderSpec
 from gateway.domain.manifest import Manifest
 from gateway.errors import IntegrityError, InvalidInput, LimitExceeded, NotFound, Unavailable
-from gateway.services import down_scope, fetch, request_access, shapes, sources, stream
+from gateway.services import (
+    down_scope,
+    fetch,
+    request_access,
+    shapes,
+    sources,
+    stream,
+    tenant_limits,
+)
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.services.storage import load_manifest
@@ -133,6 +141,7 @@ async def _intend(house: House, grant: Grant, view: ViewFile) -> str:
             advice="ask for fewer rows",
             limit="max_bytes",
         )
+    tenant_limits.require_day(house, grant.subject_tenant, view.bytes)
     lease, now = house.id("lease_"), int(house.now())
     house.record(
         _about(

@@ -35,7 +35,7 @@ from gateway.errors import (
     GatewayError,
     Unavailable,
 )
-from gateway.services import derivation, person_index, uploads
+from gateway.services import derivation, person_index, tenant_limits, uploads
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller
@@ -121,7 +121,10 @@ async def _register(house: House, upload: Upload, staging: Path, report: Report)
         earlier=earlier,
         splits=tuple(upload.wanted.splits),
     )
-    async with house.turns.setdefault(str(upload.ref), asyncio.Lock()):
+    new = sum(s.bytes for s in manifest.shards if s.origin_version == manifest.version)
+    turn = house.turns.setdefault(str(upload.ref), asyncio.Lock())
+    async with turn, tenant_limits.turn(house, upload.ref.tenant):
+        await tenant_limits.require_stored(house, upload.caller.subject, upload.ref.tenant, new)
         _require_unerased(house, upload.ref, previous)
         await _publish(house, upload, manifest, sealed, {**deks, **sealed.deks})
     return {

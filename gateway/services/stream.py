@@ -48,7 +48,7 @@ from gateway.services import (
     update,
 )
 from gateway.services.house import House
-from gateway.services.limits import require_pass
+from gateway.services.limits import require_pass, require_room
 from gateway.services.request_access import Caller
 from gateway.services.sources import Geometry, direct_source, is_direct, view_source
 from gateway.services.storage import load_manifest
@@ -300,7 +300,7 @@ async def _start(
         if older.run == grant.run and older.order.rank == spec.order.rank and grant.run:
             await house.workers.close(older.id, "replaced")
     worker = house.workers.choose()
-    require_pass(house, grant, spec.order)  # again: others may have begun theirs meanwhile
+    require_room(house, grant, spec.order)  # others may have begun theirs meanwhile
     await house.recorded(
         EventDraft(
             kind=EventKind.LeaseOpened,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gateway.wire as W
-from gateway.services import runs, stream, whole_stream
+from gateway.errors import LimitExceeded
+from gateway.services import refusals, runs, stream, whole_stream
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 from gateway.wire.leases import LeaseRequest, LeaseView
@@ -17,7 +18,11 @@ class Streams:
 
     async def open_lease(self, caller: Caller, wanted: LeaseRequest) -> LeaseView:
         """Open a stream under a dataset token."""
-        return await stream.open_lease(self.house, caller, wanted)
+        try:
+            return await stream.open_lease(self.house, caller, wanted)
+        except LimitExceeded as error:
+            await refusals.record(self.house, caller.subject, "POST /v1/leases", error.code)
+            raise
 
     async def lease(self, caller: Caller, lease: str) -> LeaseView:
         """An open lease (without its key)."""

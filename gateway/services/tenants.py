@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import gateway.wire as W
 from gateway.catalog.records import Identity
@@ -13,7 +14,7 @@ from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import Conflict, InvalidInput, NotFound
 from gateway.policy import packs
 from gateway.policy.bundle import bundle_digest
-from gateway.services import publish, refusals
+from gateway.services import publish, refusals, tenant_limits
 from gateway.services.house import PLATFORM, House
 from gateway.services.request_access import Caller, authorize
 from gateway.services.stopping import Stopped, stop_streams
@@ -93,6 +94,17 @@ async def view(house: House, caller: Caller, tenant: str) -> W.TenantView:
         if found.tenant == tenant:
             return found
     raise NotFound(f"no tenant `{tenant[:80]}` that you may see")
+
+
+async def show(house: House, caller: Caller, tenant: str) -> W.TenantView:
+    """As `view`, with what it uses of its limits."""
+    found = await view(house, caller, tenant)
+    return replace(
+        found,
+        open_streams=house.catalog.open_streams(tenant),
+        bytes_today=tenant_limits.bytes_today(house, tenant),
+        stored_bytes=await tenant_limits.stored_bytes(house, tenant),
+    )
 
 
 def _view(house: House, name: str) -> W.TenantView:

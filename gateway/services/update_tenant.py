@@ -30,14 +30,17 @@ async def update_tenant(
     Raises:
         AccessDenied: the caller is of the tenant, and no operator.
         NotFound: there is no such tenant, or the caller may not know.
-        InvalidInput: nothing is given, or the platform would be suspended.
+        InvalidInput: nothing is given, or it is the platform.
     """
     await tenants.require_operator(house, caller, tenant)
     found = house.catalog.tenant(tenant)
     if wanted == W.TenantChanges(reason=wanted.reason):
         raise InvalidInput("nothing is to be changed", advice="give a limit, or `suspended`")
-    if wanted.suspended and tenant == PLATFORM:
-        raise InvalidInput("nobody could resume the platform", advice="stop the server instead")
+    if tenant == PLATFORM:
+        raise InvalidInput(
+            "the platform is neither bounded nor suspended: nobody could undo it",
+            advice="stop the server, or disable an identity",
+        )
     reason = update.line(wanted.reason or "", update.REASON_CHARS_MAX, "reason")
     limits = _changed(found.limits, wanted)
     if limits != found.limits:

@@ -20,7 +20,7 @@ from gateway.domain.card import check_card
 from gateway.domain.dataset import DatasetRef, DatasetVersion
 from gateway.domain.ids import new_id
 from gateway.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unavailable
-from gateway.services import derivation, upload_records
+from gateway.services import derivation, tenant_limits, upload_records
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
 from gateway.services.schema import as_appended, previous_of
@@ -49,6 +49,7 @@ async def begin(
         raise InvalidInput(f"a registration has 1 to {FILES_MAX} files")
     wanted = replace(wanted, card=check_card(wanted.card))
     await authorize(house, caller, "register", ref.tenant)
+    await tenant_limits.require_stored(house, caller.subject, ref.tenant, more=1)
     origins = await derivation.pinned(house, caller, wanted.derived_from)
     upload_id, request_digest = _identity(house, caller, wanted, key)
     # One after the other, or a slow disk would let through more than the limit, and the same

@@ -16,6 +16,8 @@ PROBLEM_TYPE = "application/problem+json"
 TYPE_BASE = "/docs/reference/errors.md#"
 _RESERVED = {"type", "title", "status", "detail", "advice", "decision", "request_id", "error"}
 
+_NO_FACTS = _RESERVED | {"code", "message", "position"}
+
 
 def _by_code(kind: type[GatewayError]) -> dict[str, type[GatewayError]]:
     found = {kind.code: kind}
@@ -29,22 +31,25 @@ BY_CODE = _by_code(errors.GatewayError)
 
 def fault_of(error: GatewayError) -> dict[str, Any]:
     """JSON values from which `error_of` makes the same error."""
-    return {"code": error.code, "message": error.message, "advice": error.advice}
+    fault = {"code": error.code, "message": error.message, "advice": error.advice}
+    return {**fault, "facts": error.facts} if error.facts else fault
 
 
 def error_of(fault: Mapping[str, Any]) -> GatewayError:
     """Return the error that a fault names; an unknown code is the root of the tree."""
     kind = BY_CODE.get(str(fault.get("code")), GatewayError)
     advice = fault.get("advice")
-    return kind(str(fault.get("message")), advice=str(advice) if advice else None)
+    error = kind(str(fault.get("message")), advice=str(advice) if advice else None)
+    error.facts.update(fault.get("facts") or {})
+    return error
 
 
 def error_of_problem(document: Mapping[str, Any]) -> GatewayError:
     """Return the error that a problem document names."""
     code = str(document.get("type", "")).rpartition("#")[2]
-    return error_of(
-        {"code": code, "message": document.get("detail"), "advice": document.get("advice")}
-    )
+    fault = {"code": code, "message": document.get("detail"), "advice": document.get("advice")}
+    facts = {name: value for name, value in document.items() if name not in _NO_FACTS}
+    return error_of({**fault, "facts": facts})
 
 
 def title_of(kind: type[GatewayError]) -> str:

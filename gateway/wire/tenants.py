@@ -28,6 +28,9 @@ class TenantView:
     requests_per_minute: int | None = None
     max_bytes: int | None = None
     max_stored_bytes: int | None = None
+    open_streams: int | None = None  # this and the next two: of `tenant show` only
+    bytes_today: int | None = None  # delivered to it (UTC)
+    stored_bytes: int | None = None  # sealed, of its datasets
     streams_stopped: int | None = None  # by this very suspension
     slowest_ms: float | None = None  # from the durable event to the last byte of the slowest
 

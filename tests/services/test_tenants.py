@@ -86,9 +86,10 @@ def test_what_changes_nothing_or_cannot_be_is_refused(shared: House, wanted: Ten
     assert kinds(shared, start) == []
 
 
-def test_the_platform_is_never_suspended(shared: House) -> None:
-    with pytest.raises(InvalidInput, match="nobody could resume"):
-        change(shared, "platform", SUSPEND)
+@pytest.mark.parametrize("wanted", [SUSPEND, TenantChanges(requests_per_minute=0)])
+def test_operators_do_not_lock_themselves_out(shared: House, wanted: TenantChanges) -> None:
+    with pytest.raises(InvalidInput, match="nobody could undo it"):
+        change(shared, "platform", wanted)
 
 
 def test_all_that_a_suspended_tenant_holds_opens_nothing(job: Job) -> None:
