@@ -63,6 +63,7 @@ class Settings:
     token_seconds_max: int = 600
     lease_seconds_max: int = 600
     patience_seconds: int = 600  # a client waits this long for a gateway that restarts
+    delivery: str = "auto"  # clients: `auto` | `ring` (this host only) | `http`
 
 
 @dataclass(frozen=True, slots=True)

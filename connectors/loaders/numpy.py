@@ -137,8 +137,7 @@ class GatewayBatches:
             grant = self._wanted.get("grant")
             dataset = None if grant else self._dataset
             self._token = granted_token(transport, dataset, grant, ask)
-        patience = load().patience_seconds
-        return open_under(transport, self._token, how, self._resume, patience)
+        return open_under(transport, self._token, how, self._resume, load())
 
     def _open_transport(self) -> Transport:
         if self._transport is None:

@@ -31,6 +31,7 @@ from gateway.services.gateway import Gateway
 from gateway.services.house import House
 from gateway.services.watch import watch
 from gateway.services.witness import follow
+from gateway.services.workers import Door
 
 HOUSEKEEPING_SECONDS = 5.0
 EXIT_JOURNAL_FAILED = 70  # EX_SOFTWARE: nothing may be acknowledged any more
@@ -102,10 +103,10 @@ async def _serve(
     descriptors: dict[str, int] = options["descriptors"]
     loop = asyncio.get_running_loop()
     for role in [role for role in descriptors if role.startswith(("worker-", "lineage"))]:
-        await _attach(house, role, socket.socket(fileno=descriptors[role]), options["data_urls"])
+        await _attach(house, role, socket.socket(fileno=descriptors[role]), options)
     handover = socket.socket(fileno=descriptors["handover"])
     handover.setblocking(False)
-    loop.add_reader(handover, _take_over, house, handover, options["data_urls"])
+    loop.add_reader(handover, _take_over, house, handover, options)
     await bootstrap.finish(house)
     gateway = Gateway(house)
     server = _server(create_app(gateway), house.settings)
@@ -183,7 +184,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _attach(house: House, role: str, sock: socket.socket, data_urls: list[str]) -> None:
+async def _attach(house: House, role: str, sock: socket.socket, options: dict[str, Any]) -> None:
     channel = await AsyncChannel.over(sock)
     if role == "lineage":
         state = house.settings.state_dir
@@ -196,16 +197,17 @@ async def _attach(house: House, role: str, sock: socket.socket, data_urls: list[
         )
     else:
         number = int(role.partition("-")[2])
-        await house.workers.attach(number, channel, data_urls[number])
+        door = Door(data_url=options["data_urls"][number], ring=options["rings"][number])
+        await house.workers.attach(number, channel, door)
 
 
-def _take_over(house: House, handover: socket.socket, data_urls: list[str]) -> None:
+def _take_over(house: House, handover: socket.socket, options: dict[str, Any]) -> None:
     """A replaced worker or lineage process: its link arrives as a descriptor."""
     role, fds, _, _ = socket.recv_fds(handover, 64, 1)
     if not fds:
         return
     asyncio.get_running_loop().create_task(
-        _attach(house, role.decode(), socket.socket(fileno=fds[0]), data_urls)
+        _attach(house, role.decode(), socket.socket(fileno=fds[0]), options)
     )
 
 

@@ -173,7 +173,7 @@ class GatewayClient:
         """
         from gateway.client.streaming import open_dataset
 
-        return open_dataset(self.transport, dataset, ask, self.settings.patience_seconds)
+        return open_dataset(self.transport, dataset, ask, self.settings)
 
     def close(self) -> None:
         """Close this thread's connection."""

@@ -90,9 +90,8 @@ def plain(gateway: GatewayClient, dataset: str, ask: Mapping[str, Any], target: 
     target.require_free()
     token = granted_token(gateway.transport, dataset, None, {**ask, "action": "export"})
     how = {"output": "arrow", "batch_size": _BATCH_ROWS, "uneven": "pad"}
-    patience = gateway.settings.patience_seconds
     with (
-        open_under(gateway.transport, token, how, None, patience) as stream,
+        open_under(gateway.transport, token, how, None, gateway.settings) as stream,
         _growing(target.out) as growing,
     ):
         about = f"/v1/grants/{segment(str(token.grant))}"

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from gateway.client.segments import Access
 from gateway.domain.position import StreamPosition
 from gateway.errors import (
+    ConfigError,
     GatewayError,
     IntegrityError,
     KeyUnavailable,
@@ -23,6 +24,7 @@ from gateway.errors import (
 from gateway.wire import codec
 from gateway.wire.leases import LeaseManifest, LeaseRequest, LeaseView
 
+DELIVERIES = ("auto", "ring", "http")
 _KEY_BYTES = 32
 _BUILDING_POLL_SECONDS = 0.2
 
@@ -56,12 +58,20 @@ class LeaseTerms:
 
     token: Callable[[], str] | None = None  # a dataset token that is good now; None = transport's
     patience_seconds: float = 600.0  # how long a gateway may be away
+    delivery: str = "auto"  # `auto` | `ring` | `http`
     tls: Callable[[], ssl.SSLContext] | None = None  # for `https` data URLs; None = the system's
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     manifest_key: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None)
     # ^ verifies the signed lease manifest and returns its value (crypto.signing.open_document
     #   with the gateway's pinned key); None = trusted as it came through the transport
+
+    def __post_init__(self) -> None:
+        if self.delivery not in DELIVERIES:
+            raise ConfigError(
+                f"`{self.delivery[:40]}` is not a delivery",
+                advice=f"use one of {', '.join(DELIVERIES)}",
+            )
 
 
 class HeldLease:
@@ -141,7 +151,7 @@ class HeldLease:
         self._schedule(view)
         if not view.data_url or not view.lease_key or view.manifest is None:
             raise IntegrityError("the gateway's answer lacks the key or the manifest of the lease")
-        return Access(self._manifest(view), view.data_url, _key(view.lease_key))
+        return Access(self._manifest(view), view.data_url, _key(view.lease_key), view.ring)
 
     def _manifest(self, view: LeaseView) -> LeaseManifest:
         document = view.manifest or {}

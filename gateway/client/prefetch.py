@@ -10,10 +10,13 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from typing import Any
 
 from gateway.client.batches import Opener, OpenSegment
+from gateway.client.buffers import Buffers
+from gateway.client.delivery import Delivery
 from gateway.client.leases import HeldLease, LeaseTerms
-from gateway.client.segments import Cut, Received, Segment, SegmentReader
+from gateway.client.segments import Cut, Received, Segment
 from gateway.errors import (
     GatewayError,
     IntegrityError,
@@ -26,6 +29,7 @@ from gateway.errors import (
 )
 
 RECEIPTS_MAX = 1000
+_IDLE_BUFFERS = 2  # of up to 16 MiB, kept for the next segments
 _WAIT_SECONDS = 0.5
 _PAUSE_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _BAD_MAX = 2  # tries for bytes that do not verify
@@ -56,11 +60,22 @@ class Prefetcher:
         self._queue: queue.Queue[tuple[int, OpenSegment] | GatewayError] = queue.Queue(ahead)
         self._stop = threading.Event()
         self._received = Received()
+        self._segments = self._bytes = 0  # of every lease of this stream
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
         self._opener = Opener(lease.manifest)
-        self._reader = self._new_reader()
+        self.delivery = Delivery(lease, terms.delivery, Buffers(_IDLE_BUFFERS))
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """See Stream.stats."""
+        return {
+            "delivery": self.delivery.used,
+            "reason": self.delivery.reason,
+            "segments": self._segments,
+            "bytes": self._bytes,
+        }
 
     def get(self, number: int) -> OpenSegment:
         """Return the next segment, which is `number`; raises why there is none."""
@@ -74,21 +89,17 @@ class Prefetcher:
         """Stop the thread; what it verified is acknowledged."""
         self.abandon()
         if self._thread.is_alive():
-            self._reader.interrupt()
+            self.delivery.reader.interrupt()
             self._thread.join()
-            self._reader.close()
+            self.delivery.reader.close()
         if self._received.segments:
             with contextlib.suppress(GatewayError, OSError, http.client.HTTPException):
-                self._reader.acknowledge(self._received)
-        self._reader.close()
+                self.delivery.reader.acknowledge(self._received)
+        self.delivery.reader.close()
 
     def abandon(self) -> None:
         """Let the thread end by itself, soon."""
         self._stop.set()
-
-    def _new_reader(self) -> SegmentReader:
-        secure = self._lease.access.data_url.startswith("https")
-        return SegmentReader(self._lease.access, context=self._lease.tls() if secure else None)
 
     def _run(self) -> None:
         try:
@@ -96,6 +107,8 @@ class Prefetcher:
                 assert number is not None
                 segment = self._fetch(number, following)
                 self._received = self._received.plus(segment.head.rows)
+                self._segments += 1
+                self._bytes += segment.head.bytes
                 self.receipts.append(segment.receipt)
                 if not self._put((number, self._opener.open(segment))):
                     return
@@ -107,7 +120,7 @@ class Prefetcher:
             self._put(broken)
         finally:
             if self._stop.is_set():
-                self._reader.close()
+                self.delivery.reader.close()
 
     def _put(self, item: tuple[int, OpenSegment] | GatewayError) -> bool:
         while not self._stop.is_set():
@@ -128,10 +141,10 @@ class Prefetcher:
             try:
                 self._lease.renew_when_due()
                 has_room = self._queue.qsize() + 1 < self._queue.maxsize
-                return self._reader.fetch(number, self._received, following if has_room else None)
+                return self.delivery.fetch(number, self._received, following if has_room else None)
             except IntegrityError:
                 bad += 1
-                self._reader.close()
+                self.delivery.reader.close()
                 if bad == _BAD_MAX:
                     raise
                 continue
@@ -148,8 +161,7 @@ class Prefetcher:
     def _reopen(self) -> None:
         with contextlib.suppress(*_AWAY):
             self._lease.reopen(self._progress.rows)
-            self._reader.close()
-            self._reader = self._new_reader()
+            self.delivery.renew()
             self._received = Received()  # acknowledgements count per lease
 
 

@@ -15,15 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
-
+from gateway.client.buffers import Buffers
 from gateway.crypto.segments import SEAL_BYTES, Frame, FrameMac, RequestLine, sign_request
 from gateway.errors import GatewayError, IntegrityError, Unavailable
 from gateway.wire import codec
 from gateway.wire.leases import LeaseManifest
 from gateway.wire.problems import error_of_problem
 from gateway.wire.segments import (
-    ALIGNMENT,
     END_MAGIC,
     HEAD_MAGIC,
     PREFIX,
@@ -36,6 +34,7 @@ from gateway.wire.segments import (
 TIMEOUT_SECONDS = 60.0
 SEGMENT_BYTES_MAX = 4 << 30  # one over-large row is a segment of its own
 _PROBLEM_BYTES_MAX = 64 << 10
+Bytes = bytes | memoryview
 
 
 class Cut(Exception):
@@ -49,6 +48,7 @@ class Access:
     manifest: LeaseManifest
     data_url: str
     key: bytes = field(repr=False)
+    ring: str | None = None  # path of the worker's Unix socket, if it offers a ring
 
     @property
     def segments(self) -> int:
@@ -93,9 +93,11 @@ class Segment:
 class SegmentReader:
     """One connection to the data worker of one lease. Not for several threads at once."""
 
-    def __init__(self, access: Access, *, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, access: Access, buffers: Buffers, *, context: ssl.SSLContext | None = None
+    ) -> None:
         """Nothing is opened yet; `context` is for `https` data URLs."""
-        self._access = access
+        self._access, self._buffers = access, buffers
         self._counter = itertools.count()
         parts = urlsplit(access.data_url)
         host = parts.hostname or ""
@@ -123,7 +125,7 @@ class SegmentReader:
         """
         partial = self._partial
         if partial is None or partial.number != number:
-            partial = self._partial = _Partial(number)
+            partial = self._partial = _Partial(number, self._buffers)
         start = partial.resume_at
         if start or self._asked != number:
             self._ask(number, received, start)
@@ -203,8 +205,8 @@ class SegmentReader:
 class _Partial:
     """The bytes of one segment so far, in memory aligned for its columns."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, buffers: Buffers) -> None:
+        self.number, self._buffers = number, buffers
         self.bytes = memoryview(b"")
         self._got = 0
 
@@ -231,7 +233,7 @@ class _Partial:
         if start and start + length == len(self.bytes):
             self._got = start
         else:
-            self.bytes, self._got = _aligned(length), 0
+            self.bytes, self._got = self._buffers.lend(length), 0
         while self._got < len(self.bytes):
             count = response.readinto(self.bytes[self._got :])
             if not count:
@@ -239,27 +241,60 @@ class _Partial:
             self._got += count
 
 
-def _aligned(length: int) -> memoryview:
-    buffer = np.empty(length + ALIGNMENT, dtype=np.uint8)
-    shift = -buffer.ctypes.data % ALIGNMENT
-    return buffer.data[shift : shift + length]
-
-
 def verify(data: memoryview, number: int, access: Access) -> Segment:
     """Return the segment in `data`; raises IntegrityError unless every part of it is authentic."""
     head_end = PREFIX.size + frame_length(data[: PREFIX.size], HEAD_MAGIC)
-    head = SegmentHead.from_json(read_json(data[PREFIX.size : head_end]))
+    head = read_head(data[:head_end], number, access)
     end_at = head_end + head.bytes
-    length = frame_length(data[end_at : end_at + PREFIX.size], END_MAGIC)
-    end = read_json(data[end_at + PREFIX.size :])
-    if end_at + PREFIX.size + length != len(data):
+    stated = read_end(data[:head_end], head, data[end_at:], access)
+    seals = stated.seals
+    if len(seals) != SEAL_BYTES * len(head.chunks):
+        raise IntegrityError("a segment has another number of seals than chunks")
+    body = data[head_end:end_at]
+    at = 0
+    for index, size in enumerate(head.chunks):
+        seal = seals[index * SEAL_BYTES : (index + 1) * SEAL_BYTES]
+        stated.mac.check_content(body[at : at + size], seal, position=index)
+        at += size
+    return Segment(head, body, stated.receipt)
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What an authentic end frame says."""
+
+    seals: bytes  # of the chunks in order
+    receipt: str
+    mac: FrameMac
+
+
+def read_head(frame: Bytes, number: int, access: Access) -> SegmentHead:
+    """Read a whole head frame; IntegrityError unless the lease has such a segment.
+
+    It is authentic only when `read_end` has returned.
+    """
+    head = SegmentHead.from_json(read_json(frame[PREFIX.size :]))
+    manifest = access.manifest
+    said = (head.lease, head.plan, head.kind, head.segment)
+    if said != (manifest.lease, manifest.plan_digest, manifest.kind, number):
+        raise IntegrityError("a segment belongs to another lease, plan or place")
+    if head.bytes > SEGMENT_BYTES_MAX:
+        raise IntegrityError("a segment has more bytes than any has")
+    return head
+
+
+def read_end(head_frame: Bytes, head: SegmentHead, frame: Bytes, access: Access) -> Stated:
+    """Read a whole end frame; IntegrityError unless it and the head are authentic."""
+    length = frame_length(frame[: PREFIX.size], END_MAGIC)
+    if PREFIX.size + length != len(frame):
         raise IntegrityError("a segment has bytes after its end")
-    _match(head, end, number, access)
-    mac = FrameMac(access.key, head.lease, head.plan, number)
+    end = read_json(frame[PREFIX.size :])
+    _match(head, end, access)
+    mac = FrameMac(access.key, head.lease, head.plan, head.segment)
     seals = _hex(end.get("seals"))
     presented = _hex(end.pop("mac", None))
     stated = Frame(
-        head=bytes(data[:head_end]) + canonical(end),
+        head=bytes(head_frame) + canonical(end),
         position=0,
         rows=head.rows,
         size=head.bytes,
@@ -267,22 +302,11 @@ def verify(data: memoryview, number: int, access: Access) -> Segment:
         final=True,
     )
     mac.check(stated, presented)
-    if len(seals) != SEAL_BYTES * len(head.chunks):
-        raise IntegrityError("a segment has another number of seals than chunks")
-    body = data[head_end:end_at]
-    at = 0
-    for index, size in enumerate(head.chunks):
-        seal = seals[index * SEAL_BYTES : (index + 1) * SEAL_BYTES]
-        mac.check_content(body[at : at + size], seal, position=index)
-        at += size
-    return Segment(head, body, str(end.get("receipt", "")))
+    return Stated(seals, str(end.get("receipt", "")), mac)
 
 
-def _match(head: SegmentHead, end: dict[str, Any], number: int, access: Access) -> None:
-    manifest = access.manifest
-    said = (head.lease, head.plan, head.kind, head.segment)
-    if said != (manifest.lease, manifest.plan_digest, manifest.kind, number):
-        raise IntegrityError("a segment belongs to another lease, plan or place")
+def _match(head: SegmentHead, end: dict[str, Any], access: Access) -> None:
+    number = head.segment
     counts = (end.get("segment"), end.get("rows"), end.get("blocks"), end.get("bytes"))
     if counts != (number, head.rows, head.blocks, head.bytes):
         raise IntegrityError("the end of a segment contradicts its head")

@@ -78,6 +78,7 @@ class Stream:
         self._steps: Iterator[Step] | None = None
         self._held: dict[int, OpenSegment] = {}
         self._ended: GatewayError | None = None
+        self._stats: dict[str, Any] = {}  # of the prefetcher that is over
         self._lease = HeldLease(transport, request, options.terms)
         is_arrow = options.output == "arrow"
         self._schema = arrow_schema(self._lease.manifest) if is_arrow else None
@@ -106,6 +107,14 @@ class Stream:
     def receipts(self) -> list[str]:
         """The gateway's receipts of the last segments received (at most 1,000)."""
         return [] if self._prefetcher is None else list(self._prefetcher.receipts)
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What was fetched so far: `segments`, `bytes`; how: `delivery` (`ring` or `http`).
+
+        `reason` says why it is not the ring. Empty before the first batch.
+        """
+        return self._stats if self._prefetcher is None else self._prefetcher.stats
 
     def __len__(self) -> int:
         """Batches of this rank from the position it was opened at to the end."""
@@ -199,6 +208,7 @@ class Stream:
         prefetcher, self._prefetcher = self._prefetcher, None
         if prefetcher is not None:
             prefetcher.close()
+            self._stats = prefetcher.stats
         self._held.clear()
         self._steps = iter(())
         if self._lease.is_open:

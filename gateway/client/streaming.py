@@ -14,6 +14,7 @@ from gateway.wire.tokens import DETAIL_TYPE, TokenResponse
 if TYPE_CHECKING:
     from gateway.client.stream import Stream
     from gateway.client.transport import Transport
+    from gateway.config import Settings
 
 _RENEW_SECONDS_BEFORE = 30.0
 _ORDER = ("seed", "epoch", "shuffle", "lanes", "window_blocks", "rank", "world")
@@ -71,14 +72,14 @@ class GrantedToken:
 
 
 def open_dataset(
-    transport: Transport, dataset: str | None, ask: Mapping[str, Any], patience_seconds: float
+    transport: Transport, dataset: str | None, ask: Mapping[str, Any], settings: Settings
 ) -> Stream:
     """Ask for a token, open a lease under it, and return the stream; see `GatewayClient.stream`."""
     wanted = dict(ask)
     how = {name: wanted.pop(name) for name in HOW if name in wanted}
     position, grant = wanted.pop("position", None), wanted.pop("grant", None)
     token = granted_token(transport, dataset, grant, wanted)
-    return open_under(transport, token, how, position, patience_seconds)
+    return open_under(transport, token, how, position, settings)
 
 
 def granted_token(
@@ -95,7 +96,7 @@ def open_under(
     token: GrantedToken,
     how: Mapping[str, Any],
     position: Mapping[str, Any] | None,
-    patience_seconds: float,
+    settings: Settings,
 ) -> Stream:
     """Open a lease under a token that exists; `how` has words of HOW only."""
     from gateway.client.leases import LeaseTerms
@@ -103,7 +104,12 @@ def open_under(
 
     order = {name: how[name] for name in _ORDER if name in how}
     consumed = {name: how[name] for name in _CONSUMED if name in how}
-    terms = LeaseTerms(token=token, patience_seconds=patience_seconds, tls=transport.tls)
+    terms = LeaseTerms(
+        token=token,
+        patience_seconds=settings.patience_seconds,
+        delivery=settings.delivery,
+        tls=transport.tls,
+    )
     request = LeaseRequest(
         order=OrderRequest(**order), position=None if position is None else dict(position)
     )

@@ -136,6 +136,7 @@ class ControlLink:
             **self._facts,
             "leases": len(leases),
             "streams": streams,
+            "rings": sum(len(lease.rings) for lease in leases),
             "frames": self._table.frames,
             "segments": self._table.segments,
             "bytes": self._table.bytes,

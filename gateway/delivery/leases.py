@@ -52,6 +52,7 @@ class OpenLease:
     intents: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     rejudging: asyncio.Task[None] | None = None
     streams: set[Connection] = field(default_factory=set)
+    rings: set[Connection] = field(default_factory=set)  # of which some stream, the others wait
     sent: list[int] = field(default_factory=list)  # handed over, not yet reported
     acknowledged: tuple[int, int] = (0, 0)  # segments, rows
     refused: set[int] = field(default_factory=set)  # segments whose stored bytes are not authentic
@@ -102,7 +103,10 @@ class OpenLease:
     def stop(self, reason: GatewayError) -> int:
         """Drop every running stream at once; return how many there were."""
         self.stopped = self.stopped or reason
-        return self.drop_streams()
+        count = self.drop_streams()
+        for ring in tuple(self.rings):
+            ring.abort()
+        return count
 
     def drop_streams(self) -> int:
         """Drop the running streams; the lease itself stays."""

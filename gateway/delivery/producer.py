@@ -8,7 +8,7 @@ reach the client.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 from gateway.crypto.segments import FrameMac
@@ -112,6 +112,7 @@ class Producer:
         except (GatewayError, TimeoutError):
             await out.abort()
         finally:
+            frames.close()
             lease.streams.discard(out.connection)
 
     def acknowledge(self, lease: OpenLease, segments: int, rows: int) -> None:
@@ -132,7 +133,7 @@ class Producer:
 
     def _opened(
         self, lease: OpenLease, segment: Segment, frames: Iterator[bytes | memoryview]
-    ) -> Iterator[bytes | memoryview]:
+    ) -> Generator[bytes | memoryview]:
         try:
             for frame in frames:
                 self._table.frames += 1

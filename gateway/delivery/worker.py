@@ -1,6 +1,6 @@
 """A data worker: one process that serves segments of leases, and ends when control does.
 
-Started by the parent with an inherited listening socket, the status page and a channel to
+Started by the parent with inherited listening sockets, the status page and a channel to
 control. Knows numpy and cryptography, never Arrow; holds the keys of its open leases only.
 """
 
@@ -21,6 +21,7 @@ from gateway.delivery.gate import Gate
 from gateway.delivery.guard import GuardedProtocol
 from gateway.delivery.leases import LeaseTable
 from gateway.delivery.producer import STALL_SECONDS, Producer
+from gateway.delivery.ring import HELLO_SECONDS_MAX, RingServer
 from gateway.process.channel import AsyncChannel, Channel
 from gateway.process.status_page import StatusReader
 
@@ -33,8 +34,9 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
 
     Args:
         channel: to control.
-        options: `descriptors` {`listen`: listening TCP socket, `status`: status page};
-            `worker` (int); optional `tls_cert` and `tls_key` (paths) and `stall_seconds`.
+        options: `descriptors` {`listen`: listening TCP socket, `status`: status page, and
+            `ring`: listening Unix socket, where rings are offered}; `worker` (int); optional
+            `tls_cert` and `tls_key` (paths), `stall_seconds`, `hello_seconds`.
     """
     asyncio.run(_serve(channel, options))
 
@@ -53,12 +55,15 @@ async def _serve(channel: Channel, options: dict[str, Any]) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # counted, never printed
     watch = asyncio.create_task(gate.watch())
     serving = asyncio.create_task(server.serve([listening]))
-    obeying = asyncio.create_task(control.serve())
-    await asyncio.wait((serving, obeying, watch), return_when=asyncio.FIRST_COMPLETED)
+    others = [watch, asyncio.create_task(control.serve())]
+    if "ring" in descriptors:
+        rings = RingServer(table, producer, options.get("hello_seconds", HELLO_SECONDS_MAX))
+        others.append(asyncio.create_task(rings.serve(socket.socket(fileno=descriptors["ring"]))))
+    await asyncio.wait((serving, *others), return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = server.force_exit = True
     await serving
-    watch.cancel()
-    obeying.cancel()
+    for task in others:
+        task.cancel()
 
 
 def _config(app: DataApp, options: dict[str, Any]) -> uvicorn.Config:

@@ -13,6 +13,7 @@ If the parent itself is killed, control sees the end of its channel and the rest
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -30,6 +31,7 @@ from gateway.process import status_page
 from gateway.process.channel import Channel, ChannelClosed
 from gateway.process.directory import DirectoryLock, ServerFile
 from gateway.process.spawn import Confinement, Launch, start
+from gateway.process.unix_socket import bind_private
 
 RESTARTS_MAX = 3
 RESTART_WINDOW_SECONDS = 60.0
@@ -51,6 +53,7 @@ class Listeners:
     api: socket.socket
     admin: socket.socket
     data: tuple[socket.socket, ...]
+    rings: tuple[socket.socket | None, ...] = ()  # of the data workers; None = not offered
 
 
 @dataclass(slots=True)
@@ -106,7 +109,12 @@ class _Tree:
         return [*(f"worker-{n}" for n in range(len(self.listeners.data))), "lineage"]
 
     def _options(self) -> dict[str, Any]:
-        return {"settings": as_options(self.settings), "data_urls": self._data_urls()}
+        rings = [
+            None if sock is None else str(ring_path(self.settings, number))
+            for number, sock in enumerate(self.listeners.rings)
+        ]
+        urls = self._data_urls()
+        return {"settings": as_options(self.settings), "data_urls": urls, "rings": rings}
 
     def _data_urls(self) -> list[str]:
         scheme = "https" if self.settings.tls_cert else "http"
@@ -120,6 +128,8 @@ class _Tree:
             listening = self.listeners.data[number].fileno()
             module, options = WORKER, self._worker_options(number)
             descriptors = {"status": self.page, "listen": listening, "lock": self.lock}
+            ring = self.listeners.rings[number]
+            descriptors |= {} if ring is None else {"ring": ring.fileno()}
         launch = Launch(
             module=module, confinement=_TRUSTED, options=options, descriptors=descriptors
         )
@@ -202,6 +212,12 @@ def authority(settings: Settings, sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def ring_path(settings: Settings, worker: int) -> Path:
+    """Where a data worker's Unix socket is; no other state directory has the same."""
+    tree = hashlib.sha256(os.fsencode(settings.state_dir.absolute())).hexdigest()[:12]
+    return settings.runtime_dir / f"ring-{tree}-{worker}.sock"
+
+
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -220,10 +236,12 @@ def _bind(host: str, port: int) -> socket.socket:
 def bind(settings: Settings) -> Listeners:
     """Bind every socket of the tree; an occupied port is replaced by a free one."""
     workers = settings.data_workers or max(1, (os.cpu_count() or 2) - 1)
+    rings = [ring_path(settings, number) for number in range(workers)]
     return Listeners(
         api=_bind(settings.bind, settings.port),
         admin=_bind("127.0.0.1", settings.admin_port),
         data=tuple(_bind(settings.bind, 0) for _ in range(workers)),
+        rings=tuple(bind_private(path.parent, path.name) for path in rings),
     )
 
 
@@ -245,6 +263,8 @@ def serve(settings: Settings, announce: Announce) -> int:
     with DirectoryLock(settings.state_dir) as lock, contextlib.ExitStack() as stack:
         stopping = _StopSignal()
         listeners = bind(settings)
+        for number in range(len(listeners.rings)):
+            stack.callback(ring_path(settings, number).unlink, missing_ok=True)
         lives: list[float] = []
         while True:
             lives = [t for t in lives if time.monotonic() - t < RESTART_WINDOW_SECONDS]

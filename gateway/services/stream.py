@@ -330,7 +330,7 @@ async def _start(
         state="open",
         expires_at=spec.expires_at,
         policy_epoch=spec.policy_epoch,
-        data_url=house.workers.url_of(worker),
+        **house.workers.door_of(worker),
         lease_key=base64.b64encode(spec.key).decode(),
         manifest=sign_document(house.signers.view, codec.encode(described)),
         plan=codec.encode(shapes.plan_view(grant.plan)),
@@ -393,7 +393,7 @@ def _view(house: House, lease: Lease) -> LeaseView:
         state="closed" if lease.closed else "open",
         expires_at=lease.expires_at,
         policy_epoch=lease.policy_epoch,
-        data_url=house.workers.url_of(lease.worker),
+        **house.workers.door_of(lease.worker),
         plan=codec.encode(shapes.plan_view(grant.plan)),
         closed=lease.closed,
     )

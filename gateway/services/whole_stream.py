@@ -30,4 +30,5 @@ async def address(house: House, caller: Caller, lease_id: str) -> str:
     ticket = secrets.token_urlsafe(32)
     digest = hashlib.sha256(ticket.encode()).hexdigest()
     await house.workers.ticket(lease, digest, house.now() + SECONDS)
-    return f"{house.workers.url_of(lease.worker)}/v1/leases/{lease.id}/stream?ticket={ticket}"
+    data_url = house.workers.door_of(lease.worker)["data_url"]
+    return f"{data_url}/v1/leases/{lease.id}/stream?ticket={ticket}"

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from gateway.delivery.link import Closed, WorkerLink
 from gateway.delivery.spec import LeaseSpec
@@ -55,6 +55,13 @@ _REASONS: dict[str, Callable[[], GatewayError]] = {
 }
 
 
+class Door(TypedDict):
+    """Where clients reach a data worker: fields of a LeaseView."""
+
+    data_url: str
+    ring: str | None  # path of its Unix socket
+
+
 @dataclass(slots=True)
 class Workers:
     """All links; implements delivery's Keeper over the House."""
@@ -62,7 +69,7 @@ class Workers:
     house: House
     judge_again: Callable[[House, Lease], int]  # stream.py: PolicyEpoch, or raises why not
     _links: dict[int, WorkerLink] = field(default_factory=dict)
-    _urls: dict[int, str] = field(default_factory=dict)
+    _doors: dict[int, Door] = field(default_factory=dict)
     _held: dict[str, int] = field(default_factory=dict)  # lease -> worker
     _chains: dict[str, tuple[str, ...]] = field(default_factory=dict)  # lease -> its tokens
 
@@ -71,10 +78,10 @@ class Workers:
         """How many workers are alive."""
         return sum(link.is_alive for link in self._links.values())
 
-    async def attach(self, worker: int, channel: AsyncChannel, data_url: str) -> None:
+    async def attach(self, worker: int, channel: AsyncChannel, door: Door) -> None:
         """Use a (new) worker process under this number."""
         self._links[worker] = WorkerLink(channel, worker, self)
-        self._urls[worker] = data_url
+        self._doors[worker] = door
 
     def choose(self) -> int:
         """The living worker with the fewest leases; Unavailable when there is none."""
@@ -84,9 +91,9 @@ class Workers:
         held = list(self._held.values())
         return min(alive, key=lambda n: (held.count(n), n))
 
-    def url_of(self, worker: int) -> str:
-        """Where the worker's data port is."""
-        return self._urls[worker]
+    def door_of(self, worker: int) -> Door:
+        """Where the worker is reached."""
+        return self._doors[worker]
 
     async def open(self, worker: int, spec: LeaseSpec) -> None:
         """Hand a lease to its worker."""

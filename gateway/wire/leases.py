@@ -116,6 +116,7 @@ class LeaseView:
     expires_at: int  # Unix seconds
     policy_epoch: int = 0
     data_url: str | None = None  # of the data worker: `http://127.0.0.1:41234`
+    ring: str | None = None  # path of the worker's Unix socket, for clients on its host
     lease_key: str | None = None  # base64, 32 bytes; only in the reply that opens
     manifest: dict[str, Any] | None = None  # signed document whose payload is a LeaseManifest
     plan: dict[str, Any] | None = None  # what the Grant permits, for the reader

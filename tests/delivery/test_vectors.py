@@ -1,4 +1,4 @@
-"""The vectors of order-v0 and segment-v0: what must be read, and what must be refused."""
+"""The vectors of order-v0, segment-v0 and ring-v1: what must be read, what must be refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from gateway.client.batches import Opener, Part, arrow_schema, to_arrow, to_numpy
 from gateway.client.segments import Access, verify
+from gateway.crypto.ring import Handshake, chunk_seal
 from gateway.domain.lease import OrderSpec
 from gateway.domain.order import (
     Deal,
@@ -24,6 +25,7 @@ from gateway.domain.order import (
 from gateway.domain.position import StreamPosition
 from gateway.errors import GatewayError
 from gateway.wire import codec
+from gateway.wire import ring as frames
 from gateway.wire.leases import LeaseManifest
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -50,7 +52,7 @@ def expect(path: Path, check: Any) -> None:
 
 
 def test_there_are_enough_of_each() -> None:
-    for form in ("order-v0", "segment-v0"):
+    for form in ("order-v0", "segment-v0", "ring-v1"):
         names = [path.name for path in files(form)]
         assert sum(n.startswith("ok-") for n in names) >= 3
         assert sum(n.startswith("bad-") for n in names) >= 5
@@ -125,3 +127,43 @@ def _segment(value: dict[str, Any]) -> None:
     assert to_arrow([part], arrow_schema(manifest)).to_pydict() == value["columns"]
     if manifest.kind == "direct":
         assert {k: v.tolist() for k, v in to_numpy([part]).items()} == value["columns"]
+
+
+@pytest.mark.parametrize("path", files("ring-v1"), ids=name)
+def test_rings(path: Path) -> None:
+    expect(path, lambda value: RINGS[value["kind"]](value))
+
+
+def _handshake(value: dict[str, Any]) -> Handshake:
+    shown = {name: bytes.fromhex(value[name]) for name in ("key", "challenge", "nonce")}
+    return Handshake(lease=value["lease"], boot=value["boot"], **shown)
+
+
+def _hello(value: dict[str, Any]) -> None:
+    hello = frames.read_greeting(frames.Hello, value["payload"].encode())
+    shake = _handshake(value)
+    shake.check_hello(hello.mac)
+    assert (hello.lease, hello.nonce) == (shake.lease, shake.nonce.hex())
+
+
+def _welcome(value: dict[str, Any]) -> None:
+    told = frames.read_greeting(frames.Welcome, value["payload"].encode())
+    _handshake(value).check_welcome(told.mac, told.slots, told.slot_bytes, value["memory"])
+
+
+def _stream(value: dict[str, Any]) -> None:
+    sides = {"client": frames.FROM_CLIENT, "worker": frames.FROM_WORKER}
+    incoming = frames.Incoming(sides[value["sender"]])
+    found = []
+    for byte in bytes.fromhex(value["bytes"]):  # however it is cut on the way
+        incoming.feed(bytes((byte,)))
+        while (frame := incoming.next()) is not None:
+            found.append([frame[0].decode(), frame[1].hex()])
+    assert found == value["frames"]
+
+
+def _seal(value: dict[str, Any]) -> None:
+    assert chunk_seal(memoryview(bytes.fromhex(value["chunk"]))).hex() == value["seal"]
+
+
+RINGS = {"hello": _hello, "welcome": _welcome, "stream": _stream, "seal": _seal}

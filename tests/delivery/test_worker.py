@@ -381,7 +381,8 @@ def test_a_network_that_cuts_every_transfer_loses_nothing(gateway: Gateway) -> N
     proxy = CuttingProxy(gateway.port, [100, 700, 3000, 9000, 20_000, 20_500, 40_000])
     real = gateway.port
     gateway.port = proxy.port  # what the lease names as its data_url
-    options = StreamOptions(batch_size=100, terms=LeaseTerms(patience_seconds=20))
+    terms = LeaseTerms(patience_seconds=20, delivery="http")
+    options = StreamOptions(batch_size=100, terms=terms)
     with open_stream(gateway, LeaseRequest(), options) as stream:
         got = [int(i) for batch in stream for i in batch["id"]]
     gateway.port = real

@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -41,6 +43,7 @@ from gateway.errors import LeaseRevoked, NotFound, Unavailable
 from gateway.process import status_page
 from gateway.process.spawn import Confinement, Launch
 from gateway.process.spawn import start as start_process
+from gateway.process.unix_socket import bind_private
 from gateway.wire import codec
 from gateway.wire.leases import LeaseColumn, LeaseRequest
 
@@ -224,6 +227,7 @@ class Worker:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.port = 0
+        self.ring = Path(tempfile.mkdtemp(prefix="ring-")) / "ring.sock"
         self.is_up = False
 
     def start(self, control: Control) -> None:
@@ -236,15 +240,18 @@ class Worker:
         self.status.start_heart()
         self.is_beating = True
         ours, theirs = socket.socketpair()
+        ring = bind_private(self.ring.parent, self.ring.name)
+        assert ring is not None
         launch = Launch(
             module="gateway.delivery.worker",
-            confinement=Confinement(read_paths=("/",), network=True, sandboxed=False),
+            confinement=Confinement(network=True, sandboxed=False, open_files_max=4096),
             options={"worker": 3, **self._options},
-            descriptors={"listen": listening.fileno(), "status": page},
+            descriptors={"listen": listening.fileno(), "status": page, "ring": ring.fileno()},
         )
         self.process = start_process(launch, channel=theirs)
         theirs.close()
         listening.close()
+        ring.close()
         os.close(page)
         self.link = self.run(WorkerLink.over(ours, 3, control))
         self.is_up = True
@@ -276,6 +283,7 @@ class Worker:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        shutil.rmtree(self.ring.parent)
 
 
 class Gateway:
@@ -287,6 +295,7 @@ class Gateway:
         self.worker.serve(self.control)
         self.specs: dict[str, LeaseSpec] = {}
         self.port = worker.port  # what leases name as their data_url
+        self.ring: str | None = str(worker.ring)  # and as their ring
         self.is_closed = False
         self._before = self.run(self.link.status())
 
@@ -380,6 +389,7 @@ class Gateway:
             "expires_at": spec.expires_at,
             "policy_epoch": spec.policy_epoch,
             "data_url": f"http://127.0.0.1:{self.port}",
+            "ring": self.ring,
             "lease_key": base64.b64encode(spec.key).decode(),
             "manifest": {"payload": payload, "signature": "", "key_id": ""},
         }

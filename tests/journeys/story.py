@@ -17,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gateway.client import GatewayClient, prefetch
+from gateway.client import GatewayClient, delivery
+from gateway.client.ring import RingReader
 from gateway.client.segments import Cut, Segment, SegmentReader
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import AccessDenied, GatewayError, NotFound, StreamStopped
 from gateway.policy.write import RuleWish, write_rule
+from gateway.wire.segments import SegmentHead
 from tests.journeys.home import Home
 
 ROWS = 24_000
@@ -188,11 +190,11 @@ class Story:
         """Write every segment that reaches this process into the ledger."""
         received = self.ledger.received
 
-        class Witness(SegmentReader):
-            def fetch(self, number: int, count: int, rows: int) -> Segment:
+        class OverHttp(SegmentReader):
+            def fetch(self, number: int, *rest: Any) -> Segment:
                 lease = self._access.manifest.lease
                 try:
-                    segment = super().fetch(number, count, rows)
+                    segment = super().fetch(number, *rest)
                 except Cut:
                     if self._partial is not None and self._partial._got:
                         received.append(Received(lease, number, 0, ""))
@@ -200,11 +202,23 @@ class Story:
                 received.append(Received(lease, number, segment.head.rows, segment.receipt))
                 return segment
 
-        before, prefetch.SegmentReader = prefetch.SegmentReader, Witness  # type: ignore[misc]
+        class OverRing(RingReader):
+            def fetch(self, number: int, *rest: Any) -> Segment:
+                segment = super().fetch(number, *rest)
+                rows = segment.head.rows
+                received.append(Received(segment.head.lease, number, rows, segment.receipt))
+                return segment
+
+            def _chunks(self, head: SegmentHead, body: memoryview) -> list[bytes]:
+                received.append(Received(head.lease, head.segment, 0, ""))
+                return super()._chunks(head, body)
+
+        before = delivery.SegmentReader, delivery.RingReader
+        delivery.SegmentReader, delivery.RingReader = OverHttp, OverRing  # type: ignore[misc]
         try:
             yield
         finally:
-            prefetch.SegmentReader = before  # type: ignore[misc]
+            delivery.SegmentReader, delivery.RingReader = before  # type: ignore[misc]
 
 
 def _position(stop: StreamStopped, batches: list[pa.RecordBatch]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from connectors.loaders.launcher import environment_of_training
 from connectors.loaders.numpy import GatewayBatches
 from gateway.client.streaming import GrantedToken, open_dataset
+from gateway.config import Settings
 from gateway.errors import AccessDenied, Conflict, InvalidInput
 from tests.delivery.world import Answer, Gateway, Worker, direct_data
 
@@ -158,7 +159,7 @@ def test_finishing_names_the_model_and_its_digest(gateway: Exchanging, tmp_path:
 
 
 def test_one_pass_can_be_opened_by_name(gateway: Exchanging) -> None:
-    with open_dataset(gateway, "clinic/icu", {"batch_size": 500}, 5.0) as stream:  # type: ignore[arg-type]
+    with open_dataset(gateway, "clinic/icu", {"batch_size": 500}, Settings()) as stream:  # type: ignore[arg-type]
         assert [len(b["id"]) for b in stream] == [500, 500, 500, 200]
 
 

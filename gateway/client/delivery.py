@@ -1,0 +1,87 @@
+"""Which delivery a stream uses: the ring when the gateway is on this host, else HTTP.
+
+The two readers are alike to their user. A ring that cannot be had is tried again with the next
+lease only, and why is said once.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from gateway.client.buffers import Buffers
+from gateway.client.leases import HeldLease
+from gateway.client.ring import NoRing, RingReader
+from gateway.client.segments import Received, Segment, SegmentReader
+from gateway.errors import ConfigError, Unavailable
+
+RING, HTTP = "ring", "http"
+
+_log = logging.getLogger("gateway.client")
+
+
+class Reader(Protocol):
+    """What fetches the segments of one lease (see SegmentReader for the errors)."""
+
+    def fetch(self, number: int, received: Received, following: int | None = None) -> Segment:
+        """Return one verified segment."""
+        ...
+
+    def acknowledge(self, received: Received) -> None:
+        """Tell the worker what was verified in all."""
+        ...
+
+    def interrupt(self) -> None:
+        """End what another thread is waiting for."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection; the next request opens another."""
+        ...
+
+
+class Delivery:
+    """The reader of a stream, lease after lease."""
+
+    def __init__(self, lease: HeldLease, choice: str, buffers: Buffers) -> None:
+        """Begin with the lease that is held now; `choice`: see LeaseTerms."""
+        self._lease, self._choice, self._buffers = lease, choice, buffers
+        self._is_proven = False  # a ring was had before: without one now, the gateway is away
+        self.used = HTTP
+        self.reason: str | None = None  # why it is not the ring
+        self.reader: Reader = self._http()
+        self.renew()
+
+    def renew(self) -> None:
+        """Take the reader for the lease that is held now."""
+        self.reader.close()
+        if self._choice == HTTP:
+            self.reason = "`delivery` is `http`"
+            return
+        self.used, self.reason = RING, None
+        self.reader = RingReader(self._lease.access, self._buffers)
+
+    def fetch(self, number: int, received: Received, following: int | None) -> Segment:
+        """Return one verified segment, over HTTP if no ring is to be had."""
+        try:
+            segment = self.reader.fetch(number, received, following)
+        except NoRing as why:
+            self._do_without(why)
+            segment = self.reader.fetch(number, received, following)
+        self._is_proven = self._is_proven or self.used == RING
+        return segment
+
+    def _do_without(self, why: NoRing) -> None:
+        if self._choice == RING:
+            text = f"no ring is to be had: {why}"
+            if self._is_proven:
+                raise Unavailable(text, advice="try again") from why
+            raise ConfigError(text, advice="set `delivery` to `auto`") from why
+        _log.info("segments come over HTTP: %s", why)
+        self.used, self.reason = HTTP, str(why)
+        self.reader = self._http()
+
+    def _http(self) -> Reader:
+        access = self._lease.access
+        secure = access.data_url.startswith("https")
+        return SegmentReader(access, self._buffers, context=self._lease.tls() if secure else None)
