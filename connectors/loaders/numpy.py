@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Unpack
 
-from connectors.loaders.launcher import environment_of_training
+from connectors.loaders.launcher import environment_of_training, require_run
 from gateway.client import GatewayClient
 from gateway.client.runs import finish
 from gateway.client.stream import Stream
@@ -37,8 +37,12 @@ class GatewayBatches:
             transport: of a GatewayClient; None = found by the documented chain.
             wanted: purpose, columns, split, batch_size, seed, shuffle (default True) and more:
                 see `gateway.client.streaming.StreamAsk`.
+
+        Raises:
+            InvalidInput: there are several ranks and no run that they share.
         """
         self._wanted: dict[str, Any] = {"shuffle": True, **environment_of_training(), **wanted}
+        require_run(self._wanted)
         self._dataset = dataset
         self._transport = transport
         self._token: GrantedToken | None = None

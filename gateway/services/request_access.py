@@ -48,7 +48,7 @@ from gateway.services import (
 )
 from gateway.services.house import PLATFORM, House
 from gateway.services.limits import require_running
-from gateway.services.shared_grant import same_grant
+from gateway.services.shared_grant import pinned, same_grant
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
 CLOCK_BACK_SECONDS_MAX = 5  # invariant 1
@@ -237,7 +237,6 @@ def _hidden(decision: Decision) -> Decision:
 async def request_of(house: House, caller: Caller, ask: Ask) -> tuple[AccessRequest, Resource]:
     """Build the AccessRequest of an ask: names parsed, the version pinned."""
     subject = caller.subject
-    ref = DatasetRef.parse(ask.dataset)
     if ask.action not in DATA_ACTIONS:
         raise InvalidInput(
             f"`{ask.action[:40]}` does not release data", advice=f"use {', '.join(DATA_ACTIONS)}"
@@ -245,6 +244,7 @@ async def request_of(house: House, caller: Caller, ask: Ask) -> tuple[AccessRequ
     purpose = parse_purpose(ask.purpose) if ask.purpose is not None else None
     run = qualified_run(subject.tenant, ask.run)
     require_running(house, run)
+    ref = pinned(house, run, DatasetRef.parse(ask.dataset))
     resource = await found_resource(house, caller, ref)
     request = AccessRequest(
         subject=subject,

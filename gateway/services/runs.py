@@ -7,6 +7,7 @@ import asyncio
 import gateway.wire as W
 from gateway.catalog.records import Run
 from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.run_names import run_uuid
 from gateway.errors import Conflict, InvalidInput, NotFound
 from gateway.services import attest
 from gateway.services.house import House
@@ -111,6 +112,7 @@ def _view(house: House, caller: Caller, run_id: str) -> W.RunView | None:
         return None
     return W.RunView(
         run=run.id,
+        uuid=run_uuid(run.id),
         subject=run.subject,
         datasets=tuple(d for d in run.datasets if is_own or d.startswith(f"{own}/")),
         grants=tuple(g for g in run.grants if is_own or house.catalog.grant(g).owner_tenant == own),

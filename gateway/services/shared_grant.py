@@ -1,10 +1,25 @@
-"""The one Grant that all ranks of a run and request share."""
+"""The one Grant that all ranks of a run and request share, and the version that a run reads."""
 
 from __future__ import annotations
 
 from gateway.domain.access import AccessRequest, Decision
+from gateway.domain.dataset import DatasetRef
 from gateway.domain.lease import Grant
 from gateway.services.house import House
+
+
+def pinned(house: House, run: str | None, ref: DatasetRef) -> DatasetRef:
+    """`tenant/name` at the version that the run reads already, whatever was registered since.
+
+    A run that is started again goes on with the data it began with; another version is read
+    only by its name.
+    """
+    if run is None or ref.version is not None:
+        return ref
+    for grant in house.catalog.grants(run=run):
+        if grant.plan.dataset.unversioned == ref:
+            return grant.plan.dataset
+    return ref
 
 
 def same_grant(

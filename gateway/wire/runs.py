@@ -21,6 +21,7 @@ class RunView:
     """A training job, as far as the gateway saw it."""
 
     run: str
+    uuid: str  # UUIDv5 of tenant, scheduler and the id that the scheduler knows it by
     subject: str
     datasets: tuple[str, ...]
     grants: tuple[str, ...]

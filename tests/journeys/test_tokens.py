@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 
+from connectors.loaders.numpy import GatewayBatches
 from gateway.client.streaming import GrantedToken, open_under
 from gateway.client.transport import Transport
 from gateway.crypto.tokens import DpopKey, IdentityKey
-from gateway.errors import LeaseRevoked, NotAuthenticated
+from gateway.domain.run_names import run_uuid
+from gateway.errors import LeaseRevoked, LimitExceeded, NotAuthenticated
 from gateway.wire.tokens import GRANT_JWT_BEARER
 from tests.journeys.home import Home
-from tests.journeys.story import DIRECT, HOW, PURPOSE, Story
+from tests.journeys.story import DIRECT, HOW, PURPOSE, ROWS, Story
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,30 @@ def test_a_stream_ends_with_the_token_that_opened_it(home: Home) -> None:
     assert sum(len(batch["id"]) for batch in batches[1]) > 0, "another token holds it open"
     assert not client.grants.show(mine.grant or "").revoked
     assert not client.tokens.show(mine()).active
+
+
+def test_eight_ranks_stream_one_pass_under_one_grant(home: Home) -> None:
+    launched = {"world": 8, "run": "run:eight", "lanes": 8, "seed": 3, "batch_size": 500}
+    asked = {"purpose": PURPOSE, "columns": DIRECT, "max_epochs": 1, "max_rows": ROWS}
+
+    def train(rank: int) -> np.ndarray:
+        transport = home.client().transport  # a key of its own, as a process of its own has
+        mine = GatewayBatches("home/a", transport=transport, rank=rank, **launched, **asked)  # type: ignore[arg-type]
+        try:
+            return np.concatenate([batch["id"] for batch in mine])
+        finally:
+            mine.close()
+
+    with ThreadPoolExecutor(8) as ranks:
+        received = list(ranks.map(train, range(8)))
+    assert {len(rows) for rows in received} == {ROWS // 8}
+    assert np.array_equal(np.sort(np.concatenate(received)), np.arange(ROWS))
+    (grant,) = home.client().grants.list(run="home:eight")
+    assert grant.rows_charged == ROWS, "rows are charged once, whoever received them"
+    with pytest.raises(LimitExceeded, match="1 epochs"):
+        home.client().stream(grant=grant.id, seed=4, shuffle=True)
+    (seen,) = [run for run in home.client().runs.list() if run.run == "home:eight"]
+    assert seen.uuid == run_uuid("home:eight")
 
 
 def sent(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from connectors.loaders.launcher import environment_of_training
+from connectors.loaders.launcher import RUNS, environment_of_training
 from connectors.loaders.numpy import GatewayBatches
 from gateway.client.streaming import GrantedToken, open_dataset
 from gateway.config import Settings
@@ -137,15 +137,42 @@ def test_setting_the_epoch_forgets_a_state(gateway: Exchanging) -> None:
     batches.close()
 
 
-def test_the_run_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_ID"):
+@pytest.fixture
+def unlaunched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No launcher has said anything."""
+    for name in (*RUNS, "RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    return monkeypatch
+
+
+def test_several_ranks_without_a_run_are_told_what_to_set(
+    unlaunched: pytest.MonkeyPatch, gateway: Exchanging
+) -> None:
+    unlaunched.setenv("RANK", "1")
+    unlaunched.setenv("WORLD_SIZE", "4")
+    unlaunched.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(InvalidInput, match="there are 4 ranks") as refusal:
+        batches_of(gateway)
+    assert "GATEWAY_RUN_ID" in refusal.value.advice
+    assert batches_of(gateway, run="mine")._wanted["run"] == "mine"
+    assert batches_of(gateway, world=1, rank=0)._wanted["world"] == 1
+    unlaunched.setenv("WORLD_SIZE", "many")
+    with pytest.raises(InvalidInput, match="`WORLD_SIZE` is `many`"):
+        batches_of(gateway, run="mine")
+
+
+def test_the_run_is_the_first_that_is_set(
+    unlaunched: pytest.MonkeyPatch, gateway: Exchanging
+) -> None:
+    unlaunched.setenv("TORCHELASTIC_RUN_ID", "none")
     assert environment_of_training() == {}
-    monkeypatch.setenv("MLFLOW_RUN_ID", "abc")
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert environment_of_training() == {"rank": 1, "world": 4, "run": "run:mlflow-abc"}
+    for variable, prefix in reversed(RUNS.items()):
+        unlaunched.setenv(variable, "a1")
+        assert environment_of_training() == {"run": f"run:{prefix}a1"}
+    assert batches_of(gateway, run="mine")._wanted["run"] == "mine", "explicit wins"
+    unlaunched.setenv("SLURM_PROCID", "1")
+    unlaunched.setenv("SLURM_NTASKS", "4")
+    assert environment_of_training() == {"rank": 1, "world": 4, "run": "run:a1"}
 
 
 def test_finishing_names_the_model_and_its_digest(gateway: Exchanging, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import shutil
 from collections.abc import Iterator
@@ -278,6 +279,18 @@ def test_every_run_has_its_part_and_all_are_charged_together(shared: House) -> N
     assert first.id == again.id != second.id
     assert {first.parent, second.parent} == {answered.grant}
     assert second.plan.limits.max_rows == 1000
+
+
+def test_ranks_that_ask_at_once_share_one_part_of_one_approval(shared: House) -> None:
+    answered = answer(shared, ask(shared))
+
+    async def launch() -> list[Grant]:
+        wanted = dataclasses.replace(ASK, run="one")
+        asks = (request_access.request_grant(shared, TRAINER, wanted) for _ in range(8))
+        return [grant for _, grant in await asyncio.gather(*asks)]
+
+    grants = run(launch())
+    assert {(grant.id, grant.parent) for grant in grants} == {(grants[0].id, answered.grant)}
 
 
 def test_a_request_for_one_run_is_for_that_run(shared: House) -> None:
