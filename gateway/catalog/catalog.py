@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from gateway.catalog import ancestry, asking, claims, erasures, holdings, obligations, runs, streams
+from gateway.catalog import (
+    ancestry,
+    asking,
+    claims,
+    deliveries,
+    erasures,
+    holdings,
+    obligations,
+    runs,
+    streams,
+)
 from gateway.catalog.records import (
     Asked,
     DecisionRecord,
@@ -320,7 +330,7 @@ class Catalog:
 
     def deliveries(self, run_id: str) -> list[Delivery]:
         """What a run was handed, by Grant and order; NotFound."""
-        return streams.deliveries(self._state, self.run(run_id))
+        return deliveries.of_run(self._state, self.run(run_id))
 
     def runs(self) -> Iterator[Run]:
         """All training runs, oldest first."""

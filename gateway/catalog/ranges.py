@@ -12,6 +12,7 @@ class Ranges:
 
     lows: list[int] = field(default_factory=list)
     highs: list[int] = field(default_factory=list)
+    of: int = 0  # how many numbers there are in all, from 0 on
 
     def add(self, number: int) -> None:
         """Put one number in."""

@@ -254,7 +254,9 @@ class Delivery:
     view: bool
     order: OrderSpec
     segments: tuple[tuple[int, int], ...]  # first and last, ascending; handed over or under way
-    rows_acknowledged: int
+    of: int  # segments of the whole order, which all ranks share
+    rows_acknowledged: int = 0
+    pending: frozenset[int] = frozenset()  # intended by open streams, not yet confirmed
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,14 +14,7 @@ from typing import Any
 
 from gateway.catalog import asking, charges, runs
 from gateway.catalog.ranges import Ranges
-from gateway.catalog.records import (
-    DecisionRecord,
-    Delivery,
-    KeyRelease,
-    LeaseState,
-    Run,
-    Vouched,
-)
+from gateway.catalog.records import DecisionRecord, KeyRelease, LeaseState, Vouched
 from gateway.catalog.state import CLOSED_LEASES_KEPT, DECISIONS_KEPT, State, planned_key
 from gateway.domain.access import Plan
 from gateway.domain.combining import Planned, with_planned
@@ -252,7 +245,7 @@ def lease_closed(state: State, event: Event) -> None:
         return
     lease.closed = event.facts["reason_code"]
     if lease.closed in CRASHED:
-        delivered = state.delivered.setdefault(order_key(lease), Ranges())
+        delivered = state.delivered.setdefault(order_key(lease), Ranges(of=lease.segments))
         for number in lease.pending:
             delivered.add(number)
         lease.free |= lease.pending
@@ -291,7 +284,7 @@ def segments_confirmed(state: State, event: Event) -> None:
     lease = state.lease(f["lease"])
     if any(number >= lease.segments for number in f["segments"]):
         raise InvalidInput("these are not segments of this lease")
-    delivered = state.delivered.setdefault(order_key(lease), Ranges())
+    delivered = state.delivered.setdefault(order_key(lease), Ranges(of=lease.segments))
     for number in f["segments"]:
         delivered.add(number)
     is_charged = not lease.free.issuperset(f["segments"])
@@ -310,27 +303,6 @@ def order_key(lease: LeaseState) -> str:
     order = lease.order
     place = [order.seed, order.epoch, order.shuffle, order.lanes, order.window_blocks]
     return json.dumps([lease.grant, lease.run, lease.view, *place, order.rank, order.world])
-
-
-def deliveries(state: State, run: Run) -> list[Delivery]:
-    """What was handed to a run, or was under way when a worker died, by Grant and order."""
-    found = []
-    for key, segments in sorted(state.delivered.items()):
-        grant, run_id, view, seed, epoch, shuffle, lanes, blocks, rank, world = json.loads(key)
-        if run_id == run.id:
-            order = OrderSpec(
-                seed=seed, epoch=epoch, shuffle=shuffle, lanes=lanes,
-                window_blocks=blocks, rank=rank, world=world,
-            )  # fmt: skip
-            made = Delivery(
-                grant=grant,
-                view=view,
-                order=order,
-                segments=tuple(zip(segments.lows, segments.highs, strict=True)),
-                rows_acknowledged=run.acknowledged.get(key, 0),
-            )
-            found.append(made)
-    return found
 
 
 def segments_acknowledged(state: State, event: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from gateway.client.client import GatewayClient
 from gateway.config import Settings, load
 from gateway.errors import InvalidInput
 
+STDIN_CHARS_MAX = 64 << 10
 Json = Annotated[bool, typer.Option("--json", help="print JSON with a versioned schema")]
 Csv = Annotated[bool, typer.Option("--csv", help="print CSV for a spreadsheet")]
 Server = Annotated[str | None, typer.Option("--server", help="URL of the gateway")]
@@ -36,6 +38,9 @@ Run = Annotated[str | None, typer.Option("--run", help="the training run it is f
 Action = Annotated[str, typer.Option("--action", help="what is to be done with the rows")]
 DatasetFlag = Annotated[str | None, typer.Option("--dataset", help="tenant/name")]
 Subject = Annotated[str | None, typer.Option("--subject", help="tenant/name of a person or job")]
+Person = Annotated[
+    str | None, typer.Option("--person", help="`-`: a person's id, read from stdin", metavar="-")
+]
 Tenant = Annotated[str | None, typer.Option("--tenant", help="a tenant")]
 Reason = Annotated[str | None, typer.Option("--reason", help="why; recorded")]
 Since = Annotated[str | None, typer.Option("--since", help="ISO 8601, or `30d` back from now")]
@@ -92,6 +97,22 @@ def pairs(given: Sequence[str] | None, what: str) -> dict[str, str]:
             raise InvalidInput(f"`{name[:80]}` is given twice")
         found[name] = value
     return found
+
+
+def person_of(flag: str | None) -> str | None:
+    """The id of a person on stdin; on the command line it is refused, whatever it is."""
+    if flag is None:
+        return None
+    if flag != "-":
+        raise InvalidInput(
+            "an id of a person is no argument: everybody on this machine can read those",
+            advice="write `--person -` and give the id on stdin",
+        )
+    lines = (line.rstrip("\r") for line in sys.stdin.read(STDIN_CHARS_MAX).split("\n"))
+    ids = [line for line in lines if line]
+    if len(ids) != 1:
+        raise InvalidInput(f"there are {len(ids)} ids of persons on stdin; a question is about one")
+    return ids[0]
 
 
 def fractions(text: str | None) -> dict[str, float] | None:

@@ -29,9 +29,7 @@ def ask(
     since: f.Since = None,
     until: f.Until = None,
     as_of: f.AsOf = None,
-    person: Annotated[
-        str | None, typer.Option("--person", help="a person's id; `-` reads it from stdin")
-    ] = None,
+    person: f.Person = None,
     param: Annotated[
         list[str] | None, typer.Option("--param", help="NAME=VALUE of another parameter")
     ] = None,
@@ -41,6 +39,9 @@ def ask(
     as_json: f.Json = False,
 ) -> None:
     """Ask a named question; without one, list them all."""
+    others = f.pairs(param, "NAME=VALUE")
+    if "person" in others:
+        f.person_of("as an argument")
     lineage = f.client(server, key_file).lineage
     if question is None:
         rows = [q.to_dict() for q in lineage.questions()]
@@ -59,8 +60,8 @@ def ask(
         "since": since,
         "until": until,
         "as_of": as_of,
-        "person": sys.stdin.readline().strip() if person == "-" else person,
-        **f.pairs(param, "NAME=VALUE"),
+        "person": f.person_of(person),
+        **others,
     }
     table = lineage.ask(question, **given)
     if csv and not as_json:
@@ -104,6 +105,7 @@ def report(
     dataset: f.DatasetFlag = None,
     model: Annotated[str | None, typer.Option("--model", help="NAME or NAME@sha256:…")] = None,
     grant: Annotated[str | None, typer.Option("--grant", help="a grant's id")] = None,
+    person: f.Person = None,
     tenant: f.Tenant = None,
     purpose: f.Purpose = None,
     since: f.Since = None,
@@ -117,10 +119,10 @@ def report(
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
 ) -> None:
-    """Make a report of named questions: art30, art10, art12, usage, access-review, token."""
+    """Make a report: art30, art10, art12, usage, access-review, person, token."""
     given = {
         "dataset": dataset, "model": model, "grant": grant, "tenant": tenant, "purpose": purpose,
-        "since": since, "until": until, "as_of": as_of,
+        "since": since, "until": until, "as_of": as_of, "person": f.person_of(person),
     }  # fmt: skip
     made = f.client(server, key_file).lineage.report(
         name, format="csv" if csv else None, out=out, **given

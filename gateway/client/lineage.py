@@ -62,7 +62,7 @@ class Lineage:
         """Make a report: several questions in one document; recorded.
 
         Args:
-            name: `art30`, `art10`, `art12`, `usage`, `access-review` or `token`.
+            name: `art30`, `art10`, `art12`, `usage`, `access-review`, `person` or `token`.
             format: `html`, `markdown` or `csv`; default: as `out` ends, else `markdown`.
             out: write it into this file.
             parameters: of its questions; `tenant`: whose side of history.

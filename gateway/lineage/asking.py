@@ -33,6 +33,7 @@ class Asker:
     tenant: str | None  # None for an operator
     is_operator: bool = False  # every tenant, without private attributes
     terms: Sequence[Mapping[str, Any]] = ()  # what cards of its own datasets say
+    held: Sequence[Mapping[str, Any]] = ()  # what Grants had of the person asked about
 
 
 def ask(
@@ -59,7 +60,11 @@ def ask(
     bound = parameters.bind(question.parameters, given, now=now)
     limit = bound["limit"]
     bound.update(
-        tenant=asker.tenant, operator=asker.is_operator, terms=list(asker.terms), limit=limit + 1
+        tenant=asker.tenant,
+        operator=asker.is_operator,
+        terms=list(asker.terms),
+        held=list(asker.held),
+        limit=limit + 1,
     )
     sql, names = question.statement()
     with within(cursor, ASK_SECONDS_MAX):

@@ -106,14 +106,15 @@ class LineageLink:
         side: Side,
         *,
         terms: Sequence[Mapping[str, Any]] = (),
+        held: Sequence[Mapping[str, Any]] = (),
     ) -> Answer:
         """Answer a named question; raises what the question raises, or Unavailable.
 
-        `terms` is what the cards of that side's own datasets say.
+        `terms` is what the cards of that side's own datasets say, `held` what Grants had of the
+        person asked about.
         """
-        message = await self._call(
-            "ask", name=name, params=dict(params), terms=list(terms), **side.to_body()
-        )
+        given = {"params": dict(params), "terms": list(terms), "held": list(held)}
+        message = await self._call("ask", name=name, **given, **side.to_body())
         return _answer(message)
 
     async def query(

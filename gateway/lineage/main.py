@@ -181,6 +181,7 @@ class LineageServer:
                     tenant=body.get("tenant"),
                     is_operator=body.get("operator") is True,
                     terms=body.get("terms") or (),
+                    held=body.get("held") or (),
                 ),
                 now=time.time(),
             )

@@ -18,6 +18,7 @@ from gateway.errors import InvalidInput
 _AGE = re.compile(r"([1-9][0-9]{0,5})([smhdw])\Z")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _TAG = re.compile(r"[A-Za-z0-9_:=+/.-]{1,128}\Z")
+_PERSON_TAG = re.compile(r"[0-9a-f]{32}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _WORD_CHARS_MAX = 200
 PLACE_MAX = 1_000_000
@@ -51,13 +52,7 @@ def bind(
     Raises:
         InvalidInput: unknown or missing parameter, or a value not of its type.
     """
-    known = {parameter.name for parameter in parameters}
-    for name in given:
-        if name not in known:
-            raise InvalidInput(
-                f"`{str(name)[:80]}` is not a parameter of this question",
-                advice=f"parameters: {', '.join(sorted(known)) or 'none'}",
-            )
+    require_known(parameters, given)
     bound: dict[str, Any] = {}
     for parameter in parameters:
         value = given.get(parameter.name)
@@ -65,6 +60,17 @@ def bind(
             raise InvalidInput(f"`{parameter.name}` is missing", advice=parameter.text)
         bound.update(TYPES[parameter.type](parameter.name, value, now))
     return bound
+
+
+def require_known(parameters: tuple[Parameter, ...], given: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for a parameter that the question does not take, `tenant` aside."""
+    known = {parameter.name for parameter in parameters}
+    for name in given:
+        if name not in {*known, "tenant"}:
+            raise InvalidInput(
+                f"`{str(name)[:80]}` is not a parameter of this question",
+                advice=f"parameters: {', '.join(sorted(known)) or 'none'}",
+            )
 
 
 def parse_time(text: object, now: float) -> datetime:
@@ -109,6 +115,13 @@ def _until(name: str, value: Any, now: float) -> dict[str, Any]:
 def _tag(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     if value is not None and not (isinstance(value, str) and _TAG.match(value)):
         raise InvalidInput(f"`{str(value)[:80]}` is not a subject's tag")
+    return {name: value}
+
+
+def _person(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
+    """Never the id: control puts the keyed tag in its place."""
+    if not (isinstance(value, str) and _PERSON_TAG.match(value)):
+        raise InvalidInput(f"`{name}` is not the tag of a person")
     return {name: value}
 
 
@@ -186,6 +199,7 @@ TYPES: dict[str, Callable[[str, Any, float], dict[str, Any]]] = {
     "dataset": _dataset,
     "column": _column,
     "subject": _tag,
+    "person": _person,
     "tenant": _tenant,
     "purpose": _word,
     "run": _word,

@@ -35,6 +35,16 @@ class Question:
         """Whether it wants to know what cards say."""
         return TERMS in self.ctes
 
+    @property
+    def is_about_person(self) -> bool:
+        """Whether it is about one person, and needs the right to `audit-person`."""
+        return any(parameter.type == "person" for parameter in self.parameters)
+
+    @property
+    def uses_held(self) -> bool:
+        """Whether it wants to know what each Grant had of that person."""
+        return HELD in self.ctes
+
     def to_dict(self) -> dict[str, Any]:
         """JSON shape for the list of questions."""
         return {
@@ -51,6 +61,8 @@ THE_DATASET = Parameter(name="dataset", type="dataset", text=DATASET.text, requi
 COLUMN = Parameter(name="column", type="column", text="only where this column was released")
 SUBJECT = Parameter(name="subject", type="subject", text="only what this subject did")
 PURPOSE = Parameter(name="purpose", type="purpose", text="only for this purpose")
+PERSON = Parameter(name="person", type="person", text="id of the person", required=True)
+WHY = Parameter(name="purpose", type="purpose", text="why you ask; recorded", required=True)
 RUN = Parameter(name="run", type="run", text="only for this training run")
 SINCE = Parameter(name="since", type="time", text="from this time on (ISO 8601 or 30d)")
 UNTIL = Parameter(name="until", type="time", text="before this time (ISO 8601 or 30d)")
@@ -67,3 +79,7 @@ IN_TIME = """($since IS NULL OR time >= $since) AND ($until IS NULL OR time < $u
 TERMS = """terms AS (SELECT unnest($terms::STRUCT(
   dataset VARCHAR, legal_basis VARCHAR, licence VARCHAR, region VARCHAR, retention VARCHAR,
   retention_days BIGINT, retention_months BIGINT, retention_until VARCHAR)[], recursive := true))"""
+
+# What each Grant had of a person, as control found it; bound like TERMS.
+HELD = """held AS (SELECT unnest($held::STRUCT(
+  "grant" VARCHAR, outcome VARCHAR, because VARCHAR, strength BIGINT)[], recursive := true))"""

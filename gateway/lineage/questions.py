@@ -12,6 +12,7 @@ from gateway.lineage import (
     questions_consent,
     questions_duties,
     questions_log,
+    questions_persons,
     questions_release,
     questions_watch,
 )
@@ -24,6 +25,7 @@ QUESTIONS: dict[str, Question] = {
         questions_release,
         questions_duties,
         questions_consent,
+        questions_persons,
         questions_watch,
         questions_log,
     )

@@ -34,6 +34,11 @@ class Report:
     title: str
     sections: tuple[Section, ...]
 
+    @property
+    def is_about_person(self) -> bool:
+        """Whether one of its questions is about one person."""
+        return any(_of(section).is_about_person for section in self.sections)
+
     def check(self, parameters: Mapping[str, Any]) -> None:
         """Raise InvalidInput for a parameter that no section takes, or a missing one."""
         known: dict[str, bool] = {"tenant": False}
@@ -113,6 +118,14 @@ _ALL = (
             Section(
                 heading="Rules without a second person", question="rules-without-second-person"
             ),
+        ),
+    ),
+    Report(
+        name="person",
+        title="What was done with the data of one person",
+        sections=(
+            Section(heading="Runs and models", question="runs-of-person"),
+            Section(heading="Consent", question="consents-of-person"),
         ),
     ),
     Report(

@@ -13,15 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 import gateway.wire as W
-from gateway.domain.access import Resource, digest_of
+from gateway.domain.access import Resource
 from gateway.domain.dataset import DatasetRef, parse_name
-from gateway.domain.events import EventDraft, EventKind
 from gateway.errors import InvalidInput, NotFound
 from gateway.journal import reader
 from gateway.lineage import questions as named
 from gateway.lineage.link import Answer, Side
-from gateway.services import proofs
+from gateway.lineage.parameters import require_known
+from gateway.services import persons, proofs
 from gateway.services.house import House
+from gateway.services.noted import noted
 from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller, authorize, may
 from gateway.services.terms import terms_of
@@ -54,21 +55,35 @@ async def questions(house: House, caller: Caller) -> list[W.Question]:
 
 async def ask(house: House, caller: Caller, name: str, asked: W.AskRequest) -> W.Answer:
     """Ask a named question over the caller's side of history."""
-    named.question(name)
-    parameters = asked.parameters
-    wanted = {key: value for key, value in parameters.items() if key != "tenant"}
-    tenant = side_of(house, caller, parameters.get("tenant"), wanted.get("dataset"))
-    await recorded(house, caller, tenant, (name, dict(parameters)))
-    answer = await answered(house, tenant, name, wanted)
+    question, parameters = named.question(name), asked.parameters
+    require_known(question.parameters, parameters)  # before anything of it is written down
+    if question.is_about_person:
+        tenant = persons.side_of(caller, parameters)
+        about = await persons.admitted(house, caller, tenant, (name, parameters))
+        answer = await answered(house, tenant, name, about.told, about)
+    else:
+        tenant = side_of(house, caller, parameters.get("tenant"), parameters.get("dataset"))
+        await recorded(house, caller, tenant, (name, dict(parameters)))
+        answer = await answered(house, tenant, name, parameters)
     return replace(answer, checkpoint=await proofs.newest(house, asked.pinned))
 
 
-async def answered(house: House, tenant: str, name: str, wanted: Mapping[str, Any]) -> W.Answer:
+async def answered(
+    house: House,
+    tenant: str,
+    name: str,
+    parameters: Mapping[str, Any],
+    about: persons.About | None = None,
+) -> W.Answer:
     """The answer to a question that was allowed and recorded, on that tenant's side."""
-    terms = terms_of(house, tenant) if named.question(name).uses_terms else ()
-    answer = await house.lineage.ask(
-        name, _with_tags(house, wanted), side(house, tenant), terms=terms
-    )
+    question = named.question(name)
+    wanted = {key: value for key, value in parameters.items() if key != "tenant"}
+    more: dict[str, Any] = {}
+    if question.uses_terms:
+        more["terms"] = terms_of(house, tenant)
+    if question.uses_held and about is not None:
+        more["held"] = await persons.held(house, tenant, wanted.get("dataset"), about)
+    answer = await house.lineage.ask(name, _with_tags(house, wanted), side(house, tenant), **more)
     return _answer(house, tenant, answer)
 
 
@@ -107,20 +122,10 @@ async def recorded(
     house: House, caller: Caller, tenant: str, question: tuple[str, dict[str, Any]]
 ) -> None:
     """The right to audit that tenant, then the durable record, then the answer."""
-    name, parameters = question
     if tenant != caller.subject.tenant and not may(house, caller, "audit", Resource(tenant=tenant)):
         raise NotFound(f"no tenant `{tenant}` that you may audit")
     await authorize(house, caller, "audit", tenant)
-    await house.recorded(
-        EventDraft(
-            kind=EventKind.QuestionAsked,
-            owner_tenant=tenant,
-            actor_tenant=caller.subject.tenant,
-            actor=caller.subject.id,
-            facts={"question": name, "parameters_digest": digest_of(parameters)},
-            details={"parameters": parameters},
-        )
-    )
+    await noted(house, caller, tenant, question)
 
 
 def _with_tags(house: House, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ OUTSIDE_THREADS = 8
 _T = TypeVar("_T")
 REPLAYS_PER_HOUR = 60
 REVIEWS_PER_HOUR = 600  # pages of them
+PERSONS_PER_HOUR = 60
 NODE = "node-1"  # the name of this gateway's journal; more nodes come later
 PLATFORM = "platform"  # the tenant that operates the machine; it owns no data
 
@@ -138,6 +139,9 @@ class House:
     )
     reviews: Quota = field(
         default_factory=lambda: Quota(what="reviews of access", most=REVIEWS_PER_HOUR)
+    )
+    persons_asked: Quota = field(
+        default_factory=lambda: Quota(what="questions about persons", most=PERSONS_PER_HOUR)
     )
     workers: Workers = field(init=False)
     outside: ThreadPoolExecutor = field(

@@ -8,7 +8,7 @@ made under a key per dataset. docs/formats/person-index-v1.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import gateway.wire as W
 from gateway.crypto.envelope import derive
@@ -79,10 +79,10 @@ def as_appended(
 class Rows:
     """Where rows of one person are in a version, to the block."""
 
-    blocks: Mapping[str, tuple[int, ...]]  # shard id -> blocks; a shard with none is left out
-    unknown: frozenset[str]  # shards without an index: registered without a column of persons
-    tag: int  # of the person, in this dataset
-    field_id: int | None  # the column of persons; None when there is no index at all
+    blocks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # by shard id, if any
+    unknown: frozenset[str] = frozenset()  # shards registered without a column of persons
+    tag: int = 0  # of the person, in this dataset
+    field_id: int | None = None  # the column of persons; None when there is no index at all
 
 
 def rows_of(house: House, version: DatasetVersion, manifest: Manifest, person: str) -> Rows:

@@ -7,7 +7,7 @@ from gateway.errors import InvalidInput
 from gateway.lineage import report_text
 from gateway.lineage.questions import QUESTIONS
 from gateway.lineage.reports import FORMATS, report
-from gateway.services import audit, proofs
+from gateway.services import audit, persons, proofs
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 from gateway.wire.times import iso
@@ -19,11 +19,17 @@ async def make(house: House, caller: Caller, name: str, wanted: W.ReportRequest)
     chosen.check(given)
     if wanted.format not in FORMATS:
         raise InvalidInput(f"`format` is one of {', '.join(FORMATS)}", field="format")
-    tenant = audit.side_of(house, caller, given.get("tenant"), given.get("dataset"))
-    await audit.recorded(house, caller, tenant, (f"report-{name}", given))
+    about = None
+    if chosen.is_about_person:
+        tenant = persons.side_of(caller, given)
+        about = await persons.admitted(house, caller, tenant, (f"report-{name}", given))
+        given = dict(about.told)  # a report names a person by tag alone
+    else:
+        tenant = audit.side_of(house, caller, given.get("tenant"), given.get("dataset"))
+        await audit.recorded(house, caller, tenant, (f"report-{name}", given))
     parts, places = [], []
     for section in chosen.sections:
-        answer = await audit.answered(house, tenant, section.question, section.given(given))
+        answer = await audit.answered(house, tenant, section.question, section.given(given), about)
         places.append(answer.as_of_index)
         parts.append(
             report_text.Part(
@@ -34,14 +40,14 @@ async def make(house: House, caller: Caller, name: str, wanted: W.ReportRequest)
                 is_truncated=answer.truncated,
             )
         )
-    about = [("tenant", tenant)]
-    about += [(key, str(value)) for key, value in given.items() if key != "tenant"]
-    about += [
+    head = [("tenant", tenant)]
+    head += [(key, str(value)) for key, value in given.items() if key != "tenant"]
+    head += [
         ("made at", iso(int(house.now()))),
         ("complete for journal events below", str(min(places))),
         ("witnessed", house.witnesses.told),
     ]
-    page = report_text.Page(title=chosen.title, about=about, parts=parts)
+    page = report_text.Page(title=chosen.title, about=head, parts=parts)
     return W.Report(
         name=name,
         format=wanted.format,

@@ -95,7 +95,7 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
         policy_epoch=epoch,
         expires_at=min(int(house.now()) + house.settings.lease_seconds_max, grant.expires_at),
         order=order,
-        order_key=_order_key(house, grant, order),
+        order_key=order_key_of(house, grant, order),
         source=source,
     )
     described = _describe(spec, grant, geometry, wanted.order)
@@ -254,7 +254,7 @@ def _order(wanted: OrderRequest) -> OrderSpec:
     )
 
 
-def _order_key(house: House, grant: Grant, order: OrderSpec) -> bytes:
+def order_key_of(house: House, grant: Grant, order: OrderSpec) -> bytes:
     """(5) Limits and times are no part of it, so a renewed Grant resumes the same order."""
     return derive(
         house.vault.secret("order"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import InvalidInput
 from gateway.lineage import answers
 from gateway.lineage.asking import Asker, ask
 from gateway.lineage.projection import Projection
 from gateway.lineage.questions import QUESTIONS, question
 from tests.lineage.history import tag
-from tests.lineage.known import BUNDLES, DAY, REGIONS, SPECIAL, TERMS, Known, Read, tags
+from tests.lineage.known import BUNDLES, DAY, REGIONS, SPECIAL, TERMS, Grant, Known, Read, tags
 
 TENANTS = ("clinic", "rival", "startup", "lab")
 Ask = Callable[..., list[dict[str, Any]]]
@@ -32,12 +34,12 @@ def asked(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[As
     made = Projection(tmp_path_factory.mktemp("known"), b"k" * 32)
     made.append(known.history.pairs())
 
-    def of(name: str, tenant: str, **given: Any) -> list[dict[str, Any]]:
+    def of(name: str, tenant: str, *, held: Any = (), **given: Any) -> list[dict[str, Any]]:
         terms = TERMS if tenant == "clinic" else ()
         with made.reading() as cursor:
             table = ask(
-                cursor, question(name), given, asker=Asker(tenant=tenant, terms=terms),
-                now=known.now,
+                cursor, question(name), given,
+                asker=Asker(tenant=tenant, terms=terms, held=held), now=known.now,
             )  # fmt: skip
         names = [column["name"] for column in table.columns]
         return [dict(zip(names, map(answers.plain, row), strict=True)) for row in table.rows]
@@ -245,6 +247,59 @@ def test_consents(asked: Ask, known: Known) -> None:
         key: state for key, (_, state) in newest.items()
     }
     assert asked("consents", "startup") == []
+
+
+WORDS = ("not-read", "filtered", "unknown", "possibly-delivered", "delivered")
+
+
+def key_of(g: Grant) -> tuple[Any, ...]:
+    return g.dataset, g.version, g.actor, tag(g.subject), g.run
+
+
+def test_runs_of_a_person(asked: Ask, known: Known) -> None:
+    """What each Grant had of the person is given; lineage says which runs and models that is."""
+    draw = random.Random(3)
+    grants = [g for g in known.grants if g.owner == "clinic"]
+    had = {g.id: draw.randrange(5) for g in grants}
+    held = [
+        {"grant": g, "outcome": WORDS[n], "because": f"why-{n}", "strength": n}
+        for g, n in had.items()
+    ]
+    given = {"dataset": "clinic/icu", "person": tag("p"), "purpose": "audit", "held": held}
+    rows = asked("runs-of-person", "clinic", **given)
+    truth: dict[Any, int] = {}
+    for g in grants:
+        truth[key_of(g)] = max(truth.get(key_of(g), 0), had[g.id])
+    names = ("dataset", "version", "actor_tenant", "subject_tag", "run")
+    assert {tuple(r[n] for n in names): (r["outcome"], r["because"]) for r in rows} == {
+        key: (WORDS[n], f"why-{n}") for key, n in truth.items()
+    }
+    assert len(rows) == len(truth)
+    for row in rows:
+        reader = (row["actor_tenant"], row["run"])
+        assert set(row["models"] or ()) == {m for *who, m in known.models if tuple(who) == reader}
+        reads = [r for r in known.reads if key_of(r.grant) == tuple(row[n] for n in names)]
+        assert (row["first_read"] is None) == (not reads)
+    assert asked("runs-of-person", "rival", **given) == []
+    assert asked("runs-of-person", "clinic", **{**given, "held": []}) == []
+
+
+def test_consents_of_a_person(asked: Ask, known: Known) -> None:
+    for person in (f"person-{n}" for n in range(5)):
+        newest: dict[Any, str] = {}
+        for _, _, who, state, purpose, dataset in sorted(known.consents):
+            if who == person:
+                newest[purpose, dataset] = state
+        given = {"person": tag(person), "purpose": "audit"}
+        rows = asked("consents-of-person", "clinic", **given)
+        assert {(r["purpose"], r["dataset"]): r["state"] for r in rows} == newest
+        assert asked("consents-of-person", "startup", **given) == []
+
+
+def test_lineage_takes_the_tag_of_a_person_and_never_an_id(asked: Ask) -> None:
+    for wrong in ("4711", "AB" * 16, None):
+        with pytest.raises(InvalidInput, match="person"):
+            asked("consents-of-person", "clinic", person=wrong, purpose="audit")
 
 
 def test_reads_after_withdrawal(asked: Ask, known: Known) -> None:

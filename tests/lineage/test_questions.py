@@ -30,6 +30,8 @@ REQUIRED = {
     "downstream-of-dataset": {"dataset": "clinic/icu"},
     "decisions-of-bundle": {"bundle": "cd" * 32},
     "place-of-event": {"id": "run-1"},
+    "runs-of-person": {"dataset": "clinic/icu", "person": tag("p"), "purpose": "audit"},
+    "consents-of-person": {"person": tag("p"), "purpose": "audit"},
 }
 
 

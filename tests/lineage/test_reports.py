@@ -52,7 +52,7 @@ def test_parameters_are_those_of_its_questions(name: str, given: dict[str, str],
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_every_section_gets_what_it_needs(name: str) -> None:
-    everything = dict.fromkeys(("dataset", "model", "grant", "tenant"), "x")
+    everything = dict.fromkeys(("dataset", "model", "grant", "tenant", "person", "purpose"), "x")
     for section in REPORTS[name].sections:
         needed = {p.name for p in QUESTIONS[section.question].parameters if p.required}
         assert needed <= set(section.given(everything))
