@@ -44,6 +44,7 @@ from gateway.services import (
     issuers,
     plugs,
     publish,
+    retention,
     rotate_keys,
     signing_keys,
     stream,
@@ -182,6 +183,7 @@ def build(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
 
 def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str], None]) -> House:
     """Open the home: keys, then the catalogue from snapshot and journal, then the rules."""
+    retention.check(settings)
     state, config = settings.state_dir, settings.config_dir
     kms = plugs.kms_of(settings)
     vault = KeyVault(state / "vault", kms)
@@ -236,6 +238,7 @@ def _open(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
 def _boot(house: House, *, thorough: bool = False) -> sweep.Leftovers:
     """Say that we live, drop what a dead predecessor left open, take the rules in force."""
     rotate_keys.require_recorded(house)
+    retention.close_expired(house)
     signing_keys.settle(house)
     sweep.close_leases(house)
     uploads.recover(house)
@@ -249,6 +252,7 @@ def _boot(house: House, *, thorough: bool = False) -> sweep.Leftovers:
 async def finish(house: House) -> None:
     """End what a killed predecessor had begun and nobody may see half done (before serving)."""
     await erase.resume(house)
+    await retention.resume(house)
     await rotate_keys.resume(house)
     house.keeper.start()
 

@@ -62,6 +62,7 @@ class Settings:
     part_bytes_max: int = 64 << 20  # one uploaded part
     token_seconds_max: int = 600
     lease_seconds_max: int = 600
+    retention_days: int = 0  # of the details of history, by whole months; 0 = for ever
     patience_seconds: int = 600  # a client waits this long for a gateway that restarts
     delivery: str = "auto"  # clients: `auto` | `ring` (this host only) | `http`
 

@@ -57,6 +57,10 @@ STEPS: Final[Mapping[str, str]] = {
     "erase.objects": "(d) all objects are",
     "erase.certificate": "(e) the certificate is stored",
     "erase.certified": "(e) and recorded",
+    # Retention: letters as in services/retention.py.
+    "expire.recorded": "(a) no detail of the month opens any more",
+    "expire.base": "(b) the catalogue is kept without what it forgot",
+    "expire.key-gone": "(c) the month's key is out of the ring, older rings still open",
     # Just before the system is asked: an OSError raised here is the disk's own.
     "disk.private-file": "a key, sheet, receipt or ring is to be written",
     "disk.snapshot": "the catalogue's snapshot is to be written, at the end of a control",

@@ -26,11 +26,10 @@ from gateway.errors import GatewayError, KeyUnavailable
 from gateway.ports import Kms
 from gateway.process.channel import AsyncChannel, Channel, ChannelClosed
 from gateway.process.tree import authority, from_options
-from gateway.services import key_check
+from gateway.services import key_check, retention, witness
 from gateway.services.gateway import Gateway
 from gateway.services.house import House
 from gateway.services.watch import watch
-from gateway.services.witness import follow
 from gateway.services.workers import Door
 
 HOUSEKEEPING_SECONDS = 5.0
@@ -117,7 +116,8 @@ async def _serve(
     )
     house.status.start_heart()
     tasks = [loop.create_task(_keep_house(house))]
-    tasks.append(loop.create_task(follow(house.witnesses, house.journal)))
+    tasks.append(loop.create_task(retention.follow(house)))
+    tasks.append(loop.create_task(witness.follow(house.witnesses, house.journal)))
     if house.settings.policies is not None:
         tasks.append(loop.create_task(watch(house, house.settings.policies)))
     parent = await AsyncChannel.over(channel.socket)

@@ -18,6 +18,7 @@ from gateway.catalog import (
     erasures,
     holdings,
     obligations,
+    retention,
     runs,
     streams,
 )
@@ -286,9 +287,8 @@ class Catalog:
     def leases(self, grant: str | None = None, *, open_only: bool = True) -> list[Lease]:
         """Leases, of one Grant if given, oldest first; closed ones only as long as kept."""
         state = self._state
-        known = list(state.leases.values())
-        if not open_only:
-            known = [*state.closed_leases.values(), *known]
+        closed = () if open_only else state.closed_leases.values()
+        known = (*closed, *state.leases.values())
         return [lease.shown() for lease in known if grant in (None, lease.grant)]
 
     def vouched(self, jti: str) -> Mapping[str, Any]:
@@ -360,6 +360,7 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.TenantUpdated: holdings.tenant_updated,
     EventKind.TenantSuspended: holdings.tenant_suspended,
     EventKind.TenantResumed: holdings.tenant_resumed,
+    EventKind.MonthExpired: retention.month_expired,
     EventKind.IdentityAdded: holdings.identity_added,
     EventKind.IdentityDisabled: holdings.identity_disabled,
     EventKind.VersionRegistered: holdings.version_registered,

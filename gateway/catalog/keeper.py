@@ -23,7 +23,7 @@ _log = logging.getLogger("gateway.catalog")
 
 
 class SnapshotKeeper(threading.Thread):
-    """Saves a snapshot when so many events have come since the last, or something was erased."""
+    """Saves a snapshot when so many events have come since the last, or something is gone."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class SnapshotKeeper(threading.Thread):
         self._catalog, self._journal, self._save = catalog, journal, save
         self._events, self._seconds = events, seconds
         self._saved = 0  # a long journal gets a snapshot soon after each start
-        self._erasures = len(catalog.state.erasures)
+        self._gone = catalog.state.gone
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -56,9 +56,9 @@ class SnapshotKeeper(threading.Thread):
         self._keep(lambda: self._catalog.state)
 
     def _is_due(self) -> bool:
-        """An erasure must not leave what was erased in an old snapshot."""
-        erased = len(self._catalog.state.erasures) != self._erasures
-        return erased or self._journal.durable_size - self._saved >= self._events
+        """What was erased, or has expired, must not stay in an old snapshot."""
+        is_gone = self._catalog.state.gone != self._gone
+        return is_gone or self._journal.durable_size - self._saved >= self._events
 
     def _keep(self, copy: Callable[[], State]) -> None:
         try:
@@ -67,4 +67,4 @@ class SnapshotKeeper(threading.Thread):
         except (OSError, Unavailable):  # it only makes a next start fast
             _log.exception("the snapshot cannot be written")
         else:
-            self._saved, self._erasures = memory.size, len(state.erasures)
+            self._saved, self._gone = memory.size, state.gone

@@ -1,4 +1,4 @@
-"""Open journal and catalogue together: from the snapshot if it fits, else from the first event."""
+"""Open journal and catalogue together: from a snapshot if one fits, else from the first event."""
 
 from __future__ import annotations
 
@@ -24,14 +24,20 @@ def restore(setup: JournalSetup, snapshots: Path, key: bytes) -> tuple[Catalog, 
     Raises:
         IntegrityError: the journal itself was changed. A snapshot never causes an error.
     """
-    found = snapshot.load(snapshots, key, setup.signer.public_key)
-    if found is not None:
+    for name in (snapshot.FILE_NAME, snapshot.BASE_NAME):
+        found = snapshot.load(snapshots, key, setup.signer.public_key, name)
+        if found is None:
+            continue
         catalog = found.catalog
         try:
             return catalog, Journal.open(setup, catalog.apply, catalog.index, memory=found.memory)
         except IntegrityError as error:  # of another history, or the journal itself was changed
             _log.warning("the snapshot is not obeyed, the whole journal is read: %s", error.message)
     catalog = Catalog()
-    journal = Journal.open(setup, catalog.apply, 0)
+    try:
+        journal = Journal.open(setup, catalog.apply, 0)
+    except IntegrityError as error:
+        error.advice += "; where a month has expired, `snapshots/base` of a backup is needed too"
+        raise
     snapshot.discard(snapshots)  # not before: if the journal is refused, nothing was changed
     return catalog, journal

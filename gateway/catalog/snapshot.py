@@ -1,10 +1,11 @@
 """Sealed, signed snapshots of the catalogue, so that a start replays only what came after.
 
 A snapshot is a cache and never an authority: whatever is wrong with it, `load` answers None
-and the catalogue is rebuilt from the journal. It names the LogCheckpoint it was taken at and
-holds what the journal needs to go on from there without reading what came before; the journal
-refuses to go on from one that does not fit (restore.py). Format:
-docs/formats/catalog-snapshot-v0.md.
+and the catalogue is rebuilt from the journal. One is more than that: `base`, kept when a month
+expires, because the details of what is older cannot be read again (services/retention.py). It
+names the LogCheckpoint it was taken at and holds what the journal needs to go on from there
+without reading what came before; the journal refuses to go on from one that does not fit
+(restore.py). Format: docs/formats/catalog-snapshot-v0.md.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from gateway.journal.memory import Memory
 
 MAGIC = b"gateway-catalog-snapshot/v0.2\n"
 FILE_NAME = "catalog"
+BASE_NAME = "base"
 _SIGNATURE_BYTES = 64
 _NOTE_BYTES_MAX = 4096
 _STATE_BYTES_MAX = 4 << 30
@@ -42,7 +44,14 @@ class Snapshot:
     memory: Memory
 
 
-def save(state: State, memory: Memory, directory: Path, key: bytes, signer: Signer) -> None:
+def save(
+    state: State,
+    memory: Memory,
+    directory: Path,
+    key: bytes,
+    signer: Signer,
+    names: tuple[str, ...] = (FILE_NAME,),
+) -> None:
     """Write the snapshot durably, in place of the last one.
 
     Args:
@@ -51,6 +60,7 @@ def save(state: State, memory: Memory, directory: Path, key: bytes, signer: Sign
         directory: created 0700 when missing.
         key: 32 bytes, kept in the vault.
         signer: the log key.
+        names: of the files, in the order in which they are replaced.
     """
     if memory.size != state.index:
         raise IntegrityError("a catalogue and a journal of two moments make no snapshot")
@@ -60,13 +70,14 @@ def save(state: State, memory: Memory, directory: Path, key: bytes, signer: Sign
     head = MAGIC + len(note).to_bytes(4, "big") + note
     body = head + seal(key, plain, bound("catalog-snapshot", head))
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _replace(directory / FILE_NAME, body + signer.sign(b"catalog-snapshot\n" + body))
+    for name in names:
+        _replace(directory / name, body + signer.sign(b"catalog-snapshot\n" + body))
 
 
-def load(directory: Path, key: bytes, log_key: bytes) -> Snapshot | None:
+def load(directory: Path, key: bytes, log_key: bytes, name: str = FILE_NAME) -> Snapshot | None:
     """The snapshot, or None: rebuild the catalogue from the journal."""
     try:
-        return _open((directory / FILE_NAME).read_bytes(), key, log_key)
+        return _open((directory / name).read_bytes(), key, log_key)
     except (GatewayError, OSError, ValueError, TypeError, LookupError, zlib.error):
         return None
 

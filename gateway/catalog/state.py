@@ -80,12 +80,28 @@ class State:
     vouched: dict[str, Vouched] = field(default_factory=dict)  # by jti, in order of issue
     day_bytes: dict[str, DayBytes] = field(default_factory=dict)  # by receiving tenant
     proposed: dict[str, ProposedBundle] = field(default_factory=dict)  # by tenant, the newest
+    expired: dict[str, dict[str, int]] = field(default_factory=dict)  # tenant, month -> index
     claims: dict[str, dict[str, int]] = field(default_factory=dict)  # tenant -> digest -> index
+
+    @property
+    def gone(self) -> int:
+        """How often something was erased or expired."""
+        return len(self.erasures) + sum(map(len, self.expired.values()))
+
+    def expired_of(self, tenant: str) -> tuple[str, ...]:
+        """Months of the tenant's history whose details are gone (or about to go)."""
+        return tuple(self.expired.get(tenant, {}))
+
+    @property
+    def newest_expiry(self) -> int:
+        """Index of the newest event by which a month expired; -1 when none did."""
+        months = (index for known in self.expired.values() for index in known.values())
+        return max(months, default=-1)
 
     def copy(self) -> State:
         """Another one that no later event changes: most values are immutable, these are not."""
         parts = {f.name: copy(getattr(self, f.name)) for f in fields(self)}
-        for name in ("leases", "closed_leases", "delivered", "runs", "claims"):
+        for name in ("leases", "closed_leases", "delivered", "runs", "claims", "expired"):
             parts[name] = {key: _detached(value) for key, value in parts[name].items()}
         return State(**parts)
 

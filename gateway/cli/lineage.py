@@ -78,16 +78,22 @@ def _print_csv(table: Table) -> None:
     """For a spreadsheet: nothing in it runs, and a cut answer says so on stderr."""
     rows = [row.to_dict() for row in table]
     sys.stdout.write(to_csv(table.columns, [[r[name] for name in table.columns] for r in rows]))
-    if table.facts.get("truncated"):
-        note("there is more than is shown")
+    _say_what_is_missing(table)
 
 
 def _print_answer(schema: str, table: Table, *, as_json: bool) -> None:
     rows = [row.to_dict() for row in table]
     facts = {"columns": list(table.columns), **table.facts}
     print_table(schema, rows, table.columns, as_json=as_json, facts=facts)
-    if table.facts.get("truncated") and not as_json:
+    if not as_json:
+        _say_what_is_missing(table)
+
+
+def _say_what_is_missing(table: Table) -> None:
+    if table.facts.get("truncated"):
         note("there is more than is shown")
+    if table.facts.get("expired"):
+        note(f"expired by retention, and not in it: {', '.join(table.facts['expired'])}")
 
 
 @app.command("query", epilog="Example: gateway lineage query 'SELECT purpose, sum(rows) FROM read'")

@@ -16,8 +16,8 @@ from gateway.errors import Conflict, InvalidInput
 
 app = typer.Typer(name="tenant", help="Add, bound and suspend tenants.", no_args_is_help=True)
 _TENANT = ("tenant", "datasets", "identities", "suspended", "added_at")
-_LIMITS = ("max_streams", "requests_per_minute", "max_bytes", "max_stored_bytes")
-_SHOWN = (*_TENANT, *_LIMITS)
+_LIMITS = ("max_streams", "requests_per_minute", "max_bytes", "max_stored_bytes", "retention_days")
+_SHOWN = (*_TENANT, *_LIMITS, "expired", "expires")
 _STATE = ("tenant", "suspended", "streams_stopped", "slowest_ms")
 _EXAMPLE = 'write [tenants.clinic], and below it owner_key = "…" or limits such as max_streams = 8'
 
@@ -117,9 +117,16 @@ def update(
     max_stored_bytes: Annotated[
         int | None, typer.Option("--max-stored-bytes", help="of its own datasets, sealed")
     ] = None,
+    retention: Annotated[
+        str | None,
+        typer.Option("--retention", help="keep the details of its history so long: 200d"),
+    ] = None,
     lift: Annotated[
         list[str] | None, typer.Option("--lift", help="a limit that holds no longer; repeatable")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say which months of history would go")
+    ] = False,
     server: f.Server = None,
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
@@ -127,13 +134,26 @@ def update(
     """Set limits of a tenant (operators); what is not named stays, 0 allows nothing."""
     found = f.client(server, key_file).tenants.update(
         tenant,
-        lift=[name.removeprefix("--").replace("-", "_") for name in lift or ()],
+        lift=[_limit(name) for name in lift or ()],
         max_streams=max_streams,
         requests_per_minute=requests_per_minute,
         max_bytes=max_bytes,
         max_stored_bytes=max_stored_bytes,
+        retention_days=None if retention is None else _days(retention),
+        dry_run=dry_run,
     )
     print_record("tenant.update", found.to_dict(), as_json=as_json, only=_SHOWN)
+
+
+def _limit(name: str) -> str:
+    plain = name.removeprefix("--").replace("-", "_")
+    return "retention_days" if plain == "retention" else plain
+
+
+def _days(text: str) -> int:
+    if not text.removesuffix("d").isdecimal():
+        raise InvalidInput(f"`{text[:40]}` is no number of days", advice="write 200d")
+    return int(text.removesuffix("d"))
 
 
 @app.command("suspend", epilog='Example: gateway tenant suspend startup --reason "unpaid"')

@@ -20,6 +20,7 @@ class TenantLimits(TypedDict, total=False):
     requests_per_minute: int | None
     max_bytes: int | None  # delivered to it in one day (UTC)
     max_stored_bytes: int | None  # sealed, of its datasets
+    retention_days: int | None  # of the details of its history; at least 183
 
 
 class Tenants:
@@ -43,10 +44,20 @@ class Tenants:
         return Record(self._gateway.get(f"/v1/tenants/{segment(tenant)}"), self._gateway)
 
     def update(
-        self, tenant: str, *, lift: Sequence[str] = (), **limits: Unpack[TenantLimits]
+        self,
+        tenant: str,
+        *,
+        lift: Sequence[str] = (),
+        dry_run: bool = False,
+        **limits: Unpack[TenantLimits],
     ) -> Record:
-        """Set limits by name, and `lift` those that shall hold no longer; operators only."""
-        return self._change(tenant, W.TenantChanges(lift=tuple(lift), **limits))
+        """Set limits by name, and `lift` those that shall hold no longer; operators only.
+
+        `expires` of the answer lists the months of history whose details go; with `dry_run`
+        nothing is changed.
+        """
+        changes = W.TenantChanges(lift=tuple(lift), dry_run=dry_run, **limits)
+        return self._change(tenant, changes)
 
     def suspend(self, tenant: str, *, reason: str | None = None) -> Record:
         """Let in nobody of it and release nothing of its data; says what was stopped."""

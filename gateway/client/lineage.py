@@ -238,6 +238,8 @@ class Lineage:
         self._check_pin(answer.checkpoint, before)
         rows = [Record(dict(zip(answer.columns, row, strict=True))) for row in answer.rows]
         facts: dict[str, Any] = {"as_of_index": answer.as_of_index, "truncated": answer.truncated}
+        if answer.expired:
+            facts["expired"] = list(answer.expired)
         if answer.checkpoint is not None:
             facts["witnessed"] = answer.checkpoint.witnessed
         return Table(answer.columns, rows, facts)

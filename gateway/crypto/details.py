@@ -22,6 +22,10 @@ DETAIL_BYTES_MAX = 256 << 10
 _MEMBERS = {"sealed", "commitment", "key"}
 
 
+class Expired(NotFound):
+    """The key was destroyed when its month expired: what it sealed is gone for good."""
+
+
 class DetailKeys(Protocol):
     """Where detail keys come from: `gateway.crypto.vault.KeyVault`."""
 
@@ -85,12 +89,15 @@ class DetailSealer:
 
         Raises:
             IntegrityError: sealed elsewhere, under another key, or edited.
-            KeyUnavailable: the KMS does not answer, or the key was destroyed.
+            KeyUnavailable: the KMS does not answer.
+            Expired: the key was destroyed, as the journal says.
         """
         if set(sealed) != _MEMBERS or sealed["key"] != f"{tenant}/{month}":
             raise IntegrityError("a sealed detail belongs to another key")
         try:
             key = _key(self._keys.known_detail_key(tenant, month), place)
+        except Expired:
+            raise
         except NotFound as cause:
             raise IntegrityError(
                 f"the key of the details of `{tenant}` in {month} is missing", advice=cause.advice

@@ -141,6 +141,19 @@ def remove_sheets(vault: KeyVault, dataset_id: str, versions: Iterable[int] | No
             shutil.rmtree(vault.sheet_dir(dataset_id), ignore_errors=True)
 
 
+def drop_months(vault: KeyVault, tenant: str, months: Iterable[str]) -> int:
+    """Take the detail keys of these months out of the ring, in one write; how many were there.
+
+    Copies of the old ring open until its root is destroyed, too.
+    """
+    with vault.lock:
+        ring = vault.ring(tenant)
+        drop = {name for name in (f"detail/{month}" for month in months) if name in ring.keys}
+        if drop:
+            vault.put_ring(ring.next(drop=drop))
+        return len(drop)
+
+
 def renew_root(vault: KeyVault, tenant: str) -> int:
     """A root generation newer than the one in use; one that a killed rotation made is taken."""
     with vault.lock:

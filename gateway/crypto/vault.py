@@ -24,6 +24,7 @@ from pathlib import Path
 
 from gateway import failpoints
 from gateway.crypto import private_files, strict_json
+from gateway.crypto.details import Expired
 from gateway.crypto.envelope import KEY_BYTES, derive
 from gateway.crypto.key_sheet import SHEET_GROUP, Dek, KeySheet
 from gateway.crypto.keyring import RING_BYTES_MAX, KekId, Keyring
@@ -53,6 +54,7 @@ class KeyVault:
         self.lock = threading.RLock()
         self._sheets: dict[Path, KeySheet] = {}
         self._kept: dict[tuple[str, str], bytes] = {}
+        self._expired: set[tuple[str, str]] = set()  # tenant and month, as the journal says
         self._least: dict[str, int] = {}  # tenant -> oldest generation of its ring to believe
 
     def add_tenant(self, tenant: str) -> None:
@@ -190,16 +192,26 @@ class KeyVault:
         with self.lock:
             try:
                 return self.known_detail_key(tenant, month)
+            except Expired:
+                raise
             except NotFound:
                 add = {f"detail/{month}": os.urandom(KEY_BYTES)}
                 self.put_ring(self.ring(tenant).next(add=add))
                 return self.known_detail_key(tenant, month)
 
     def known_detail_key(self, tenant: str, month: str) -> bytes:
-        """The key that opens details of a month; NotFound when it is not there."""
+        """The key that opens details of a month; NotFound when it is not there (see `expire`)."""
         if not _MONTH.match(month):
             raise InvalidInput(f"`{month[:80]}` is not a month", advice="write `2026-11`")
+        if (tenant, month) in self._expired:
+            raise Expired(f"the details of `{tenant}` in {month} have expired by retention")
         return self._kept_key(_tenant(tenant), f"detail/{month}")
+
+    def expire(self, tenant: str, months: Iterable[str]) -> None:
+        """Give no key of these months any more, and make none; `drop_months` destroys them."""
+        for month in months:
+            self._expired.add((tenant, month))
+            self._kept.pop((tenant, f"detail/{month}"), None)
 
     def secret(self, name: str) -> bytes:
         """32 secret bytes of the gateway itself, the same ever after."""

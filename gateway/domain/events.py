@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain import access_facts, claim, consent, key_facts
+from gateway.domain import access_facts, claim, consent, key_facts, retention
 from gateway.domain import facts as f
 from gateway.domain import tenant as tenants
 from gateway.errors import InvalidInput
@@ -33,6 +33,7 @@ class EventKind(StrEnum):
     TenantUpdated = "TenantUpdated"  # its limits; no Plan rests on them
     TenantSuspended = "TenantSuspended"
     TenantResumed = "TenantResumed"
+    MonthExpired = "MonthExpired"  # written before what it says is done
     IdentityAdded = "IdentityAdded"
     IdentityDisabled = "IdentityDisabled"
     VersionRegistered = "VersionRegistered"
@@ -129,6 +130,7 @@ FACTS: Mapping[EventKind, f.Schema] = {
     EventKind.TenantUpdated: tenants.FACTS,
     EventKind.TenantSuspended: _TENANT,
     EventKind.TenantResumed: _TENANT,
+    EventKind.MonthExpired: retention.EXPIRED,
     EventKind.IdentityAdded: {
         "identity": f.IDENTITY,
         "type": f.CODE,

@@ -18,6 +18,7 @@ class TenantLimits:
     requests_per_minute: int | None = None  # None: what the gateway gives to everybody
     max_bytes: int | None = None  # delivered to it in one day (UTC), of whomever's data
     max_stored_bytes: int | None = None  # sealed shards of its own datasets
+    retention_days: int | None = None  # of the details of its history; at least 183
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -82,6 +82,7 @@ class Pack:
             "witnesses": len(witnesses),
             "events": len(self.leaves) - 1 - self.about["before"] - self.about["after"],
             "details opened": self.opened,
+            "expired by retention": ", ".join(self.about.get("expired", ())) or "nothing",
             "rules and manifests": len(self.policies) + len(self.manifests),
         }
 

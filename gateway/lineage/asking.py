@@ -6,13 +6,15 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import duckdb
 
 from gateway.errors import LimitExceeded
-from gateway.lineage import parameters
+from gateway.lineage import expiry, parameters
 from gateway.lineage.question import Question
+from gateway.lineage.views import VIEWS
 
 ASK_SECONDS_MAX = 20.0
 
@@ -24,6 +26,7 @@ class Table:
     columns: list[dict[str, str]]
     rows: list[tuple[Any, ...]]
     is_truncated: bool
+    expired: list[str]  # months in its time that are not in it any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,25 @@ def ask(
         cursor.execute(sql, {name: bound[name] for name in names})
         columns = [{"name": str(c[0]), "type": str(c[1])} for c in cursor.description or ()]
         rows = cursor.fetchall()
-    return Table(columns=columns, rows=rows[:limit], is_truncated=len(rows) > limit)
+    return Table(
+        columns=columns,
+        rows=rows[:limit],
+        is_truncated=len(rows) > limit,
+        expired=expired(cursor, asker, bound.get("since"), bound.get("until")),
+    )
+
+
+def expired(
+    cursor: duckdb.DuckDBPyConnection,
+    asker: Asker,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[str]:
+    """Months in that time of which this side of history has lost rows by retention."""
+    sql = f"SELECT DISTINCT month FROM ({VIEWS['expired']})"  # noqa: S608 - our own view
+    given = {"tenant": asker.tenant, "operator": asker.is_operator}
+    months = [str(row[0]) for row in cursor.execute(sql, given).fetchall()]
+    return expiry.months_within(months, since, until)
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class Answer:
     question: str = ""
     version: int = 0
     arrow: bytes = b""
+    expired: tuple[str, ...] = ()  # months in its time that are not in it any more
 
 
 class LineageLink:
@@ -204,6 +205,7 @@ def _answer(message: Message) -> Answer:
             rows=tuple(tuple(row) for row in rows),
             as_of_index=int(body["as_of_index"]),
             truncated=body["truncated"] is True,
+            expired=tuple(map(str, body.get("expired", ()))),
             question=str(body.get("question", "")),
             version=int(body.get("version", 0)),
             arrow=bytes(message.payload) if is_arrow else b"",

@@ -191,6 +191,7 @@ class LineageServer:
             "columns": table.columns,
             "as_of_index": as_of,
             "truncated": table.is_truncated,
+            "expired": table.expired,
         }
         return "answer", answers.to_json(table.rows), reply
 
@@ -209,12 +210,15 @@ class LineageServer:
             with self._projection.reading() as cursor:
                 as_of = _projected(cursor)
                 result = self._sandboxes.run(query, cursor)
+                asker = asking.Asker(tenant=query.tenant, is_operator=query.is_operator)
+                gone = asking.expired(cursor, asker, query.since, query.until)
         finally:
             self._queriers.submit(self._prepare)
         reply = {
             "columns": result.columns,
             "as_of_index": as_of,
             "truncated": result.is_truncated,
+            "expired": gone,
             "form": query.form,
         }
         return "answer", result.payload, reply

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from gateway.errors import IntegrityError, Unavailable
-from gateway.lineage import rows, schema, seal
+from gateway.lineage import expiry, rows, schema, seal
 
 # An append of more than one row group (122,880 rows) would write the main file outside a
 # checkpoint and break the seal; a table gets at most ~20 rows per event.
@@ -167,6 +168,7 @@ class Projection:
 
     def _write(self, batch: rows.Batch, last: rows.EventLike, leaf: str) -> None:
         parts = [p for p in batch.pop("column_set_part", ()) if p[0] not in self._known_sets]
+        expiring: list[Any] = batch.pop("expiring", [])
         incoming = {
             name: schema.arrow_table(schema.TABLES[name], lines) for name, lines in batch.items()
         }
@@ -182,6 +184,7 @@ class Projection:
                 connection.execute(special or f"INSERT INTO {name} SELECT * FROM incoming_{name}")  # noqa: S608
             if parts:
                 connection.execute(_COLUMN_SETS)
+            expiry.expire(connection, expiring)
             connection.execute(
                 "UPDATE progress SET projected = ?, leaf = ?, time = make_timestamp(?)",
                 [last.index + 1, leaf, rows.microseconds(last.time)],

@@ -280,7 +280,12 @@ def _count(value: Any) -> int:
     return int(value) if isinstance(value, int) else len(value)
 
 
+def _expired(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+    batch["expiring"].append((*head[:3], f["month"]))  # not stored: see expiry.py
+
+
 _KINDS: dict[str, Callable[[Batch, Row, Mapping[str, Any]], None]] = {
+    "MonthExpired": _expired,
     "VersionRegistered": _version,
     "ColumnsClassified": _classified,
     "DatasetUpdated": _updated,

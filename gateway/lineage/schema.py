@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from gateway.lineage import claims
 
-FORMAT = 7  # raise it and every projection is rebuilt from the journal
+FORMAT = 8  # raise it and every projection is rebuilt from the journal
 
 _EVENT = {
     "idx": "BIGINT",
@@ -209,6 +209,9 @@ TABLES: dict[str, dict[str, str]] = {
         "rows": "BIGINT",
         "bytes": "BIGINT",
     },
+    # One row per tenant whose events went with a month of the owner's: the owner, and each
+    # actor who could see some of them.
+    "expired": {**_EVENT, "month": "VARCHAR", "events": "BIGINT"},
     "question": {**_EVENT, "question": "VARCHAR", "parameters_digest": "VARCHAR"},
     "run_finished": {
         **_EVENT,

@@ -237,6 +237,12 @@ SELECT c.time, c.idx AS index, c.source, c.source_column, c.target, c.target_col
 FROM claim_column c WHERE {_side("c")}
 """  # noqa: S608
 
+# What is not here any more: a month of the owner's history, as far as one could see it.
+_EXPIRED = f"""
+SELECT x.time, x.idx AS index, x.owner AS tenant, x.actor AS actor_tenant, x.month, x.events
+FROM expired x WHERE {_side("x")}
+"""  # noqa: S608
+
 # What an auditor's own SQL may name, and what it gets in the sandbox: exactly these.
 AUDITOR_VIEWS: dict[str, str] = {
     "read": _READ,
@@ -251,6 +257,7 @@ AUDITOR_VIEWS: dict[str, str] = {
     "claim": _CLAIM,
     "claim_edge": _CLAIM_EDGE,
     "claim_column": _CLAIM_COLUMN,
+    "expired": _EXPIRED,
 }
 
 VIEWS: dict[str, str] = {

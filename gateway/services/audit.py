@@ -15,7 +15,7 @@ from typing import Any
 import gateway.wire as W
 from gateway.domain.access import Resource
 from gateway.domain.dataset import DatasetRef, parse_name
-from gateway.errors import InvalidInput, NotFound
+from gateway.errors import InvalidInput, NotFound, Unavailable
 from gateway.journal import reader
 from gateway.lineage import questions as named
 from gateway.lineage.link import Answer, Side
@@ -136,7 +136,16 @@ def _with_tags(house: House, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def require_expired(house: House, as_of: int) -> None:
+    """Refuse what lineage says before it has read that a month expired (it is built anew)."""
+    if as_of <= house.catalog.state.newest_expiry:
+        raise Unavailable(
+            "lineage has not read yet that a month has expired", advice="try again in a moment"
+        )
+
+
 def _answer(house: House, tenant: str, answer: Answer) -> W.Answer:
+    require_expired(house, answer.as_of_index)
     places = [i for i, name in enumerate(answer.columns) if name in _TAG_COLUMNS]
     known = names(house, tenant) if places else {}
     rows = tuple(
@@ -148,6 +157,7 @@ def _answer(house: House, tenant: str, answer: Answer) -> W.Answer:
         rows=rows,
         as_of_index=answer.as_of_index,
         truncated=answer.truncated,
+        expired=answer.expired,
     )
 
 

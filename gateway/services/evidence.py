@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 import gateway.wire as W
-from gateway.crypto.details import DetailSealer
+from gateway.crypto.details import DetailSealer, Expired
 from gateway.crypto.notes import verifier_key
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import MICROSECONDS
@@ -176,6 +176,7 @@ class _Found:
     keys: io.BytesIO = field(default_factory=io.BytesIO)
     opened: int = 0
     unreadable: int = 0  # details whose key was destroyed
+    expired: set[str] = field(default_factory=set)  # months of these, by retention
 
 
 def _build(house: House, scope: Scope, head: Head, report: Report) -> tuple[bytes, dict[str, Any]]:
@@ -196,8 +197,8 @@ def _build(house: House, scope: Scope, head: Head, report: Report) -> tuple[byte
         report(0.9, "adding rules and manifests")
         erased = _write_files(house, scope, chosen, found, archive)
         about = _about(house, scope, head, chosen)
-        archive.writestr("pack.json", orjson.dumps({**about, "events": count, "erased": erased},
-                                                   option=orjson.OPT_INDENT_2))  # fmt: skip
+        about |= {"events": count, "erased": erased, "expired": sorted(found.expired)}
+        archive.writestr("pack.json", orjson.dumps(about, option=orjson.OPT_INDENT_2))
         archive.writestr("people.json", orjson.dumps(summary.people, option=orjson.OPT_INDENT_2))
         archive.writestr("summary.html", summary.html(note, about, house.witnesses.told))
     if buffer.tell() > PACK_BYTES_MAX:
@@ -207,6 +208,7 @@ def _build(house: House, scope: Scope, head: Head, report: Report) -> tuple[byte
         "witnessed": house.witnesses.told,
         "opened": found.opened,
         "unreadable": found.unreadable,
+        "expired": sorted(found.expired),
         "policies": len(found.policies),
         "manifests": len(found.versions) - len(erased),
     }
@@ -277,8 +279,10 @@ def _give_key(scope: Scope, sealer: DetailSealer, event: dict[str, Any], found: 
     place = f"{event['node']}/{event['boot']}/{event['index']}"
     try:
         key = sealer.key_of(scope.tenant, month_of(event["time"]), place)
-    except NotFound:
+    except NotFound as gone:
         found.unreadable += 1
+        if isinstance(gone, Expired):
+            found.expired.add(month_of(event["time"]))
         return
     found.opened += 1
     found.keys.write(orjson.dumps({"index": event["index"], "key": key.hex()}) + b"\n")

@@ -7,7 +7,7 @@ want to look otherwise: all of it is escaped, there is no script, and the page l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -83,11 +83,18 @@ class Summary:
             f"<h1>What happened at {escape(self.tenant)}</h1>"
             f"<p>From {span[0]} to {span[1]}. This page is for reading; what is proven stands in "
             "events.jsonl, and verify.py checks it.</p>"
+            f"{_expired(about['expired'])}"
             f"<h2>Decisions</h2>{_table(head, rows)}{more if self._left_out else ''}"
             f"<h2>Events</h2>{_table(('kind', 'number'), _counted(self._kinds))}"
             f"<h2>The log</h2><p>Witnessed: {escape(witnessed)}.</p>"
             f"<p>Signed LogCheckpoint:</p><pre><code>{escape(note)}</code></pre>"
         )
+
+
+def _expired(months: Sequence[str]) -> str:
+    listed = escape(", ".join(months))
+    said = "what was said there in detail is gone for good; that and when things happened is not"
+    return f"<p><b>Expired by retention: {listed}</b>: {said}.</p>" if months else ""
 
 
 def _counted(kinds: Counter[str]) -> list[tuple[str, ...]]:

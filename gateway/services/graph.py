@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import gateway.wire as W
 from gateway.domain.events import canonical
 from gateway.errors import NotFound
-from gateway.services.audit import recorded, side, side_of
+from gateway.services.audit import recorded, require_expired, side, side_of
 from gateway.services.house import House
 from gateway.services.request_access import Caller
 from gateway.wire.openlineage import NAMESPACE
@@ -45,6 +45,7 @@ async def _graph(house: House, caller: Caller, ref: str, given: dict[str, Any]) 
     for candidate in _candidates(house, tenant, name):
         try:
             found = await house.lineage.trace(candidate, side(house, tenant), **given)
+            require_expired(house, int(found["as_of_index"]))
         except NotFound:
             continue
         return _trace(found, _names(house, found["nodes"]))

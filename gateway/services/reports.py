@@ -27,10 +27,11 @@ async def make(house: House, caller: Caller, name: str, wanted: W.ReportRequest)
     else:
         tenant = audit.side_of(house, caller, given.get("tenant"), given.get("dataset"))
         await audit.recorded(house, caller, tenant, (f"report-{name}", given))
-    parts, places = [], []
+    parts, places, expired = [], [], set[str]()
     for section in chosen.sections:
         answer = await audit.answered(house, tenant, section.question, section.given(given), about)
         places.append(answer.as_of_index)
+        expired.update(answer.expired)
         parts.append(
             report_text.Part(
                 heading=section.heading,
@@ -47,6 +48,8 @@ async def make(house: House, caller: Caller, name: str, wanted: W.ReportRequest)
         ("complete for journal events below", str(min(places))),
         ("witnessed", house.witnesses.told),
     ]
+    if expired:
+        head.append(("expired by retention", ", ".join(sorted(expired))))
     page = report_text.Page(title=chosen.title, about=head, parts=parts)
     return W.Report(
         name=name,
@@ -54,5 +57,6 @@ async def make(house: House, caller: Caller, name: str, wanted: W.ReportRequest)
         text=report_text.text_of(page, wanted.format),
         as_of_index=min(places),
         truncated=any(part.is_truncated for part in parts),
+        expired=tuple(sorted(expired)),
         checkpoint=await proofs.newest(house, wanted.pinned),
     )

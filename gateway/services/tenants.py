@@ -115,6 +115,7 @@ def _view(house: House, name: str) -> W.TenantView:
         datasets=sum(1 for dataset in house.catalog.datasets() if dataset.tenant == name),
         identities=len(house.catalog.identities(name)),
         added_at=iso(tenant.added_at),
+        expired=tuple(sorted(house.catalog.state.expired_of(name))),
         **tenant.limits.to_dict(),
     )
 

@@ -14,9 +14,10 @@ from dataclasses import replace
 
 import gateway.wire as W
 from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.retention import DAYS_MIN
 from gateway.domain.tenant import TenantLimits
 from gateway.errors import InvalidInput, NotFound
-from gateway.services import tenants, update
+from gateway.services import retention, tenants, update
 from gateway.services.house import PLATFORM, House
 from gateway.services.request_access import Caller
 from gateway.services.stopping import Stopped, stop_streams
@@ -34,7 +35,7 @@ async def update_tenant(
     """
     await tenants.require_operator(house, caller, tenant)
     found = house.catalog.tenant(tenant)
-    if wanted == W.TenantChanges(reason=wanted.reason):
+    if wanted == W.TenantChanges(reason=wanted.reason, dry_run=wanted.dry_run):
         raise InvalidInput("nothing is to be changed", advice="give a limit, or `suspended`")
     if tenant == PLATFORM:
         raise InvalidInput(
@@ -43,6 +44,10 @@ async def update_tenant(
         )
     reason = update.line(wanted.reason or "", update.REASON_CHARS_MAX, "reason")
     limits = _changed(found.limits, wanted)
+    expires = await _expiring(house, tenant, limits)
+    if wanted.dry_run:
+        view = await tenants.view(house, caller, tenant)
+        return replace(view, expires=expires, **limits.to_dict())
     if limits != found.limits:
         _record(house, caller, tenant, EventKind.TenantUpdated, reason, limits)
     if wanted.suspended not in (None, found.suspended):
@@ -50,7 +55,7 @@ async def update_tenant(
         _record(house, caller, tenant, kind, reason)
     await house.settled()
     stopped = await _stop_streams(house, tenant) if wanted.suspended else None
-    view = await tenants.view(house, caller, tenant)
+    view = replace(await tenants.view(house, caller, tenant), expires=expires)
     if stopped is None:
         return view
     return replace(view, streams_stopped=stopped.streams, slowest_ms=stopped.slowest_ms)
@@ -68,7 +73,17 @@ def _changed(limits: TenantLimits, wanted: W.TenantChanges) -> TenantLimits:
     for name, value in given.items():
         if value < 0 or name in wanted.lift:
             raise InvalidInput(f"`{name}` is a number from 0 on, or it is lifted", field=name)
+    if given.get("retention_days", DAYS_MIN) < DAYS_MIN:
+        raise InvalidInput(
+            f"history keeps its details for at least {DAYS_MIN} days", field="retention_days"
+        )
     return replace(limits, **dict.fromkeys(wanted.lift), **given)
+
+
+async def _expiring(house: House, tenant: str, limits: TenantLimits) -> tuple[str, ...]:
+    """Months that the next round lets go under these limits."""
+    days = limits.retention_days or house.settings.retention_days or None
+    return tuple(await retention.due(house, tenant, days))
 
 
 def _record(

@@ -65,6 +65,7 @@ class Answer:
     rows: tuple[tuple[Any, ...], ...]
     as_of_index: int  # journal index up to which it is complete
     truncated: bool = False
+    expired: tuple[str, ...] = ()  # months asked for that are gone by retention: `2026-01`
     checkpoint: CheckpointView | None = None  # of a log that holds those events
 
 
@@ -225,4 +226,5 @@ class Report:
     text: str
     as_of_index: int  # complete for the journal events below this one
     truncated: bool
+    expired: tuple[str, ...] = ()  # months of which it cannot tell any more
     checkpoint: CheckpointView | None = None

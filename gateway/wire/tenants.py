@@ -31,6 +31,9 @@ class TenantView:
     open_streams: int | None = None  # this and the next two: of `tenant show` only
     bytes_today: int | None = None  # delivered to it (UTC)
     stored_bytes: int | None = None  # sealed, of its datasets
+    retention_days: int | None = None  # None: the gateway's default
+    expired: tuple[str, ...] = ()  # months whose details are gone: `2026-01`
+    expires: tuple[str, ...] = ()  # months that go within the hour, or would by a dry run
     streams_stopped: int | None = None  # by this very suspension
     slowest_ms: float | None = None  # from the durable event to the last byte of the slowest
 
@@ -43,9 +46,11 @@ class TenantChanges:
     requests_per_minute: int | None = None
     max_bytes: int | None = None  # delivered to it in one day (UTC)
     max_stored_bytes: int | None = None  # sealed, of its datasets
+    retention_days: int | None = None  # of the details of its history; at least 183
     lift: tuple[str, ...] = ()  # limits by name that hold no longer
     suspended: bool | None = None
     reason: str | None = None
+    dry_run: bool = False  # says what would expire, and changes nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

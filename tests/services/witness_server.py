@@ -154,7 +154,13 @@ def served(witness: LittleWitness) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    class Server(ThreadingHTTPServer):
+        daemon_threads = False  # nobody is left when a test ends
+
+        def handle_error(self, *_: object) -> None:
+            """Whoever asked did not wait for the answer."""
+
+    server = Server(("127.0.0.1", 0), Door)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -24,6 +24,7 @@ PLATFORM: Mapping[str, dict[str, Any]] = {
 }
 CLINIC: Mapping[str, dict[str, Any]] = {
     "IdentityDisabled": {"identity": "clinic/anna"},
+    "MonthExpired": {"tenant": "clinic", "month": "2026-08"},
     "PolicyProposed": {
         "tenant": "clinic",
         "bundle": h.sha("new"),
