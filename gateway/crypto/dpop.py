@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -42,6 +43,11 @@ class DpopKey:
         """What the key is made of; for a file that only its owner reads."""
         return self._private.private_bytes_raw()
 
+    def statement(self, typ: str, claims: Mapping[str, Any]) -> str:
+        """Other words that this key stands behind; their `typ` keeps them from being a proof."""
+        header = {"typ": typ, "jwk": jws.public_jwk(self.public_key)}
+        return jws.compose(self._private.sign, header, claims)
+
     def proof(
         self,
         method: str,
@@ -59,11 +65,10 @@ class DpopKey:
             "iat": int(now()),
         }
         if access_token is not None:
-            claims["ath"] = _token_hash(access_token)
+            claims["ath"] = token_hash(access_token)
         if nonce is not None:
             claims["nonce"] = nonce
-        header = {"typ": TYP, "jwk": jws.public_jwk(self.public_key)}
-        return jws.compose(self._private.sign, header, claims)
+        return self.statement(TYP, claims)
 
 
 def verify_proof(  # one argument for each thing that RFC 9449 §4.3 compares
@@ -103,7 +108,7 @@ def verify_proof(  # one argument for each thing that RFC 9449 §4.3 compares
         raise jws.refused("htm")
     if normal_url(jws.text(claims, "htu")) != normal_url(url):
         raise jws.refused("htu")
-    if access_token is not None and jws.text(claims, "ath") != _token_hash(access_token):
+    if access_token is not None and jws.text(claims, "ath") != token_hash(access_token):
         raise jws.refused("ath")
     age = now() - jws.integer(claims, "iat")
     if not -jws.LEEWAY_SECONDS <= age <= PROOF_SECONDS_MAX:
@@ -145,5 +150,6 @@ def normal_url(url: str) -> str:
     return f"{parts.scheme}://{host}{at}{parts.path or '/'}"
 
 
-def _token_hash(access_token: str) -> str:
+def token_hash(access_token: str) -> str:
+    """`ath` of RFC 9449: the base64url SHA-256 of a token."""
     return jws.b64url(hashlib.sha256(access_token.encode("utf-8", "surrogatepass")).digest())

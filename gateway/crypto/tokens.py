@@ -36,6 +36,7 @@ TOKEN_SECONDS_MAX = 600
 PARENTS_MAX = 8
 TYP = "at+jwt"
 BEARER = "Bearer"
+_KEY_URN = "urn:ietf:params:oauth:jwk-thumbprint:sha-256:"  # RFC 9278
 _LIST_MAX = 64
 
 
@@ -59,6 +60,7 @@ class TokenClaims:
     policy_epoch: int | None = None  # at issue; never trusted instead of the present one
     details: tuple[Mapping[str, Any], ...] = ()  # RFC 9396 authorization_details as granted
     parents: tuple[str, ...] = ()  # jti of each token it was exchanged for, the nearest first
+    act: tuple[str, ...] = ()  # RFC 8693: keys (thumbprints) that act for the subject, latest first
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -181,12 +183,14 @@ def _to_json(claims: TokenClaims) -> dict[str, Any]:
     values["parents"] = list(claims.parents)
     present = {name: value for name, value in values.items() if value is not None and value != []}
     # RFC 9068 wants client_id; here every subject is its own client.
+    if claims.act:
+        present["act"] = actors(claims.act)
     bound = {"cnf": {"jkt": claims.thumbprint}} if claims.thumbprint else {"token_type": BEARER}
     return {**present, "client_id": claims.subject, **bound}
 
 
 def _from_json(claims: Mapping[str, Any]) -> TokenClaims:
-    unknown = set(claims) - set(_NAMES.values()) - {"client_id", "cnf", "token_type"}
+    unknown = set(claims) - set(_NAMES.values()) - {"client_id", "cnf", "token_type", "act"}
     if unknown:
         raise jws.refused("claims")
     subject = jws.text(claims, "sub")
@@ -216,7 +220,29 @@ def _from_json(claims: Mapping[str, Any]) -> TokenClaims:
         policy_epoch=epoch,
         details=tuple(_list(claims, "authorization_details", dict)),
         parents=_parents(claims),
+        act=_act(claims.get("act")),
     )
+
+
+def actors(keys: tuple[str, ...]) -> dict[str, Any] | None:
+    """The claim `act` (RFC 8693 §4.1) of keys named by RFC 9278; None when nobody else acts."""
+    if not keys:
+        return None
+    inner = actors(keys[1:])
+    return {"sub": _KEY_URN + keys[0], **({"act": inner} if inner is not None else {})}
+
+
+def _act(claim: Any) -> tuple[str, ...]:
+    found: list[str] = []
+    while claim is not None:
+        if not isinstance(claim, dict) or set(claim) - {"sub", "act"} or len(found) == PARENTS_MAX:
+            raise jws.refused("act")
+        urn = jws.text(claim, "sub")
+        if not urn.startswith(_KEY_URN):
+            raise jws.refused("act")
+        found.append(jws.identifier({"act": urn.removeprefix(_KEY_URN)}, "act"))
+        claim = claim.get("act")
+    return tuple(found)
 
 
 def _parents(claims: Mapping[str, Any]) -> tuple[str, ...]:

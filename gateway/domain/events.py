@@ -188,8 +188,9 @@ FACTS: Mapping[EventKind, f.Schema] = {
     EventKind.TokenIssued: {
         "jti": f.WORD,
         "grant": f.GRANT | None,
-        "thumbprint": f.WORD,
+        "thumbprint": f.WORD,  # or `bearer`
         "expires_at": f.COUNT,
+        "parent": f.WORD | None,  # jti of the token it was exchanged for
     },
     EventKind.TokenRevoked: {"jti": f.WORD, "expires_at": f.COUNT},
     EventKind.GrantRevoked: {"grants": f.list_of(f.GRANT), "reason_code": f.CODE},

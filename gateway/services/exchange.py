@@ -9,12 +9,13 @@ an RFC 9068 `at+jwt`, EdDSA, at most ten minutes, bound to the DPoP key (RFC 944
 from __future__ import annotations
 
 import dataclasses
+import json
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
 import gateway.wire as W
-from gateway.crypto import tokens
+from gateway.crypto import delegations, tokens
 from gateway.crypto.tokens import BEARER, TokenClaims
 from gateway.domain.access import Limits, Scalar, Subject
 from gateway.domain.events import EventDraft, EventKind
@@ -78,6 +79,7 @@ def _caller(house: House, claims: TokenClaims) -> Caller:
         thumbprint=claims.thumbprint,
         expires_at=claims.expires_at,
         chain=claims.chain,
+        act=claims.act,
     )
 
 
@@ -153,11 +155,16 @@ async def _from_assertion(
         raise NotAuthenticated("the assertion names another DPoP key than the proof's")
     subject = living_subject(house, claimed.identity)
     await rates.count(house, subject, ROUTE)
-    return await _issue(house, Caller(subject=subject, jti="", thumbprint=thumbprint), None)
+    by = f"key:{claimed.thumbprint}"
+    caller = Caller(subject=subject, jti="", thumbprint=thumbprint, vouched_by=by)
+    return await _issue(house, caller, None)
 
 
 async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str) -> W.TokenResponse:
-    caller = await _presented(house, form, thumbprint)
+    if "actor_token" in form:
+        caller, form = _delegated(house, form, thumbprint)
+    else:
+        caller = await _presented(house, form, thumbprint)
     await rates.count(house, caller.subject, ROUTE)
     tokens.require_short(caller.chain)
     if not thumbprint or form.get("token_type") == BEARER:
@@ -175,6 +182,30 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
     else:
         _, grant = await request_access.request_grant(house, caller, _ask(details))
     return await _issue(house, caller, grant)
+
+
+def _delegated(
+    house: House, form: Mapping[str, str], thumbprint: str
+) -> tuple[Caller, Mapping[str, str]]:
+    """A token of another key, whose key states that this one may have a part of it."""
+    if "authorization_details" in form or not thumbprint:
+        raise InvalidInput(
+            "with `actor_token` a proof is sent, and the statement names what is asked",
+            advice="leave `authorization_details` out of the form",
+        )
+    given = form.get("subject_token", "")
+    claims = verified(house, given)
+    detail = delegations.verify(
+        form["actor_token"],
+        given,
+        (claims.thumbprint, thumbprint),
+        delegations.Place(audience=house.issuer, nonce=house.nonce),
+        house.now,
+        house.replay.seen,
+    )
+    caller = _caller(house, claims)
+    delegated = dataclasses.replace(caller, thumbprint=thumbprint, act=(thumbprint, *caller.act))
+    return delegated, {**form, "authorization_details": json.dumps([detail])}
 
 
 def _without_key(house: House, caller: Caller, form: Mapping[str, str]) -> Caller:
@@ -217,7 +248,7 @@ async def _presented(house: House, form: Mapping[str, str], thumbprint: str) -> 
         case "urn:ietf:params:oauth:token-type:jwt":
             found = await house.issuers.vouch(given, house.now)
             subject = living_subject(house, found.identity, found.attributes)
-            return Caller(subject=subject, jti="", thumbprint=thumbprint)
+            return Caller(subject=subject, jti="", thumbprint=thumbprint, vouched_by=found.issuer)
         case other:
             raise InvalidInput(
                 f"`{other[:80]}` is not a type of subject token",
@@ -260,13 +291,13 @@ async def _issue(house: House, caller: Caller, grant: Grant | None) -> W.TokenRe
         expires_at=expires_at,
         thumbprint=caller.thumbprint,
         parents=caller.chain,
+        act=caller.act,
         grant=grant.id if grant else None,
         decision=grant.decision if grant else None,
         run=grant.run if grant else None,
         plan_digest=grant.plan.digest if grant else None,
         policy_epoch=house.catalog.policy_epoch,
     )
-    vouched = dict(subject.attributes)
     await house.recorded(
         EventDraft(
             kind=EventKind.TokenIssued,
@@ -278,8 +309,9 @@ async def _issue(house: House, caller: Caller, grant: Grant | None) -> W.TokenRe
                 "grant": claims.grant,
                 "thumbprint": caller.thumbprint or "bearer",
                 "expires_at": expires_at,
+                "parent": caller.jti or None,
             },
-            details={} if grant or not vouched else {"attributes": vouched},  # a Grant has its own
+            details=_vouching(caller, grant),
         )
     )
     return W.TokenResponse(
@@ -291,6 +323,13 @@ async def _issue(house: House, caller: Caller, grant: Grant | None) -> W.TokenRe
         scope="stream" if grant else "api",
         token_type="DPoP" if caller.thumbprint else BEARER,
     )
+
+
+def _vouching(caller: Caller, grant: Grant | None) -> dict[str, Any]:
+    """Who said who it is, when that was no token of ours, and what he said of it."""
+    by = {"vouched_by": caller.vouched_by} if caller.vouched_by is not None else {}
+    told = dict(caller.subject.attributes) if grant is None else {}  # a Grant has its own
+    return {**by, **({"attributes": told} if told else {})}
 
 
 def granted(grant: Grant) -> dict[str, Any]:

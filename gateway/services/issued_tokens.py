@@ -8,7 +8,7 @@ own Grant stays: it is shared by all ranks of a run, and its owner takes it back
 from __future__ import annotations
 
 import gateway.wire as W
-from gateway.crypto.tokens import BEARER, TOKEN_SECONDS_MAX, TokenClaims
+from gateway.crypto.tokens import BEARER, TOKEN_SECONDS_MAX, TokenClaims, actors
 from gateway.domain.access import Resource
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
@@ -49,6 +49,7 @@ async def introspect(house: House, caller: Caller, token: str) -> W.Introspectio
         exp=claims.expires_at,
         cnf={"jkt": claims.thumbprint} if claims.thumbprint else None,
         token_type="DPoP" if claims.thumbprint else BEARER,
+        act=actors(claims.act),
         scope="stream" if grant else "api",
         grant=claims.grant,
         decision=claims.decision,

@@ -44,6 +44,7 @@ class Binding:
 class Vouched:
     """What a verified foreign token says."""
 
+    issuer: str
     identity: str  # `startup/train`
     attributes: Mapping[str, Scalar]  # as `Subject.attributes`
 
@@ -64,7 +65,11 @@ class Issuer:
         found = {bound.identity for bound in self.bindings if _holds(bound.claims, claims)}
         if len(found) != 1:
             raise jws.refused("sub", advice="ask the operator to bind your claims to one identity")
-        return Vouched(identity=found.pop(), attributes=self.claim_map.attributes_of(claims))
+        return Vouched(
+            issuer=self.profile.issuer,
+            identity=found.pop(),
+            attributes=self.claim_map.attributes_of(claims),
+        )
 
 
 def _holds(wanted: Mapping[str, str], claims: Mapping[str, Any]) -> bool:

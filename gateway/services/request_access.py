@@ -65,6 +65,8 @@ class Caller:
     thumbprint: str = ""  # of the DPoP key the token is bound to
     expires_at: int = 0
     chain: tuple[str, ...] = ()  # jti of its token and of all that one was exchanged for
+    vouched_by: str | None = None  # without a token of ours: who said so
+    act: tuple[str, ...] = ()  # keys that act for the subject by delegation, latest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,6 +98,7 @@ class Introspection:
     iat: int | None = None
     exp: int | None = None
     cnf: dict[str, Any] | None = None
+    act: dict[str, Any] | None = None  # keys that act for the subject, the latest outside
     token_type: str | None = None
     scope: str | None = None  # `api`, or `stream`
     grant: str | None = None

@@ -36,7 +36,13 @@ CLINIC: Mapping[str, dict[str, Any]] = {
     "QuestionAsked": {"question": "who-read", "parameters_digest": h.sha("parameters")},
 }
 STREAMED: Mapping[str, dict[str, Any]] = {
-    "TokenIssued": {"jti": "j1", "grant": GRANT, "thumbprint": "t1", "expires_at": 1_790_000_600},
+    "TokenIssued": {
+        "jti": "j1",
+        "grant": GRANT,
+        "thumbprint": "t1",
+        "expires_at": 1_790_000_600,
+        "parent": "j0",
+    },
     "TokenRevoked": {"jti": "j1", "expires_at": 1_790_000_600},
     "LeaseRenewed": {"lease": LEASE, "expires_at": 1_790_001_200, "policy_epoch": 2},
     "SegmentsAcknowledged": {"lease": LEASE, "upto": 2, "rows": 128},
