@@ -13,6 +13,7 @@ from gateway.demo.stage import Stage
 PEOPLE = {
     "clinic/owner": ("person", "owner"),
     "clinic/auditor": ("person", "auditor"),
+    "clinic/dpo": ("person", "person-auditor"),
     "startup/ml": ("job", "trainer"),
 }
 RULES = """\

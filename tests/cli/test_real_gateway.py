@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 
 from gateway.client.client import GatewayClient
@@ -40,10 +42,13 @@ def typed(home: Path) -> Typed:
     own = {f"XDG_{n}_HOME": str(home / n.lower()) for n in ("CONFIG", "STATE", "CACHE")}
     environment = {**kept, **own, "XDG_RUNTIME_DIR": str(home / "run")}
 
-    def run(*words: str | Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(
+        *words: str | Path, expect: int = 0, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*COMMAND, *map(str, words)],
             env=environment,
+            input=stdin,
             cwd=home,
             capture_output=True,
             text=True,
@@ -284,3 +289,58 @@ ACTS: tuple[Act, ...] = (
     _get("/v1/runs/"),
     _get("/v1/tenants/"),
 )
+
+
+def ids_of(rows: Path) -> set[object]:
+    return set(pa.ipc.open_stream(rows.read_bytes()).read_all().column("patient").to_pylist())
+
+
+def test_who_received_rows_of_a_person_is_what_the_job_received(
+    dataset: str, client: GatewayClient, typed: Typed, home: Path
+) -> None:
+    """And no id of one is left anywhere, neither as it is nor as a hash that anybody can make."""
+    people = [f"zebra-{n:03}" for n in range(100)]
+    table = pa.table({"patient": [p for p in people for _ in range(30)],
+                      "age": [n // 30 for n in range(3000)]})  # fmt: skip
+    pq.write_table(table, home / "stays.parquet")
+    split = ("--splits", "train=.6,test=.4", "--split-by", "patient")
+    typed("dataset", "register", "home/stays", home / "stays.parquet", *split,
+          "--person-column", "patient")  # fmt: skip
+    new = ("policy", "new", "home/stays", "--to", "role:trainer", "--columns", "patient,age")
+    typed(*new, "--purpose", "research", "--where", "age >= 18", "--push")
+    read = ("stream", "home/stays", "--purpose", "research", "--split", "train")
+    typed(*read, "--run", "stays", "--out", home / "got.arrows")
+    typed("run", "finish", "stays", "--model", "m")
+    typed("identity", "add", "home/dpo", "--role", "person-auditor", "--new-key", home / "dpo.json")
+    ask = ("lineage", "ask", "runs-of-person", "--dataset", "home/stays", "--json")
+    why = ("--purpose", "legal-obligation")
+    key = ("--key-file", home / "dpo.json", "--person")
+    dpo = GatewayClient(client.transport.server, home / "dpo.json", client.settings)
+    got, outcomes = ids_of(home / "got.arrows"), set()
+    for person in ("zebra-005", "zebra-050", "zebra-051", "zebra-052", "zebra-053"):
+        (use,) = dpo.lineage.ask(
+            "runs-of-person", dataset="home/stays", person=person, purpose="legal-obligation"
+        )
+        assert (use.run, use.models) == ("home:stays", ["m"])
+        assert (use.outcome == "delivered") == (person in got)
+        assert use.outcome in ("delivered", "not-read", "filtered")
+        outcomes.add(use.outcome)
+    assert "delivered" in outcomes
+    said = typed(*ask, *key, "zebra-050", expect=2)
+    assert "no argument" in said.stderr
+    assert "zebra" not in said.stderr
+    typed(*ask, *why, "--person", "-", stdin="zebra-050", expect=3)  # an owner, and no more
+    report = ("lineage", "report", "person", "--dataset", "home/stays", *why, *key, "-")
+    made = typed(*report, stdin="zebra-050\r\n").stdout
+    assert "zebra" not in made
+    assert "runs-of-person/1" in made
+    for name in ("stays.parquet", "got.arrows"):
+        (home / name).unlink()
+    hashes = [hashlib.new(h, b"zebra-050") for h in ("sha256", "sha1", "md5", "blake2b")]
+    forbidden = [b"zebra-0", *(h.digest()[:16] for h in hashes)]
+    forbidden += [h.hexdigest()[:32].encode() for h in hashes]
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert any(path.name == "lineage.duckdb" for path in files)
+    for path in files:
+        data = path.read_bytes()
+        assert not [one for one in forbidden if one in data], path
