@@ -58,9 +58,9 @@ class Identity(Protocol):
     async def add_identity(
         self, caller: Any, tenant: str, request: W.IdentityRequest, /
     ) -> W.IdentityView: ...
-    async def disable_identity(
+    async def change_identity(
         self, caller: Any, tenant: str, change: W.IdentityChange, /
-    ) -> W.IdentityDisabled: ...
+    ) -> W.IdentityChanged: ...
 
 
 class Datasets(Protocol):

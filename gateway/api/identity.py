@@ -191,9 +191,9 @@ ACTS = (
     Act(
         method="PATCH",
         path="/v1/tenants/{tenant}/identities",
-        summary="Disable an identity for good and stop its streams",
-        call=lambda g, a: g.disable_identity(a.caller, _tenant(a), a.value(W.IdentityChange)),
+        summary="Disable an identity for good and stop its streams, or give it another key",
+        call=lambda g, a: g.change_identity(a.caller, _tenant(a), a.value(W.IdentityChange)),
         body=W.IdentityChange,
-        reply=W.IdentityDisabled,
+        reply=W.IdentityChanged,
     ),
 )

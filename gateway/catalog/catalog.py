@@ -362,6 +362,7 @@ FOLDS: Mapping[EventKind, Callable[[State, Event], None]] = {
     EventKind.TenantResumed: holdings.tenant_resumed,
     EventKind.MonthExpired: retention.month_expired,
     EventKind.IdentityAdded: holdings.identity_added,
+    EventKind.IdentityRotated: holdings.identity_rotated,
     EventKind.IdentityDisabled: holdings.identity_disabled,
     EventKind.VersionRegistered: holdings.version_registered,
     EventKind.ColumnsClassified: holdings.columns_classified,

@@ -66,17 +66,41 @@ def identity_added(state: State, event: Event) -> None:
     state.tenant(event.owner_tenant)
     if f["identity"] in state.identities:
         raise Conflict(f"identity `{f['identity']}` exists already", advice="choose another name")
-    if any(known.thumbprint == f["thumbprint"] for known in state.identities.values()):
-        raise Conflict("this public key belongs to another identity", advice="make a new key")
+    _require_new(state, f.get("thumbprint"))
     state.identities[f["identity"]] = Identity(
         id=f["identity"],
         tenant=event.owner_tenant,
         type=f["type"],
         roles=tuple(f["roles"]),
-        thumbprint=f["thumbprint"],
-        public_key=f["public_key"],
+        thumbprint=f.get("thumbprint"),
+        public_key=f.get("public_key"),
         added_at=event.time,
     )
+
+
+def identity_rotated(state: State, event: Event) -> None:
+    """Another key takes the place of the one before, which proves nothing any more."""
+    f = event.facts
+    known = state.identities.get(f["identity"])
+    if known is None:
+        raise NotFound(f"no identity `{f['identity']}`")
+    if known.disabled:
+        raise Conflict(f"identity `{known.id}` is disabled", advice="add another identity")
+    _require_new(state, f["thumbprint"])
+    state.identities[known.id] = replace(
+        known,
+        thumbprint=f["thumbprint"],
+        public_key=f["public_key"],
+        rotated_at=event.time,
+    )
+
+
+def _require_new(state: State, thumbprint: str | None) -> None:
+    """No key is of two identities."""
+    if thumbprint is not None and any(
+        known.thumbprint == thumbprint for known in state.identities.values()
+    ):
+        raise Conflict("this public key belongs to another identity", advice="make a new key")
 
 
 def identity_disabled(state: State, event: Event) -> None:

@@ -38,10 +38,11 @@ class Identity:
     tenant: str
     type: str  # `person` | `job`
     roles: tuple[str, ...]
-    thumbprint: str  # RFC 7638, of public_key
-    public_key: str
+    thumbprint: str | None  # RFC 7638, of public_key
+    public_key: str | None  # None: a trusted issuer vouches for it
     added_at: float  # Unix seconds
     disabled: bool = False
+    rotated_at: float = 0.0  # since when its key counts, if it had another before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

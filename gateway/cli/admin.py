@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,7 @@ identity_app = typer.Typer(
 )
 config_app = typer.Typer(name="config", help="Show the configuration.", no_args_is_help=True)
 operation_app = typer.Typer(name="operation", help="Follow long acts.", no_args_is_help=True)
+_ROTATED = ("identity", "disabled", "thumbprint")
 _IDENTITY = ("identity", "type", "roles", "disabled", "thumbprint")
 _OPERATION = ("id", "kind", "state", "progress", "detail", "started_at")
 
@@ -50,29 +53,68 @@ def add_identity(
     new_key: Annotated[
         Path | None, typer.Option("--new-key", help="make a key file (0600) here for it")
     ] = None,
+    no_key: Annotated[
+        bool, typer.Option("--no-key", help="only a trusted issuer vouches for it")
+    ] = False,
     server: f.Server = None,
     key_file: f.KeyFile = None,
     as_json: f.Json = False,
 ) -> None:
     """Add a person or a job by its public key."""
-    from gateway.crypto.identity_keys import IdentityKey
-
-    name = identity if "/" in identity else f"{tenant or ''}/{identity}"
-    if (key is None) == (new_key is None):
-        raise InvalidInput("give either --public-key or --new-key")
-    if new_key is not None:
-        text = IdentityKey.create(new_key, name).public_text
-    else:
-        text = public_key(key or "")
-    try:
+    if (key is not None) + (new_key is not None) + no_key != 1:
+        raise InvalidInput("give one of --public-key, --new-key and --no-key")
+    name = _qualified(identity, tenant)
+    with _key_of(name, key, new_key) as text:
         made = f.client(server, key_file).identities.add(
             name, public_key=text, roles=tuple(role or ()), type=kind
         )
-    except (AccessDenied, Conflict, InvalidInput, NotFound):  # surely not added
-        if new_key is not None:
-            new_key.unlink(missing_ok=True)
-        raise
     print_record("identity.add", made.to_dict(), as_json=as_json)
+
+
+@identity_app.command(
+    "rotate", epilog="Example: gateway identity rotate startup/ml --new-key ml-2.json"
+)
+def rotate_identity(
+    identity: str,
+    tenant: f.Tenant = None,
+    key: Annotated[
+        str | None, typer.Option("--public-key", help="its new public key, or a file with it")
+    ] = None,
+    new_key: Annotated[
+        Path | None, typer.Option("--new-key", help="make its new key file (0600) here")
+    ] = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
+) -> None:
+    """Give a person or a job another key; the one before and its tokens are refused at once."""
+    if (key is None) == (new_key is None):
+        raise InvalidInput("give either --public-key or --new-key")
+    name = _qualified(identity, tenant)
+    with _key_of(name, key, new_key) as text:
+        changed = f.client(server, key_file).identities.rotate(name, public_key=text or "")
+    shown = {name: value for name, value in changed.to_dict().items() if name in _ROTATED}
+    print_record("identity.rotate", shown, as_json=as_json)
+
+
+def _qualified(identity: str, tenant: str | None) -> str:
+    return identity if "/" in identity else f"{tenant or ''}/{identity}"
+
+
+@contextmanager
+def _key_of(name: str, key: str | None, new_key: Path | None) -> Iterator[str | None]:
+    """The public key to register; a file that was made for it goes when it surely was not."""
+    from gateway.crypto.identity_keys import IdentityKey
+
+    if new_key is None:
+        yield public_key(key) if key is not None else None
+        return
+    text = IdentityKey.create(new_key, name).public_text
+    try:
+        yield text
+    except (AccessDenied, Conflict, InvalidInput, NotFound):
+        new_key.unlink(missing_ok=True)
+        raise
 
 
 @identity_app.command("list", epilog="Example: gateway identity list --tenant startup")
@@ -96,7 +138,7 @@ def disable_identity(
     as_json: f.Json = False,
 ) -> None:
     """End a person or a job for good: its keys, tokens and streams."""
-    name = identity if "/" in identity else f"{tenant or ''}/{identity}"
+    name = _qualified(identity, tenant)
     ended = f.client(server, key_file).identities.disable(name)
     print_record("identity.disable", ended.to_dict(), as_json=as_json)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import gateway.wire as W
 from gateway.client.records import Record, Table
@@ -84,11 +84,14 @@ class Identities:
         self,
         identity: str,
         *,
-        public_key: str,
+        public_key: str | None = None,
         roles: Sequence[str] = (),
         type: str = "person",  # noqa: A002 - the same word as in the CLI and in JSON
     ) -> Record:
-        """Add `tenant/name` with its public key (base64url of 32 bytes); never a private key."""
+        """Add `tenant/name` with its public key (base64url of 32 bytes); never a private key.
+
+        Without a key only a trusted issuer can say that somebody is it.
+        """
         tenant, _, name = identity.partition("/")
         request = W.IdentityRequest(
             identity=name, type=type, roles=tuple(roles), public_key=public_key
@@ -103,8 +106,15 @@ class Identities:
 
     def disable(self, identity: str) -> Record:
         """End `tenant/name` for good: its keys, tokens and streams; says what it stopped."""
+        return self._change(identity, disabled=True)
+
+    def rotate(self, identity: str, *, public_key: str) -> Record:
+        """Give `tenant/name` another key; the one before is refused at once."""
+        return self._change(identity, public_key=public_key)
+
+    def _change(self, identity: str, **what: Any) -> Record:
         tenant, _, name = identity.partition("/")
-        change = W.IdentityChange(identity=name, disabled=True)
+        change = W.IdentityChange(identity=name, **what)
         path = f"/v1/tenants/{segment(tenant)}/identities"
         reply = self._gateway.transport.request("PATCH", path, json=change)
         return Record(reply.json(), self._gateway)

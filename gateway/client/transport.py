@@ -133,11 +133,17 @@ class Transport:
 
         form = {
             "grant_type": GRANT_TOKEN_EXCHANGE,
-            "subject_token": self.api_token(),
             "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
             "authorization_details": json_module.dumps([details]),
         }
-        return self._token_request(form)
+        had = self._token
+        try:
+            return self._token_request({**form, "subject_token": self.api_token()})
+        except NotAuthenticated:
+            if had is None or self._token is not had:
+                raise
+        self._token = None  # it may have been revoked, or the server has new keys
+        return self._token_request({**form, "subject_token": self.api_token()})
 
     def revoke(self, token: str) -> None:
         """End one of our own tokens, and what was had for it, now (RFC 7009)."""
@@ -194,7 +200,12 @@ class Transport:
         kept = self._token
         if kept is not None and kept[1] - RENEW_SECONDS_BEFORE > self.now():
             return kept[0]
-        reply = self._token_request(self._who_we_are())
+        try:
+            reply = self._token_request(self._who_we_are())
+        except NotAuthenticated:
+            if not self._has_other_key():
+                raise
+            reply = self._token_request(self._who_we_are())
         self._token = (reply.access_token, self.now() + reply.expires_in)
         return reply.access_token
 
@@ -214,6 +225,11 @@ class Transport:
             self.server, self.now, self.dpop_key().thumbprint
         )
         return {"grant_type": tokens.GRANT_JWT_BEARER, "assertion": assertion}
+
+    def _has_other_key(self) -> bool:
+        """Whether the key file holds another key than it did: it was renewed meanwhile."""
+        known, self._identity = self._identity, None
+        return known is not None and self._identity_key().thumbprint != known.thumbprint
 
     def _identity_key(self) -> IdentityKey:
         with self._lock:

@@ -35,6 +35,7 @@ class EventKind(StrEnum):
     TenantResumed = "TenantResumed"
     MonthExpired = "MonthExpired"  # written before what it says is done
     IdentityAdded = "IdentityAdded"
+    IdentityRotated = "IdentityRotated"
     IdentityDisabled = "IdentityDisabled"
     VersionRegistered = "VersionRegistered"
     ColumnsClassified = "ColumnsClassified"
@@ -135,6 +136,11 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "identity": f.IDENTITY,
         "type": f.CODE,
         "roles": f.list_of(f.NAME),
+        "thumbprint": f.WORD | None,  # without: a trusted issuer vouches for it
+        "public_key": f.WORD | None,
+    },
+    EventKind.IdentityRotated: {
+        "identity": f.IDENTITY,
         "thumbprint": f.WORD,
         "public_key": f.WORD,
     },

@@ -92,7 +92,18 @@ def verified(house: House, token: str) -> TokenClaims:
     claims = tokens.verify(token, signing_keys.verifying(house), house.issuer, house.now)
     if any(map(house.catalog.is_token_revoked, claims.chain)):
         raise NotAuthenticated("this token was revoked", advice="ask for a new one")
+    _require_present_key(house, claims)
     return claims
+
+
+def _require_present_key(house: House, claims: TokenClaims) -> None:
+    """What was had with a key that was renewed since is worth nothing (to the second)."""
+    try:
+        since = house.catalog.identity(claims.subject).rotated_at
+    except NotFound as cause:
+        raise NotAuthenticated("this identity is not known") from cause
+    if claims.issued_at < int(since):
+        raise NotAuthenticated("the key of this identity was renewed", advice="use the new key")
 
 
 def _vouched(house: House, claims: TokenClaims) -> Mapping[str, Scalar]:

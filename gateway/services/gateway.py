@@ -219,11 +219,11 @@ class Gateway(Asking, Authentication, Copies, Custody, History, Policies, Stream
         """Register a public key."""
         return await tenants.add_identity(self.house, caller, tenant, wanted)
 
-    async def disable_identity(
+    async def change_identity(
         self, caller: Caller, tenant: str, wanted: W.IdentityChange
-    ) -> W.IdentityDisabled:
-        """End an identity and its streams."""
-        return await tenants.disable_identity(self.house, caller, tenant, wanted)
+    ) -> W.IdentityChanged:
+        """End an identity and its streams, or give it another key."""
+        return await tenants.change_identity(self.house, caller, tenant, wanted)
 
     # operation of the gateway itself
 

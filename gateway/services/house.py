@@ -158,7 +158,9 @@ class House:
             found = self.catalog.identity(identity)
         except NotFound:
             return None
-        return None if found.disabled else public_key_of(found.public_key)
+        if found.disabled or found.public_key is None:
+            return None
+        return public_key_of(found.public_key)
 
     @property
     def boot(self) -> str:

@@ -158,8 +158,7 @@ async def add_identity(
                 "identity": identity,
                 "type": wanted.type,
                 "roles": list(roles),
-                "thumbprint": thumbprint(public_key_of(wanted.public_key)),
-                "public_key": wanted.public_key,
+                **_key_facts(wanted.public_key),
             },
         )
     )
@@ -180,9 +179,61 @@ async def identities(house: House, caller: Caller, tenant: str) -> list[W.Identi
     return [_identity_view(found) for found in house.catalog.identities(tenant)]
 
 
+def _key_facts(public_key: str | None) -> dict[str, str | None]:
+    if public_key is None:
+        return {"thumbprint": None, "public_key": None}
+    return {"thumbprint": thumbprint(public_key_of(public_key)), "public_key": public_key}
+
+
+async def change_identity(
+    house: House, caller: Caller, tenant: str, wanted: W.IdentityChange
+) -> W.IdentityChanged:
+    """Disable it, or give it another key."""
+    act = disable_identity if wanted.public_key is None else rotate_identity
+    return await act(house, caller, tenant, wanted)
+
+
+async def rotate_identity(
+    house: House, caller: Caller, tenant: str, wanted: W.IdentityChange
+) -> W.IdentityChanged:
+    """Another key for the same identity: the one before, and tokens had with it, are refused.
+
+    Its Grants stay, and its streams run on to their next renewal, which needs the new key. The
+    key that it has already is answered as done.
+
+    Raises:
+        Conflict: the identity is disabled, or the key is another one's.
+        NotFound: there is none of that name, or the caller may not know.
+    """
+    name = f"{tenant}/{parse_name(wanted.identity, what='identity')}"
+    await _authorize_for(house, caller, tenant)
+    if house.catalog.identity(name).public_key != wanted.public_key:
+        house.record(
+            EventDraft(
+                kind=EventKind.IdentityRotated,
+                owner_tenant=tenant,
+                actor_tenant=caller.subject.tenant,
+                actor=caller.subject.id,
+                facts={"identity": name, **_key_facts(wanted.public_key)},
+            )
+        )
+    await house.settled()
+    return _changed(house.catalog.identity(name), Stopped(streams=0, slowest_ms=0.0))
+
+
+def _changed(found: Identity, stopped: Stopped) -> W.IdentityChanged:
+    return W.IdentityChanged(
+        identity=found.id,
+        disabled=found.disabled,
+        thumbprint=found.thumbprint,
+        streams_stopped=stopped.streams,
+        slowest_ms=stopped.slowest_ms,
+    )
+
+
 async def disable_identity(
     house: House, caller: Caller, tenant: str, wanted: W.IdentityChange
-) -> W.IdentityDisabled:
+) -> W.IdentityChanged:
     """End an identity: its keys, tokens and streams, now and for good.
 
     Its Grants stay recorded and are of no more use. One that is disabled already is answered
@@ -208,12 +259,7 @@ async def disable_identity(
         )
     await house.settled()
     stopped = await _stop_streams(house, name)
-    return W.IdentityDisabled(
-        identity=name,
-        disabled=True,
-        streams_stopped=stopped.streams,
-        slowest_ms=stopped.slowest_ms,
-    )
+    return _changed(house.catalog.identity(name), stopped)
 
 
 async def _stop_streams(house: House, identity: str) -> Stopped:

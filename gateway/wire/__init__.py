@@ -49,7 +49,7 @@ _NAMES = {
         ReplayedChange RuleChange SuiteResult TRIAL_PARTS Trial TrialRequest VisibleRows
         WhoRequest""",
     "runs": "Attestation RunFinish RunView",
-    "tenants": """IdentityChange IdentityDisabled IdentityRequest IdentityView TenantChanges
+    "tenants": """IdentityChange IdentityChanged IdentityRequest IdentityView TenantChanges
         TenantRequest TenantView""",
     "tokens": "AuthorizationDetail Introspection KeySet TokenResponse WhoAmI",
 }

@@ -60,7 +60,8 @@ class IdentityRequest:
     identity: str  # the part after the slash: `ml`
     type: str  # person | job
     roles: tuple[str, ...]
-    public_key: str  # base64url of the 32 raw Ed25519 bytes
+    public_key: str | None = None  # base64url of the 32 raw Ed25519 bytes; None: a trusted
+    # issuer vouches for it, and nobody holds a key of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,30 +71,34 @@ class IdentityView:
     identity: str  # tenant-qualified: `startup/ml`
     type: str
     roles: tuple[str, ...]
-    thumbprint: str  # RFC 7638, of its public key
+    thumbprint: str | None  # RFC 7638, of its public key; None: it has none
     disabled: bool
     added_at: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityChange:
-    """`identity disable`: for good; whoever is needed again is added under another name."""
+    """`identity disable` (for good) or `identity rotate` (`public_key`): one of them."""
 
     identity: str  # the part after the slash: `ml`
-    disabled: bool
+    disabled: bool | None = None
+    public_key: str | None = None  # takes the place of the one before, which counts no more
 
     def __post_init__(self) -> None:
-        if not self.disabled:
+        if (self.disabled is None) == (self.public_key is None):
+            raise InvalidInput("name either `disabled` or a `public_key`")
+        if self.disabled is False:
             raise InvalidInput(
                 "a disabled identity stays so", advice="add another identity for the same person"
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IdentityDisabled:
-    """What disabling an identity did."""
+class IdentityChanged:
+    """An identity that was disabled or got another key, and what that stopped."""
 
     identity: str  # tenant-qualified: `startup/ml`
     disabled: bool
+    thumbprint: str | None  # of its key
     streams_stopped: int
     slowest_ms: float  # from the durable event to the last byte of the slowest of them

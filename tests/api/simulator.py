@@ -218,13 +218,19 @@ class Simulator(SimulatedRequests):
     async def identities(self, caller: Any, tenant: str) -> Sequence[W.IdentityView]:
         return tuple(v for k, v in self.known.items() if k.startswith(tenant + "/"))
 
-    async def disable_identity(
+    async def change_identity(
         self, caller: Any, tenant: str, change: W.IdentityChange
-    ) -> W.IdentityDisabled:
+    ) -> W.IdentityChanged:
         name = f"{tenant}/{parse_name(change.identity, what='identity')}"
         if name not in self.known:
             raise NotFound(f"no identity `{name[:80]}`")
-        return W.IdentityDisabled(identity=name, disabled=True, streams_stopped=0, slowest_ms=0.0)
+        return W.IdentityChanged(
+            identity=name,
+            disabled=bool(change.disabled),
+            thumbprint=change.public_key,
+            streams_stopped=0,
+            slowest_ms=0.0,
+        )
 
     async def add_identity(
         self, caller: Any, tenant: str, request: W.IdentityRequest

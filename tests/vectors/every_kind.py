@@ -23,6 +23,7 @@ PLATFORM: Mapping[str, dict[str, Any]] = {
     "TenantResumed": {"tenant": "clinic"},
 }
 CLINIC: Mapping[str, dict[str, Any]] = {
+    "IdentityRotated": {"identity": "clinic/anna", "thumbprint": "t2", "public_key": "k2"},
     "IdentityDisabled": {"identity": "clinic/anna"},
     "MonthExpired": {"tenant": "clinic", "month": "2026-08"},
     "PolicyProposed": {
