@@ -109,13 +109,6 @@ class Catalog:
         """One identity, disabled or not; NotFound."""
         return _one(self._state.identities, identity_id, "identity")
 
-    def identity_by_thumbprint(self, thumbprint: str) -> Identity:
-        """The identity, not disabled, whose key has this thumbprint; NotFound."""
-        for identity in self._state.identities.values():
-            if identity.thumbprint == thumbprint and not identity.disabled:
-                return identity
-        raise NotFound("no identity has this key")
-
     def identities(self, tenant: str) -> list[Identity]:
         """All identities of a tenant, by id."""
         found = (i for i in self._state.identities.values() if i.tenant == tenant)
