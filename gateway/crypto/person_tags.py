@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from gateway.crypto.envelope import KEY_BYTES
 from gateway.errors import InvalidInput
 
-TAG_BYTES = 8  # 10 million persons: one who is not there is found with probability 5e-13
-_BLOCK = 16
+TAG_BYTES = (
+    8  # the first word; 10 million persons: one who is not there is found with probability 5e-13
+)
+_BLOCK, _WORDS, _WORD = 16, 2, np.dtype("<u8")
 _FEEDBACK = 0x87  # of doubling in GF(2^128)
 
 Tags = NDArray[np.uint64]
@@ -36,7 +38,7 @@ class Tagger:
             raise InvalidInput(f"a key has {KEY_BYTES} bytes, not {len(key)}")
         self._aes: CipherContext = Cipher(AES(key), ECB()).encryptor()  # noqa: S305 - inside CMAC
         whole = _doubled(self._aes.update(bytes(_BLOCK)))
-        self._last = [np.frombuffer(k, np.uint8) for k in (whole, _doubled(whole))]
+        self._last = [np.frombuffer(k, _WORD) for k in (whole, _doubled(whole))]
 
     def tag(self, canonical: bytes) -> int:
         """The tag of one id."""
@@ -46,37 +48,37 @@ class Tagger:
     def tags(self, data: Octets, offsets: NDArray[np.int64]) -> Tags:
         """The tag of each id `data[offsets[i]:offsets[i + 1]]`, in their order."""
         lengths = np.diff(offsets)
+        if len(lengths) and (lengths == lengths[0]).all():  # they lie side by side
+            ids = data[offsets[0] : offsets[-1]].reshape(len(lengths), int(lengths[0]))
+            return self._of_one_length(ids)
         found = np.empty(len(lengths), np.uint64)
         order = np.argsort(lengths, kind="stable")
-        cuts = np.flatnonzero(np.diff(lengths[order])) + 1
-        for rows in np.split(order, cuts):
+        for rows in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
             if len(rows):
-                length = int(lengths[rows[0]])
-                starts = offsets[rows]
-                if len(rows) == len(lengths):  # all of one length: they lie side by side
-                    ids = data[starts[0] : starts[0] + len(rows) * length].reshape(
-                        len(rows), length
-                    )
-                else:
-                    ids = data[starts[:, None] + np.arange(length)]
-                found[rows] = self._of_one_length(ids)
+                places = offsets[rows][:, None] + np.arange(lengths[rows[0]])
+                found[rows] = self._of_one_length(data[places])
         return found
 
     def _of_one_length(self, ids: Octets) -> Tags:
         count, length = ids.shape
         blocks = max(1, -(-length // _BLOCK))
-        padded = np.zeros((count, blocks * _BLOCK), np.uint8)
-        padded[:, :length] = ids
         is_cut = length != blocks * _BLOCK
         if is_cut:
+            padded = np.zeros((count, blocks * _BLOCK), np.uint8)
+            padded[:, :length] = ids
             padded[:, length] = 0x80
-        padded[:, -_BLOCK:] ^= self._last[is_cut]
-        state: Any = np.zeros((count, _BLOCK), np.uint8)
-        for at in range(0, blocks * _BLOCK, _BLOCK):
-            mixed = np.ascontiguousarray(state ^ padded[:, at : at + _BLOCK])
-            sealed = self._aes.update(mixed.data.cast("B"))
-            state = np.frombuffer(sealed, np.uint8).reshape(count, _BLOCK)
-        return np.ascontiguousarray(state[:, :TAG_BYTES]).view("<u8").reshape(count)
+            ids = padded
+        words = np.ascontiguousarray(ids).view(_WORD)
+        state: Any = None
+        for at in range(0, words.shape[1], _WORDS):
+            block = words[:, at : at + _WORDS]
+            if at + _WORDS == words.shape[1]:
+                block = block ^ self._last[is_cut]
+            if state is not None:
+                block = block ^ state
+            sealed = self._aes.update(np.ascontiguousarray(block).data.cast("B"))
+            state = np.frombuffer(sealed, _WORD).reshape(count, _WORDS)
+        return np.ascontiguousarray(state[:, 0])
 
 
 def _doubled(block: bytes) -> bytes:

@@ -33,6 +33,8 @@ from gateway.shards.ingest import SealJob, UploadedFile, seal_upload
 from gateway.shards.parts import PartWriter, part_place
 
 RATE_GOAL, MEMORY_GOAL = 100, 600
+INDEX_BYTES = 500_000_000
+INDEX_GOAL = 10  # percent, where ids are a fifth of the bytes and each is another one
 BATCH_ROWS = 65_536
 PART_BYTES = Settings().part_bytes_max
 
@@ -98,6 +100,12 @@ def blobs(random: Any, rows: int) -> Any:
     return pa.record_batch({"blob": pa.array([random.bytes(51_000) for _ in range(rows)])})
 
 
+def stays(random: Any, rows: int) -> Any:
+    """Each row about another person, with an id of 16 characters: the worst case of the index."""
+    ids = pa.array([f"{n:016x}" for n in random.integers(1 << 60, 1 << 62, rows)])
+    return pa.record_batch({"patient": ids, **{f"x{n}": random.random(rows) for n in range(8)}})
+
+
 def write(
     folder: Path, make: Callable[[Any, int], Any], size: int, *, kind: str
 ) -> tuple[bytes, int]:
@@ -136,7 +144,7 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def run(folder: Path, key: bytes) -> tuple[float, float, int]:
+def run(folder: Path, key: bytes, person: str | None = None) -> tuple[float, float, int]:
     """Register once; returns CPU seconds, wall seconds and peak bytes of both children."""
     parts = sorted(folder.glob("*.part"), key=lambda path: int(path.stem))
     staging = folder / uuid.uuid4().hex
@@ -147,6 +155,7 @@ def run(folder: Path, key: bytes) -> tuple[float, float, int]:
         files=(UploadedFile(name="source", parts=tuple(map(str, parts))),),
         parts_key=key,
         split_key=bytes(32),
+        person_column=person,
         staging=str(staging),
     )
     stop, found = threading.Event(), dict[str, int]()
@@ -170,6 +179,22 @@ def start_seconds(runs: int) -> float:
         folder = Path(temporary)
         key, _ = write(folder, numbers, 1, kind="parquet")
         return statistics.median(run(folder, key)[0] for _ in range(runs))
+
+
+def index_facts(size: int, runs: int, start: float) -> list[dict[str, Any]]:
+    """What an index of persons adds to a registration, by turns with and without it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        key, done = write(folder, stays, size, kind="parquet")
+        turns = [(run(folder, key), run(folder, key, "patient")) for _ in range(runs)]
+    added = [100 * ((b[0] - start) / max(a[0] - start, 0.01) - 1) for a, b in turns]
+    memory = max(b[2] for _, b in turns) / 1e6
+    goal = INDEX_GOAL if done >= INDEX_BYTES else None  # less of it is noise
+    label = f"index of persons, another in each row ({done // 10**6} MB)"
+    return [
+        fact(f"{label}: more CPU", statistics.median(added), "%", goal, runs),
+        fact(f"{label}: parser + sealer", memory, "MB", MEMORY_GOAL, runs),
+    ]
 
 
 def fact(metric: str, value: float, unit: str, goal: float | None, runs: int) -> dict[str, Any]:
@@ -214,6 +239,9 @@ def main() -> int:
         ]
         for line in facts[-3:]:
             print(json.dumps(line) if args.json else line, flush=True)
+    for line in index_facts(size // 8, max(runs, 5), start):
+        facts.append(line)
+        print(json.dumps(line) if args.json else line, flush=True)
     return 0 if all(line["ok"] for line in facts) else 1
 
 
