@@ -19,6 +19,7 @@ from gateway.wire import ErasureRequest
 from tests.services.registrations import ended, manifest_of, registered
 from tests.services.simulator import add_tenant, caller
 from tests.services.vaults import run
+from tests.shards.warm import Zygote
 
 OWNER = caller("clinic", "owner", "owner")
 PERSONS, VISITS = 60, 10
@@ -33,7 +34,7 @@ def visits(start: int = 0, kind: Any = None, rows: int = PERSONS * VISITS) -> An
 
 
 @pytest.fixture
-def clinic(house: House) -> House:
+def clinic(house: House, warm: Zygote) -> House:
     run(add_tenant(house, "clinic", ("owner", "owner")))
     return house
 
