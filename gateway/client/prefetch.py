@@ -29,7 +29,7 @@ from gateway.errors import (
 )
 
 RECEIPTS_MAX = 1000
-_IDLE_BUFFERS = 2  # of up to 16 MiB, kept for the next segments
+_IDLE_BUFFERS = 2  # of up to 16 MiB, besides one for each lane: lanes end nearly together
 _WAIT_SECONDS = 0.5
 _PAUSE_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _BAD_MAX = 2  # tries for bytes that do not verify
@@ -63,7 +63,9 @@ class Prefetcher:
         self._segments = self._bytes = 0  # of every lease of this stream
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
         self._opener = Opener(lease.manifest)
-        self.delivery = Delivery(lease, terms.delivery, Buffers(_IDLE_BUFFERS))
+        order = lease.manifest.order
+        buffers = Buffers(_IDLE_BUFFERS + order.lanes_chosen // order.world)
+        self.delivery = Delivery(lease, terms.delivery, buffers)
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 

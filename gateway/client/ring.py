@@ -26,10 +26,12 @@ from gateway.errors import GatewayError, IntegrityError, NotAuthenticated, Unava
 from gateway.wire import codec
 from gateway.wire import ring as frames
 from gateway.wire.problems import error_of_problem
-from gateway.wire.segments import END_MAGIC, HEAD_MAGIC, SegmentHead
+from gateway.wire.segments import END_MAGIC, HEAD_MAGIC, PREFIX, SegmentHead
 
 TIMEOUT_SECONDS = 60.0
 GREETING_SECONDS = 5.0
+CREDITS_AT_ONCE = frames.SLOTS // 2  # each word wakes the worker
+_CREDIT_FRAME_BYTES = PREFIX.size + frames.RETURNED.size
 _RECEIVE_BYTES = 64 << 10
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _SEALS = 0x0002 | 0x0004 | 0x0010 | 0x0001  # shrink, grow, future write, seal (linux/fcntl.h)
@@ -115,8 +117,8 @@ class RingReader:
 
     def _chunks(self, head: SegmentHead, body: memoryview) -> list[bytes]:
         """Copy every chunk to its place; what is sealed is the copy, not the slot."""
-        seals, at = [], 0
-        for size in head.chunks:
+        seals, at, returned = [], 0, bytearray()
+        for left, size in zip(reversed(range(len(head.chunks))), head.chunks, strict=True):
             slot, length = frames.CHUNK_PLACE.unpack(self._expect(frames.CHUNK))
             start = slot * self._slot_bytes
             if length != size or length > self._slot_bytes or start + length > len(self._memory):
@@ -124,7 +126,10 @@ class RingReader:
             copy = body[at : at + size]
             np.copyto(_array(copy), _array(self._memory[start : start + size]))
             seals.append(chunk_seal(copy))
-            self._send(frames.CREDIT, frames.RETURNED.pack(slot))
+            returned += frames.frame(frames.CREDIT, frames.RETURNED.pack(slot))
+            if not left or len(returned) >= CREDITS_AT_ONCE * _CREDIT_FRAME_BYTES:
+                self._socket().sendall(returned)
+                returned.clear()
             at += size
         return seals
 

@@ -29,12 +29,17 @@ from gateway.errors import (
 )
 from gateway.wire import ring as frames
 from gateway.wire.problems import problem
+from gateway.wire.segments import PREFIX
 
 HELLO_SECONDS_MAX = 5.0
 CONNECTIONS_MAX = 256
 RINGS_MAX = 128  # of 8 MiB each, per worker
 RINGS_OF_A_LEASE_MAX = 4
 WANTED_MAX = 4  # segments a client may ask for ahead
+TOLD_AT_ONCE = (
+    frames.SLOTS // 2
+)  # each word wakes the client; it empties one half, we fill the other
+_CHUNK_FRAME_BYTES = PREFIX.size + frames.CHUNK_PLACE.size
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -74,6 +79,8 @@ class RingConnection(asyncio.Protocol):
         self._wanted: asyncio.Queue[int] = asyncio.Queue(WANTED_MAX)
         self._free: deque[int] = deque(range(frames.SLOTS))
         self._handed: set[int] = set()
+        self._is_idle = True  # no segment is wanted
+        self._untold = bytearray()  # frames of slots that are handed out, not yet sent
         self._has_room, self._is_drained = asyncio.Event(), asyncio.Event()
         self._has_room.set()
         self._is_drained.set()
@@ -230,8 +237,9 @@ class RingConnection(asyncio.Protocol):
         if slot not in self._handed or self._memory is None:
             raise IntegrityError("a slot was given back that was not handed out")
         self._handed.remove(slot)
-        self._memory.zero(slot)
         self._free.append(slot)
+        if self._is_idle:
+            self._memory.zero(slot)
         self._has_room.set()
 
     def _acknowledge(self, segments: int, rows: int) -> None:
@@ -242,7 +250,11 @@ class RingConnection(asyncio.Protocol):
 
     async def _serve(self, lease: OpenLease) -> None:
         while True:
+            if self._wanted.empty():
+                self._zero_free()  # not in between: the next chunk overwrites the slot
+                self._is_idle = True
             number = await self._wanted.get()
+            self._is_idle = False
             try:
                 await self._server.producer.deliver(lease, number, _Outlet(self))
             except TimeoutError:
@@ -280,15 +292,19 @@ class RingConnection(asyncio.Protocol):
 
     async def write(self, frame: bytes | memoryview) -> None:
         """Hand over the slot that `place` gave last, or a frame of few bytes."""
-        memory = self._require_open()
+        self._require_open()
         if isinstance(frame, memoryview):
             slot = self._free.popleft()
-            memory.filled(slot, len(frame))
             self._handed.add(slot)
-            place = frames.CHUNK_PLACE.pack(slot, len(frame))
-            frame = frames.frame(frames.CHUNK, place)
-        self._transport.write(frame)
-        await self.handed_over()
+            self._untold += frames.frame(frames.CHUNK, frames.CHUNK_PLACE.pack(slot, len(frame)))
+            is_due = not self._free or len(self._untold) >= TOLD_AT_ONCE * _CHUNK_FRAME_BYTES
+        else:
+            self._untold += frame
+            is_due = True
+        if is_due:
+            self._transport.write(bytes(self._untold))
+            self._untold.clear()
+            await self.handed_over()
         await asyncio.sleep(0)  # let the loop hear of credits, and of a client that left
 
     async def handed_over(self) -> None:

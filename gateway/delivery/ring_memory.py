@@ -42,27 +42,24 @@ class RingMemory:
         facts = os.fstat(self.descriptor)
         self.name = f"{facts.st_dev}:{facts.st_ino}"
         self._bytes = np.frombuffer(mapped, dtype=np.uint8)
-        self._used = [0] * SLOTS  # bytes of each slot that may not be zero
+        self._used: set[int] = set()  # slots that may not be zero
 
     def slot(self, number: int) -> memoryview:
         """Return a slot to be filled."""
         start = number * CHUNK_BYTES_MAX
-        self._used[number] = CHUNK_BYTES_MAX
+        self._used.add(number)
         return self._bytes.data[start : start + CHUNK_BYTES_MAX]
 
-    def filled(self, number: int, size: int) -> None:
-        """Note that only the first `size` bytes of a slot were written."""
-        self._used[number] = size
-
     def zero(self, number: int) -> None:
-        """Overwrite what a slot holds."""
-        start = number * CHUNK_BYTES_MAX
-        self._bytes[start : start + self._used[number]].fill(0)
-        self._used[number] = 0
+        """Overwrite a slot, unless it is zero."""
+        if number in self._used:
+            start = number * CHUNK_BYTES_MAX
+            self._bytes[start : start + CHUNK_BYTES_MAX].fill(0)
+            self._used.remove(number)
 
     def zero_all(self) -> None:
-        """Overwrite all that was ever written and not yet zeroed."""
-        for number in range(SLOTS):
+        """Overwrite every slot that was filled and not yet zeroed."""
+        for number in tuple(self._used):
             self.zero(number)
 
     def close_descriptor(self) -> None:
