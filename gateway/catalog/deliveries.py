@@ -25,18 +25,30 @@ def of_run(state: State, run: Run) -> list[Delivery]:
 
 
 def under(state: State, grants: Collection[str]) -> list[Delivery]:
-    """What was handed over under these Grants, and what open streams may hand over now."""
+    """What was handed over under these Grants, and what may have been, in whole or in part."""
     found = {
         key: _delivery(key, segments)
         for key, segments in state.delivered.items()
-        if key[len(_BEFORE_GRANT) : key.index('"', len(_BEFORE_GRANT))] in grants
+        if _grant(key) in grants
     }
-    for lease in state.leases.values():
-        if lease.grant in grants and lease.pending:
-            key = order_key(lease)
-            known = found.get(key) or _delivery(key, Ranges(of=lease.segments))
-            found[key] = replace(known, pending=known.pending | lease.pending)
+    open_ones = (lease for lease in state.leases.values() if lease.grant in grants)
+    perhaps = [(order_key(lease), lease.segments, lease.pending) for lease in open_ones]
+    perhaps += [(key, r.of, _all(r)) for key, r in state.unsettled.items() if _grant(key) in grants]
+    for key, of, pending in perhaps:
+        if pending:
+            known = found.get(key) or _delivery(key, Ranges(of=of))
+            found[key] = replace(known, pending=known.pending | pending)
     return list(found.values())
+
+
+def _grant(key: str) -> str:
+    """The Grant of an order key, without reading all of it."""
+    return key[len(_BEFORE_GRANT) : key.index('"', len(_BEFORE_GRANT))]
+
+
+def _all(ranges: Ranges) -> set[int]:
+    pairs = zip(ranges.lows, ranges.highs, strict=True)
+    return {number for low, high in pairs for number in range(low, high + 1)}
 
 
 def _delivery(key: str, segments: Ranges) -> Delivery:

@@ -257,7 +257,7 @@ class Delivery:
     segments: tuple[tuple[int, int], ...]  # first and last, ascending; handed over or under way
     of: int  # segments of the whole order, which all ranks share
     rows_acknowledged: int = 0
-    pending: frozenset[int] = frozenset()  # intended by open streams, not yet confirmed
+    pending: frozenset[int] = frozenset()  # intended and not confirmed, now or ever
 
 
 @dataclass(slots=True, kw_only=True)

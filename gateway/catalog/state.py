@@ -71,6 +71,7 @@ class State:
     leases: dict[str, LeaseState] = field(default_factory=dict)  # open ones
     closed_leases: dict[str, LeaseState] = field(default_factory=dict)  # the newest
     delivered: dict[str, Ranges] = field(default_factory=dict)  # grant and order -> segments
+    unsettled: dict[str, Ranges] = field(default_factory=dict)  # ended before it was confirmed
     passes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # grant -> orders begun
     fulfilled: dict[str, Fulfilment] = field(default_factory=dict)  # by obligation id
     decisions: dict[str, DecisionRecord] = field(default_factory=dict)  # the newest
@@ -101,7 +102,15 @@ class State:
     def copy(self) -> State:
         """Another one that no later event changes: most values are immutable, these are not."""
         parts = {f.name: copy(getattr(self, f.name)) for f in fields(self)}
-        for name in ("leases", "closed_leases", "delivered", "runs", "claims", "expired"):
+        for name in (
+            "leases",
+            "closed_leases",
+            "delivered",
+            "unsettled",
+            "runs",
+            "claims",
+            "expired",
+        ):
             parts[name] = {key: _detached(value) for key, value in parts[name].items()}
         return State(**parts)
 

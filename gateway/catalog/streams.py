@@ -251,6 +251,8 @@ def lease_closed(state: State, event: Event) -> None:
         lease.free |= lease.pending
     else:
         lease.free.clear()
+        for number in lease.pending:  # given back, though a part of it may have left
+            state.unsettled.setdefault(order_key(lease), Ranges(of=lease.segments)).add(number)
         rows = lease.charged_rows - lease.settled_rows
         size = lease.charged_bytes - lease.settled_bytes
         charges.of_lease(state, lease, event, -max(rows, 0), -max(size, 0))

@@ -305,6 +305,23 @@ def test_what_is_under_way_may_have_been_delivered(clinic: House) -> None:
     assert answer(clinic, 1) == {grant.id: ("delivered", "stream")}  # nobody knows: too much
 
 
+def test_a_stream_that_ended_in_the_middle_of_a_segment_may_have_sent_a_part(
+    clinic: House,
+) -> None:
+    register(clinic, SMALL)
+    grant, _ = use(clinic, DIRECT, OrderSpec(), "none")
+    lease = house_lease(clinic, grant)
+    clinic.record(
+        EventDraft(
+            kind=EventKind.LeaseClosed,
+            owner_tenant="clinic",
+            actor_tenant="startup",
+            facts={"lease": lease, "reason_code": "revoked"},
+        )
+    )
+    assert answer(clinic, 1) == {grant.id: ("possibly-delivered", "in-flight")}
+
+
 def house_lease(house: House, grant: Grant) -> str:
     """An open stream whose only segment is about to be sent."""
     lease = house.id("lease_")
