@@ -6,6 +6,7 @@ A module of its own because importing the library takes longer than all that a c
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from joserfc import jws
@@ -30,9 +31,15 @@ class _OnlyEd25519(jws.JWSRegistry):
 _REGISTRY = _OnlyEd25519()
 
 
-def require_signature(token: str, jwk: dict[str, str | list[str]]) -> None:
-    """Raise JoseError, ValueError or TypeError unless the public key signed the token."""
-    jws.deserialize_compact(token, OKPKey.import_key(jwk), registry=_REGISTRY)
+def require_signature(token: str, x: str) -> None:
+    """Raise JoseError, ValueError or TypeError unless the Ed25519 key `x` signed the token."""
+    jws.deserialize_compact(token, _imported(x), registry=_REGISTRY)
+
+
+@functools.lru_cache(maxsize=4096)
+def _imported(x: str) -> OKPKey:
+    """A public key by its coordinate: the same few sign again and again."""
+    return OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": x})
 
 
 def import_public(jwk: dict[str, str]) -> ECKey | OKPKey | RSAKey:

@@ -93,7 +93,7 @@ def verify(compact: Compact, public_key: bytes) -> None:
     from gateway.crypto.jose import require_signature
 
     try:
-        require_signature(compact.text, public_jwk(public_key))
+        require_signature(compact.text, b64url(public_key))
     except (JoseError, ValueError, TypeError) as cause:
         raise refused("signature") from cause
 

@@ -7,10 +7,27 @@ job number of two clusters of two tenants is two runs, and a restarted job is th
 
 from __future__ import annotations
 
+import re
 import uuid
 
+from gateway.errors import InvalidInput
+
 SCHEDULERS = ("mlflow", "wandb", "ray", "slurm", "torchrun")
+RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://dataset-gateway/runs")
+
+
+def qualified_run(tenant: str, run: str | None) -> str | None:
+    """Runs are named `tenant:name`, so that no tenant can write into another's run."""
+    if run is None or run == "":
+        return None
+    name = run.removeprefix("run:").removeprefix(f"{tenant}:")
+    if not RUN_NAME.match(name):
+        raise InvalidInput(
+            f"`{name[:80]}` cannot name a run of `{tenant}`",
+            advice="use 1 to 200 of A-Z, a-z, 0-9, `.`, `_`, `-`",
+        )
+    return f"{tenant}:{name}"
 
 
 def run_uuid(run_id: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.domain.dataset import Dataset, DatasetRef
 from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.run_names import qualified_run
 from gateway.errors import InvalidInput, NotFound
 from gateway.services import refusals, request_access
 from gateway.services.house import House
@@ -43,7 +44,7 @@ async def pinned(house: House, caller: Caller, references: tuple[str, ...]) -> t
 
 
 async def _run(house: House, caller: Caller, reference: str) -> str:
-    name = request_access.qualified_run(caller.subject.tenant, reference)
+    name = qualified_run(caller.subject.tenant, reference)
     assert name is not None
     try:
         house.catalog.run(name)

@@ -89,11 +89,15 @@ def _proof(house: House, dpop: str, request: tuple[str, str], token: str | None)
 
 def verified(house: House, token: str) -> TokenClaims:
     """The claims of one of our tokens; neither it nor one it was exchanged for was revoked."""
-    claims = tokens.verify(token, signing_keys.verifying(house), house.issuer, house.now)
+    claims = house.verified.claims_of(token, house.now(), lambda text: _read(house, text))
     if any(map(house.catalog.is_token_revoked, claims.chain)):
         raise NotAuthenticated("this token was revoked", advice="ask for a new one")
     _require_present_key(house, claims)
     return claims
+
+
+def _read(house: House, token: str) -> TokenClaims:
+    return tokens.verify(token, signing_keys.verifying(house), house.issuer, house.now)
 
 
 def _require_present_key(house: House, claims: TokenClaims) -> None:
@@ -191,7 +195,7 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
         if caller.subject.attributes != grant.attributes:  # the issuer says otherwise by now
             await stream.judge_again(house, grant, caller.subject.attributes)
     else:
-        _, grant = await request_access.request_grant(house, caller, _ask(details))
+        _, grant = await request_access.begin_grant(house, caller, _ask(details))
     return await _issue(house, caller, grant)
 
 

@@ -14,6 +14,7 @@ from gateway.domain.approval import REQUIRED
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.ids import is_id
 from gateway.domain.lease import Grant
+from gateway.domain.run_names import qualified_run
 from gateway.errors import NotFound
 from gateway.policy.explain import Candidate, Explanation
 from gateway.policy.replay import as_known_to_owner
@@ -25,7 +26,6 @@ from gateway.services.request_access import (
     authorize,
     is_visible,
     may,
-    qualified_run,
     resource_of,
 )
 

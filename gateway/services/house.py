@@ -22,6 +22,7 @@ from gateway.catalog.keeper import SnapshotKeeper
 from gateway.config import Settings
 from gateway.crypto.identity_keys import public_key_of
 from gateway.crypto.signing import Signer
+from gateway.crypto.token_cache import VerifiedTokens
 from gateway.crypto.tokens import ReplayMemory, nonce_of
 from gateway.crypto.vault import KeyVault
 from gateway.domain.events import EventDraft
@@ -122,6 +123,7 @@ class House:
     pace: Pace  # of claims
     rates: Rates
     issuers: Issuers  # whose tokens we believe besides our own
+    verified: VerifiedTokens = field(default_factory=VerifiedTokens)
     bearers: frozenset[str] = frozenset()  # identities that may go without proofs
     views: Views
     fetches: Fetches

@@ -10,7 +10,6 @@ Decision is recorded; with effect allow on a data action that event *is* the Gra
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,6 +29,7 @@ from gateway.domain.dataset import DatasetRef
 from gateway.domain.derivation import inherit
 from gateway.domain.lease import Grant
 from gateway.domain.purpose import parse_purpose
+from gateway.domain.run_names import qualified_run
 from gateway.errors import (
     AccessDenied,
     InvalidInput,
@@ -50,7 +50,6 @@ from gateway.services.house import PLATFORM, House
 from gateway.services.limits import require_running
 from gateway.services.shared_grant import pinned, same_grant
 
-RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
 CLOCK_BACK_SECONDS_MAX = 5  # invariant 1
 Narrow = Callable[[Decision], Decision]
 
@@ -81,19 +80,6 @@ class Ask:
     limits: Limits = field(default_factory=Limits)
     run: str | None = None
     parent: str | None = None  # a Grant of one's own, to get a narrower one
-
-
-def qualified_run(tenant: str, run: str | None) -> str | None:
-    """Runs are named `tenant:name`, so that no tenant can write into another's run."""
-    if run is None or run == "":
-        return None
-    name = run.removeprefix("run:").removeprefix(f"{tenant}:")
-    if not RUN_NAME.match(name):
-        raise InvalidInput(
-            f"`{name[:80]}` cannot name a run of `{tenant}`",
-            advice="use 1 to 200 of A-Z, a-z, 0-9, `.`, `_`, `-`",
-        )
-    return f"{tenant}:{name}"
 
 
 def resource_of(house: House, ref: DatasetRef) -> Resource:
@@ -278,7 +264,18 @@ async def check(house: House, caller: Caller, ask: Ask, at: float | None = None)
 async def request_grant(
     house: House, caller: Caller, ask: Ask, narrow: Narrow | None = None
 ) -> tuple[Decision, Grant]:
+    """`begin_grant`, and wait until the Grant is durable."""
+    given = await begin_grant(house, caller, ask, narrow)
+    await house.settled()
+    return given
+
+
+async def begin_grant(
+    house: House, caller: Caller, ask: Ask, narrow: Narrow | None = None
+) -> tuple[Decision, Grant]:
     """Decide, record, and return the Grant; all ranks of one run and request share one.
+
+    It may not be durable yet: nothing is told of it before an event that comes after it is.
 
     Args:
         house: the rooms.
@@ -321,7 +318,7 @@ async def request_grant(
     draft = decision_event.draft(house, request, decision, grant_id)
     facts = {**draft.facts, "parent": wider.id if wider else None}
     details = {**draft.details, "unit": unit.to_dict() if unit else None}
-    await house.recorded(dataclasses.replace(draft, facts=facts, details=details))
+    house.record(dataclasses.replace(draft, facts=facts, details=details))
     return decision, house.catalog.grant(grant_id)
 
 

@@ -7,11 +7,11 @@ import asyncio
 import gateway.wire as W
 from gateway.catalog.records import Run
 from gateway.domain.events import EventDraft, EventKind
-from gateway.domain.run_names import run_uuid
+from gateway.domain.run_names import qualified_run, run_uuid
 from gateway.errors import Conflict, InvalidInput, NotFound
 from gateway.services import attest
 from gateway.services.house import House
-from gateway.services.request_access import Caller, qualified_run
+from gateway.services.request_access import Caller
 from gateway.wire.times import iso
 
 

@@ -25,6 +25,7 @@ from gateway.domain.lease import Grant, Lease, OrderSpec
 from gateway.domain.manifest import Manifest
 from gateway.domain.order import GlobalOrder, lay_out, order_id, window_key
 from gateway.domain.position import StreamPosition
+from gateway.domain.run_names import qualified_run
 from gateway.errors import (
     AccessDenied,
     DatasetSuspended,
@@ -136,7 +137,7 @@ async def _source_of(
 def _require_fits(grant: Grant, wanted: LeaseRequest) -> None:
     if wanted.split not in (None, grant.plan.split):
         raise InvalidInput(f"the grant is for split `{grant.plan.split}`")
-    if request_access.qualified_run(grant.subject_tenant, wanted.run) not in (None, grant.run):
+    if qualified_run(grant.subject_tenant, wanted.run) not in (None, grant.run):
         raise InvalidInput("the grant is for another run", advice="ask for a token of this run")
 
 
