@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from gateway.domain import facts as f
 
-_LIMIT = f.Fact("a limit", {"max_rows", "max_bytes", "max_epochs", "expires_at"}.__contains__)
+_LIMIT = f.one_of("a limit", "max_rows", "max_bytes", "max_epochs", "expires_at")
 
 DECIDED: f.Schema = {
     "decision": f.DECISION,
     "action": f.CODE,
-    "effect": f.Fact("`allow` or `deny`", ("allow", "deny").__contains__),
+    "effect": f.one_of("`allow` or `deny`", "allow", "deny"),
     "dataset": f.DATASET | None,
     "dataset_id": f.WORD | None,
     "version": f.COUNT | None,
@@ -17,7 +17,7 @@ DECIDED: f.Schema = {
     "purpose": f.NAME | None,
     "reasons": f.list_of(f.CODE),
     "rules": f.list_of(f.TEXT),
-    "bundle": f.Fact("a SHA-256 in hex or empty", lambda v: v == "" or f.SHA256.holds(v)),
+    "bundle": f.SHA256_OR_EMPTY,
     "policy_epoch": f.COUNT,
     "catalog_index": f.COUNT,
     "columns": f.list_of(f.COUNT),
@@ -50,6 +50,15 @@ REQUESTED: f.Schema = {
 }
 ANSWERED: f.Schema = {
     **_REQUEST,
-    "answer": f.Fact("`approve` or `reject`", ("approve", "reject").__contains__),
+    "answer": f.one_of("`approve` or `reject`", "approve", "reject"),
     "expires_at": f.COUNT | None,  # of the Grant that an approval permits
 }
+ORDER = f.record_of(
+    seed=f.INTEGER,
+    epoch=f.COUNT,
+    shuffle=f.FLAG,
+    lanes=f.COUNT,
+    window_blocks=f.COUNT,
+    rank=f.COUNT,
+    world=f.COUNT,
+)

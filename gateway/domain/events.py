@@ -112,15 +112,6 @@ _DEALING = f.record_of(
     names_split=f.FLAG,
     shares=f.list_of(f.record_of(name=f.TEXT, share=f.WORD)),
 )
-_ORDER = f.record_of(
-    seed=f.INTEGER,
-    epoch=f.COUNT,
-    shuffle=f.FLAG,
-    lanes=f.COUNT,
-    window_blocks=f.COUNT,
-    rank=f.COUNT,
-    world=f.COUNT,
-)
 _ORIGIN = f.record_of(dataset=f.DATASET, dataset_id=f.WORD, version=f.COUNT)
 
 FACTS: Mapping[EventKind, f.Schema] = {
@@ -205,7 +196,7 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "grant": f.GRANT,
         "run": f.WORD | None,
         "worker": f.COUNT,
-        "order": _ORDER,
+        "order": access_facts.ORDER,
         "segments": f.COUNT,
         "view": f.FLAG,
         "expires_at": f.COUNT,
@@ -330,14 +321,18 @@ class Event:
         if type(value) is not dict or value.get("v") != 0:
             raise InvalidInput("not an event of format v0")
         f.check_facts(_ENVELOPE, value, where="an event")
-        kind = EventKind(value["kind"])
-        check_facts(kind, value["facts"], owner=value["owner"])
+        check_facts(EventKind(value["kind"]), value["facts"], owner=value["owner"])
+        return cls.of_checked(value)
+
+    @classmethod
+    def of_checked(cls, value: Any) -> Event:
+        """The event of an envelope that was checked (`of_envelope`, or `spelled` on its bytes)."""
         return cls(
             node=value["node"],
             index=value["index"],
             boot=value["boot"],
             time_us=value["time"],
-            kind=kind,
+            kind=EventKind(value["kind"]),
             owner_tenant=value["owner"],
             actor_tenant=value["actor"],
             actor_tag=value["who"],

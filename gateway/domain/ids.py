@@ -13,7 +13,8 @@ from gateway.errors import InvalidInput
 
 PREFIXES = ("dec_", "req_", "grant_", "lease_", "op_", "reg_", "run:")
 RANDOM_BYTES = 16
-_BODY = re.compile(r"[a-z2-7]{25}[aeimquy4]\Z")  # 128 bits: the last character carries 3 of them
+ID_BODY = r"[a-z2-7]{25}[aeimquy4]"  # 128 bits: the last character carries 3 of them
+_BODY = re.compile(ID_BODY + r"\Z")
 
 
 def new_id(prefix: str, random16: bytes) -> str:

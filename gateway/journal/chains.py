@@ -16,9 +16,11 @@ from typing import Any
 from gateway.crypto import envelope
 from gateway.domain.events import canonical
 from gateway.domain.merkle import Tree, leaf_hash
+from gateway.domain.spelled import Link
 from gateway.errors import IntegrityError, NotFound
 
 NO_LEAF = "0" * 64  # `prev` of a tenant's first event
+_START = (0, NO_LEAF)
 
 
 class Tags:
@@ -90,10 +92,10 @@ class Chains:
 
     def links(self, tags: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The `chains` member of the next event that concerns these tenants."""
-        heads, start = self._heads, (0, NO_LEAF)
+        heads = self._heads
         links = {}
         for tag in tags:
-            seq, prev = heads.get(tag, start)
+            seq, prev = heads.get(tag, _START)
             links[tag] = {"seq": seq, "prev": prev}
         return links
 
@@ -110,6 +112,18 @@ class Chains:
             raise IntegrityError(
                 f"event {index} does not continue the chain of a tenant", index=index
             )
+
+    def follow(self, links: Iterable[Link], leaf: bytes, index: int) -> None:
+        """`check` and `extend` for links as `spelled` finds them in an event's bytes."""
+        newest, heads = leaf.hex(), self._heads
+        for raw, prev, seq in links:
+            tag, count = raw.decode("ascii"), int(seq)
+            if heads.get(tag, _START) != (count, prev.decode("ascii")):
+                raise IntegrityError(
+                    f"event {index} does not continue the chain of a tenant", index=index
+                )
+            heads[tag] = (count + 1, newest)
+            self._changed[tag] = None
 
     @property
     def tenants(self) -> int:

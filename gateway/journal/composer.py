@@ -21,6 +21,7 @@ from gateway.domain.events import (
     EventDraft,
     EventKind,
 )
+from gateway.domain.spelled import spelled
 from gateway.errors import IntegrityError, InvalidInput, NotFound, TooLarge
 from gateway.journal.chains import Chains, Tags
 
@@ -129,6 +130,8 @@ def canonical(value: Any) -> bytes:
 
 def read_event(data: bytes, index: int, node: str) -> Event:
     """Read one leaf without keys; IntegrityError unless it is event `index` of `node`."""
+    if spelled(data, index, node.encode("ascii")) is not None:
+        return Event.of_checked(orjson.loads(data))
     try:
         value = orjson.loads(data)
         event = Event.of_envelope(value)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gateway.domain.events import Event, EventKind
 from gateway.domain.merkle import EMPTY_ROOT, Frontier, leaf_hash
+from gateway.domain.spelled import spelled
 from gateway.errors import IntegrityError, NotFound
 from gateway.journal import frames, segments
 from gateway.journal.anchor import read_anchor
@@ -274,9 +275,7 @@ def verify(
     known: dict[int, bytes] = {}
     wanted = _pins(reader, log_key, anchor, pinned)
     for commit in reader.commits():
-        for number, payload in enumerate(commit.payloads):
-            index, leaf = commit.first + number, commit.leaves[number]
-            _check_event(read_event(payload, index, reader.node), chains, leaf)
+        _check_events(commit, reader.node, chains)
         found.take(commit)
         if reader.size in wanted:
             known[reader.size] = reader.root
@@ -316,6 +315,19 @@ def _files(directory: Path) -> list[Segment]:
     if files[0].first != 0:
         raise _damage("the first file of the journal is missing", 0)
     return files
+
+
+def _check_events(commit: Commit, node: str, chains: Chains) -> None:
+    """Every event is canonical, of a known kind with its facts, and continues its chains."""
+    name = node.encode("ascii")
+    for index, (payload, leaf) in enumerate(
+        zip(commit.payloads, commit.leaves, strict=True), commit.first
+    ):
+        links = spelled(payload, index, name)
+        if links:
+            chains.follow(links, leaf, index)
+        else:  # rare kinds, and TenantHeads, which concerns nobody
+            _check_event(read_event(payload, index, node), chains, leaf)
 
 
 def _check_event(event: Event, chains: Chains, leaf: bytes) -> None:
