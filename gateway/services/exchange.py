@@ -27,6 +27,7 @@ from gateway.services import (
     rates,
     refusals,
     request_access,
+    revoke,
     shapes,
     signing_keys,
     stream,
@@ -196,7 +197,18 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
             await stream.judge_again(house, grant, caller.subject.attributes)
     else:
         _, grant = await request_access.begin_grant(house, caller, _ask(details))
+    await _require_unrevoked(house, caller, grant)
     return await _issue(house, caller, grant)
+
+
+async def _require_unrevoked(house: House, caller: Caller, grant: Grant) -> None:
+    """Whoever revoked the token while it was exchanged revoked what is being cut with it."""
+    if not any(map(house.catalog.is_token_revoked, caller.chain)):
+        return
+    if caller.grant not in (None, grant.id):
+        revoke.record(house, caller, [grant], "the token it was cut with was revoked")
+        await house.settled()
+    raise NotAuthenticated("this token was revoked", advice="ask for a new one")
 
 
 def _delegated(

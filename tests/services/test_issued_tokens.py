@@ -12,7 +12,7 @@ import gateway.wire as W
 from gateway.crypto.tokens import PARENTS_MAX, TOKEN_SECONDS_MAX
 from gateway.domain.events import EventKind
 from gateway.errors import AccessDenied, InvalidInput, LeaseRevoked, NotAuthenticated, NotFound
-from gateway.services import issued_tokens, revoke
+from gateway.services import issued_tokens, key_check, revoke
 from gateway.services.exchange import GRANT_EXCHANGE
 from gateway.services.house import House
 from gateway.services.revoke import Selector
@@ -162,3 +162,23 @@ def test_nobody_ends_the_token_of_another(job: Job) -> None:
     assert told(house, STARTUP_OWNER, token).active
     with pytest.raises(NotFound):
         house.catalog.grant("grant_none")
+
+
+def test_a_token_that_is_revoked_while_it_is_exchanged_leaves_nothing_behind(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, wide = job.gateway.house, job.dataset_token()
+    caller_ = job.call("/oauth/revoke", wide, method="POST")
+    look = key_check.trouble
+
+    async def revoked_meanwhile(*given: Any) -> Any:
+        await job.gateway.revoke_token(caller_, wide)
+        return await look(*given)
+
+    monkeypatch.setattr(key_check, "trouble", revoked_meanwhile)
+    start = house.journal.durable_size
+    with pytest.raises(NotAuthenticated, match="revoked"):
+        exchanged(job, wide, parent=caller_.grant, columns=["hr"])
+    made = [grant for grant in house.catalog.grants() if grant.parent == caller_.grant]
+    assert [grant.revoked for grant in made] == [True]
+    assert EventKind.TokenIssued not in kinds(house, start)
