@@ -76,6 +76,7 @@ async def _metadata(gateway: Gateway, _: Asked) -> dict[str, Any]:
         "token_endpoint_auth_methods_supported": ["none"],
         "dpop_signing_alg_values_supported": ["EdDSA"],
         "authorization_details_types_supported": ["dataset_access"],
+        "login_providers": codec.encode(gateway.login_providers()),  # ours: for `gateway login`
     }
 
 

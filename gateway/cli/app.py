@@ -16,6 +16,7 @@ from gateway.cli import (
     datasets,
     keys,
     lineage,
+    login,
     obligations,
     policies,
     policy_review,
@@ -74,6 +75,7 @@ for group, panel in (
 asking.add_commands(access.access_app)
 access.add_stream(app, TRAINER)
 admin.add_whoami(app, TRAINER)
+login.add_commands(app, TRAINER)
 server.add_commands(app, OPERATOR)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 import gateway.wire as W
 from gateway.client.credentials import (
     find_authority,
+    find_foreign_token,
     find_key_file,
     find_server,
-    find_workload_token,
 )
 from gateway.client.records import Record, Table
 from gateway.client.replies import error_of_problem
@@ -61,7 +61,7 @@ class GatewayClient:
             url,
             find_key_file(self.settings, key_file),
             authority=find_authority(self.settings, url),
-            workload_token=find_workload_token(self.settings, key_file),
+            foreign_token=find_foreign_token(self.settings, url, key_file),
         )
 
     @cached_property

@@ -3,16 +3,19 @@
 Server: argument > `GATEWAY_SERVER` > `server` in gateway.toml > the file that a running
 gateway keeps in the runtime directory. Who we are: argument >
 `GATEWAY_KEY_FILE` > `key_file` in gateway.toml > the token file of the workload
-(`GATEWAY_WORKLOAD_TOKEN_FILE` or `workload_token_file`) > `identity.json` in the config directory.
+(`GATEWAY_WORKLOAD_TOKEN_FILE` or `workload_token_file`) > what `gateway login` kept for this
+server > `identity.json` in the config directory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from gateway.config import Settings
@@ -20,7 +23,7 @@ from gateway.errors import ConfigError, Unavailable
 
 _TOKEN_BYTES_MAX = 16 << 10
 _SERVER_FILE = "server.json"
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def find_server(settings: Settings, given: str | None = None) -> str:
@@ -38,25 +41,63 @@ def find_key_file(settings: Settings, given: str | Path | None = None) -> Path:
     return Path(given or settings.key_file or settings.config_dir / "identity.json").expanduser()
 
 
-def find_workload_token(settings: Settings, given: str | Path | None = None) -> Path | None:
-    """The token file to use instead of a key; None when a key was named, or no such file was."""
-    return None if given or settings.key_file else settings.workload_token_file
+class ForeignToken(Protocol):
+    """A token of a trusted issuer, shown instead of a key."""
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for messages."""
+        ...
+
+    def current(self) -> str:
+        """The token as it is now; asked for at every renewal."""
+        ...
 
 
-def read_workload_token(path: Path) -> str:
-    """The token as the cluster has it there now; ConfigError when it cannot be read.
+@dataclass(frozen=True, slots=True)
+class WorkloadTokenFile:
+    """What a cluster projects: whoever does so replaces the file before the token ends."""
 
-    Read at every renewal: whoever projects the file replaces it before the token ends.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_TOKEN_BYTES_MAX + 1)
-        token = data.decode("ascii").strip()
-    except (OSError, ValueError) as cause:
-        raise ConfigError(f"the workload token `{path}` cannot be read") from cause
-    if not token or len(data) > _TOKEN_BYTES_MAX:
-        raise ConfigError(f"`{path}` holds no token")
-    return token
+    path: Path
+
+    @property
+    def origin(self) -> str:
+        """The file."""
+        return str(self.path)
+
+    def current(self) -> str:
+        """The token that is there now; ConfigError when it cannot be read."""
+        try:
+            with self.path.open("rb") as file:
+                data = file.read(_TOKEN_BYTES_MAX + 1)
+            token = data.decode("ascii").strip()
+        except (OSError, ValueError) as cause:
+            raise ConfigError(f"the workload token `{self.path}` cannot be read") from cause
+        if not token or len(data) > _TOKEN_BYTES_MAX:
+            raise ConfigError(f"`{self.path}` holds no token")
+        return token
+
+
+def find_foreign_token(
+    settings: Settings, server: str, given: str | Path | None = None
+) -> ForeignToken | None:
+    """What to show instead of a key; None when a key was named, or there is nothing else."""
+    if given or settings.key_file:
+        return None
+    if settings.workload_token_file is not None:
+        return WorkloadTokenFile(settings.workload_token_file)
+    path = login_file(settings, server)
+    if not path.exists():
+        return None
+    from gateway.client.logins import KeptLogin
+
+    return KeptLogin(path, settings.tls_ca)
+
+
+def login_file(settings: Settings, server: str) -> Path:
+    """Where `gateway login` keeps what it got for this server."""
+    name = hashlib.sha256(server.encode()).hexdigest()[:32]
+    return settings.state_dir / "logins" / f"{name}.json"
 
 
 def check_url(url: str) -> str:
@@ -72,7 +113,7 @@ def check_url(url: str) -> str:
         )
     if parts.username or parts.password or parts.path.strip("/"):
         raise ConfigError("the URL of a gateway has no path and no password")
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if parts.scheme == "http" and host not in LOOPBACK:
         raise ConfigError(f"`{host}` is not this machine, and the URL is not https")
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}" + (f":{port}" if port else "")

@@ -137,7 +137,7 @@ class Prefetcher:
 
     def _fetch(self, number: int, following: int | None) -> Segment:
         """Fetch one segment with all the patience there is; raises when that is over."""
-        bad = pauses = 0
+        bad, pauses, was_away = 0, 0, False
         deadline: float | None = None
         while True:
             try:
@@ -154,17 +154,22 @@ class Prefetcher:
                 deadline = deadline or self._terms.now() + self._terms.patience_seconds
                 if self._stop.is_set() or self._terms.now() >= deadline:
                     raise _over(error) from error
-                if isinstance(error, _LOST):
-                    self._reopen()
+                is_back = isinstance(error, _LOST) and self._reopen()
+                if is_back and was_away:
+                    pauses = 0  # a lease that is short would not outlast a long pause
+                was_away = not is_back
             pause = _PAUSE_SECONDS[min(pauses, len(_PAUSE_SECONDS) - 1)]
             pauses += 1
             self._stop.wait(pause)
 
-    def _reopen(self) -> None:
+    def _reopen(self) -> bool:
+        """Open a new lease; whether there was anybody to give one."""
         with contextlib.suppress(*_AWAY):
             self._lease.reopen(self._progress.rows)
             self.delivery.renew()
             self._received = Received()  # acknowledgements count per lease
+            return True
+        return False
 
 
 def _over(error: Exception) -> GatewayError:

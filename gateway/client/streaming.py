@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway.client.access import Ask, detail_of
-from gateway.errors import InvalidInput
+from gateway.client.transport import Held
+from gateway.errors import InvalidInput, KeyUnavailable, Unavailable
 from gateway.wire.leases import LeaseRequest, OrderRequest
 from gateway.wire.tokens import DETAIL_TYPE, TokenResponse
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from gateway.client.transport import Transport
     from gateway.config import Settings
 
-_RENEW_SECONDS_BEFORE = 30.0
 _ORDER = ("seed", "epoch", "shuffle", "lanes", "window_blocks", "rank", "world")
 _CONSUMED = ("batch_size", "uneven", "output", "prefetch_segments")
 HOW = (*_ORDER, *_CONSUMED)  # words of StreamAsk that say how rows come, not which
@@ -52,7 +52,7 @@ class GrantedToken:
         """Get the first token; AccessDenied says why not."""
         self._transport, self._now = transport, now
         self._reply: TokenResponse
-        self._ends = 0.0
+        self._held: Held
         self._take(detail)
 
     @property
@@ -62,13 +62,19 @@ class GrantedToken:
 
     def __call__(self) -> str:
         """The token, exchanged anew shortly before it ends."""
-        if self._ends - _RENEW_SECONDS_BEFORE <= self._now():
-            self._take({"type": DETAIL_TYPE, "grant": self._reply.grant})
-        return self._reply.access_token
+        now = self._now()
+        if self._held.renew_at <= now:
+            try:
+                self._take({"type": DETAIL_TYPE, "grant": self._reply.grant})
+            except (Unavailable, KeyUnavailable):
+                if self._held.ends_at <= now:
+                    raise
+        return self._held.text
 
     def _take(self, detail: Mapping[str, Any]) -> None:
+        asked_at = self._now()
         self._reply = self._transport.exchange(detail)
-        self._ends = self._now() + self._reply.expires_in
+        self._held = Held.of(self._reply, asked_at)
 
 
 def open_dataset(

@@ -11,12 +11,14 @@ import json as json_module
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from gateway.client.replies import Response, error_of
 from gateway.errors import (
+    ConfigError,
     GatewayError,
     InvalidInput,
     LimitExceeded,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from gateway.client.connections import Body, Connections
+    from gateway.client.credentials import ForeignToken
     from gateway.crypto.tokens import DpopKey, IdentityKey
     from gateway.wire.tokens import TokenResponse
 
@@ -36,8 +39,28 @@ WAIT_SECONDS_MAX = 60.0  # that a server may ask for before the next try
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # between tries, when the server is away
 RENEW_SECONDS_BEFORE = 30.0
 _OK, _BAD_REQUEST = 200, 400
+_TRY_AGAIN_SECONDS = 5.0
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _ASK_NONCE = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A token of ours in memory; times are Unix seconds."""
+
+    text: str
+    renew_at: float
+    ends_at: float
+
+    @classmethod
+    def of(cls, reply: TokenResponse, asked_at: float) -> Held:
+        """Renewed RENEW_SECONDS_BEFORE its end, or after two thirds of a short life.
+
+        Servers count whole seconds, so it is not relied on in its last one.
+        """
+        left = max(0.0, float(reply.expires_in) - 1.0)
+        margin = min(RENEW_SECONDS_BEFORE, left / 3)
+        return cls(reply.access_token, asked_at + left - margin, asked_at + left)
 
 
 def segment(text: str) -> str:
@@ -54,19 +77,19 @@ class Transport:
         key_file: Path,
         *,
         authority: Path | None = None,
-        workload_token: Path | None = None,
+        foreign_token: ForeignToken | None = None,
         now: Callable[[], float] = time.time,
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
     ) -> None:
         """Name the server (base URL) and the identity key; nothing is opened yet.
 
-        `authority` is a PEM file to trust besides the system's authorities; `workload_token` a
-        file with a token of an issuer that the gateway trusts, used instead of the key.
+        `authority` is a PEM file to trust besides the system's authorities; `foreign_token` one
+        of an issuer that the gateway trusts, shown instead of the key.
         """
         self.server = server
         self._authority = authority
         self._key_file = key_file
-        self._workload_token = workload_token
+        self._foreign_token = foreign_token
         self.now = now
         self._retry_seconds = retry_seconds
         self._opened: Connections | None = None
@@ -74,7 +97,8 @@ class Transport:
         self._identity: IdentityKey | None = None
         self._dpop: DpopKey | None = None
         self._nonce: str | None = None  # what the server wants in a proof; new at its start
-        self._token: tuple[str, float] | None = None  # and the Unix second it ends
+        self._token: Held | None = None
+        self._was_known = False  # whether the server ever took what we show
 
     def tls(self) -> SSLContext:
         """What `https` to this gateway and its data workers is checked with (TLS 1.3)."""
@@ -129,18 +153,19 @@ class Transport:
 
     def exchange(self, details: Mapping[str, Any]) -> TokenResponse:
         """Ask for a dataset token (RFC 8693) with one RFC 9396 detail; AccessDenied on a denial."""
-        from gateway.wire.tokens import GRANT_TOKEN_EXCHANGE
+        from gateway.wire.tokens import GRANT_TOKEN_EXCHANGE, TOKEN_TYPE_ACCESS
 
         form = {
             "grant_type": GRANT_TOKEN_EXCHANGE,
-            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "subject_token_type": TOKEN_TYPE_ACCESS,
             "authorization_details": json_module.dumps([details]),
         }
-        had = self._token
+        had = None if self._token is None else self._token.text
+        used = self.api_token()
         try:
-            return self._token_request({**form, "subject_token": self.api_token()})
+            return self._token_request({**form, "subject_token": used})
         except NotAuthenticated:
-            if had is None or self._token is not had:
+            if used != had:
                 raise
         self._token = None  # it may have been revoked, or the server has new keys
         return self._token_request({**form, "subject_token": self.api_token()})
@@ -196,29 +221,47 @@ class Transport:
             return self._dpop
 
     def api_token(self) -> str:
-        """The API token, renewed when it is about to end."""
+        """The API token, renewed when it is about to end, or kept to its end if it cannot be."""
         kept = self._token
-        if kept is not None and kept[1] - RENEW_SECONDS_BEFORE > self.now():
-            return kept[0]
+        if kept is not None and kept.renew_at > self.now():
+            return kept.text
+        asked_at = self.now()
         try:
-            reply = self._token_request(self._who_we_are())
+            reply = self._shown()
+        except (Unavailable, ConfigError, NotAuthenticated) as failed:
+            if kept is not None and kept.ends_at > self.now():
+                self._token = replace(kept, renew_at=self.now() + _TRY_AGAIN_SECONDS)
+                return kept.text
+            if self._is_worth_replacing(failed):
+                raise _replaced(self._foreign_token) from failed
+            raise
+        self._token, self._was_known = Held.of(reply, asked_at), True
+        return reply.access_token
+
+    def _shown(self) -> TokenResponse:
+        """Show who we are; once more when the key file was renewed meanwhile."""
+        try:
+            return self._token_request(self._who_we_are())
         except NotAuthenticated:
             if not self._has_other_key():
                 raise
-            reply = self._token_request(self._who_we_are())
-        self._token = (reply.access_token, self.now() + reply.expires_in)
-        return reply.access_token
+            return self._token_request(self._who_we_are())
+
+    def _is_worth_replacing(self, failed: GatewayError) -> bool:
+        """Whether only the age of what we show is wrong: then who was known waits for another."""
+        foreign = self._foreign_token
+        if foreign is None or not self._was_known or isinstance(failed, Unavailable):
+            return False
+        return isinstance(failed, ConfigError) or _has_ended(foreign, self.now())
 
     def _who_we_are(self) -> dict[str, str]:
         """What is shown for an API token; ConfigError when the key or token is unusable."""
         from gateway.wire import tokens
 
-        if self._workload_token is not None:
-            from gateway.client.credentials import read_workload_token
-
+        if self._foreign_token is not None:
             return {
                 "grant_type": tokens.GRANT_TOKEN_EXCHANGE,
-                "subject_token": read_workload_token(self._workload_token),
+                "subject_token": self._foreign_token.current(),
                 "subject_token_type": tokens.TOKEN_TYPE_JWT,
             }
         assertion = self._identity_key().assertion(
@@ -256,7 +299,9 @@ class Transport:
 
     def _explained(self, error: GatewayError) -> GatewayError:
         if isinstance(error, NotAuthenticated):
-            error.facts["key_file"] = str(self._workload_token or self._key_file)
+            error.facts["key_file"] = (
+                self._foreign_token.origin if self._foreign_token else str(self._key_file)
+            )
             error.facts["server"] = self.server
         return error
 
@@ -323,6 +368,24 @@ class Transport:
 
             self._opened = Connections(self.server, self.tls)
         return self._opened
+
+
+def _replaced(foreign: ForeignToken | None) -> Unavailable:
+    origin = foreign.origin if foreign else ""
+    return Unavailable(
+        f"the token in `{origin}` has ended or cannot be read",
+        advice="have it replaced: whoever projects it does so before it ends",
+    )
+
+
+def _has_ended(foreign: ForeignToken, now: float) -> bool:
+    from gateway.client.jwt_claims import claims_of
+
+    try:
+        ends = claims_of(foreign.current()).get("exp")
+    except GatewayError:
+        return True
+    return isinstance(ends, int | float) and ends <= now
 
 
 def _is_worth_waiting(error: GatewayError) -> bool:

@@ -75,6 +75,10 @@ class Authentication:
             attributes=dict(subject.attributes),
         )
 
+    def login_providers(self) -> tuple[W.LoginProvider, ...]:
+        """Where people can log in with `gateway login`."""
+        return self.house.issuers.logins()
+
     def public_keys(self) -> W.KeySet:
         """Keys that verify our tokens, leases and log (JWKS and pins)."""
         return exchange.public_keys(self.house)

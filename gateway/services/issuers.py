@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gateway.wire as W
 from gateway import config
 from gateway.crypto import foreign_tokens, jws
 from gateway.crypto.foreign_tokens import Profile
@@ -29,7 +30,8 @@ SECONDS_MAX = 7 * 24 * 3600  # no token of longer life is accepted, whatever the
 _MEMBERS = {"issuer", "audience", "algorithms", "tenant", "identity"}
 _KEYS = {"jwks", "jwks_uri", "discovery"}  # one of them
 _REACH = {"loopback", "networks", "ca"}  # only where a URL is asked
-_OPTIONAL = {"typ", "seconds_max", "attributes", "attests"}
+_OPTIONAL = {"typ", "seconds_max", "attributes", "attests", "login"}
+_SCOPE = "openid offline_access"  # `offline_access`: renewal without a person (OIDC Core 11)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class Issuer:
     keys: Keys
     bindings: tuple[Binding, ...]
     claim_map: ClaimMap
+    login: W.LoginProvider | None = None
 
     async def vouch(self, token: str, now: jws.Clock) -> Vouched:
         """The one identity that the verified token stands for; NotAuthenticated otherwise."""
@@ -82,6 +85,10 @@ class Issuers:
 
     def __init__(self, rows: Mapping[str, Issuer] | None = None) -> None:
         self._rows = dict(rows or {})
+
+    def logins(self) -> tuple[W.LoginProvider, ...]:
+        """Where people can log in."""
+        return tuple(row.login for row in self._rows.values() if row.login is not None)
 
     async def vouch(self, token: str, now: jws.Clock) -> Vouched:
         """Who and what a foreign token stands for.
@@ -135,6 +142,22 @@ def _row(entry: Mapping[str, Any], base: Path, now: Callable[[], float]) -> Issu
         keys=_keys(entry, base, now),
         bindings=tuple(_binding(tenant, bound) for bound in entry["identity"]),
         claim_map=_claim_map(entry),
+        login=_login(entry) if "login" in entry else None,
+    )
+
+
+def _login(entry: Mapping[str, Any]) -> W.LoginProvider:
+    said = entry["login"]
+    if not isinstance(said, Mapping) or set(said) - {"client_id", "scope", "resource"}:
+        raise InvalidInput("`login` has a `client_id`, and perhaps `scope` and `resource`")
+    resource = _text(said, "resource") if "resource" in said else None
+    if resource is None and said["client_id"] != entry["audience"]:
+        raise InvalidInput("the audience of an ID token is the `client_id`: set `audience` to it")
+    return W.LoginProvider(
+        issuer=_text(entry, "issuer"),
+        client_id=_text(said, "client_id"),
+        scope=_text(said, "scope") if "scope" in said else _SCOPE,
+        resource=resource,
     )
 
 

@@ -51,7 +51,7 @@ _NAMES = {
     "runs": "Attestation RunFinish RunView",
     "tenants": """IdentityChange IdentityChanged IdentityRequest IdentityView TenantChanges
         TenantRequest TenantView""",
-    "tokens": "AuthorizationDetail Introspection KeySet TokenResponse WhoAmI",
+    "tokens": "AuthorizationDetail Introspection KeySet LoginProvider TokenResponse WhoAmI",
 }
 _HOME = {name: home for home, names in _NAMES.items() for name in names.split()}
 

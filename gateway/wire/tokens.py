@@ -121,6 +121,16 @@ class WhoAmI:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoginProvider:
+    """An OpenID provider that people log in at with `gateway login`; told to everybody."""
+
+    issuer: str
+    client_id: str
+    scope: str
+    resource: str | None = None  # RFC 8707: its access token is shown; without it the ID token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
     """The gateway's public signing keys as JWKs, and its issuer name."""
 

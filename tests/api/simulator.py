@@ -182,6 +182,9 @@ class Simulator(SimulatedRequests):
     def public_keys(self) -> W.KeySet:
         return W.KeySet(issuer=self.issuer, keys=({"kty": "OKP", "crv": "Ed25519", "x": "AA"},))
 
+    def login_providers(self) -> tuple[W.LoginProvider, ...]:
+        return ()
+
     async def tenants(self, caller: Any) -> Sequence[W.TenantView]:
         return tuple(self.known_tenants.values())
 

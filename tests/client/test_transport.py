@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def test_the_token_is_kept_in_memory_and_renewed_before_it_ends(
     for _ in range(3):
         assert client.whoami().subject == "clinic/owner"
     assert gateway.issued == 1
-    client.transport._token = (client.transport._token[0], 0.0)  # type: ignore[index]
+    assert client.transport._token is not None
+    client.transport._token = replace(client.transport._token, renew_at=0.0, ends_at=0.0)
     client.whoami()
     assert gateway.issued == 2
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before

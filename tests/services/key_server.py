@@ -4,16 +4,19 @@ with KeyServer() as provider:
     provider.pages["/keys"] = Page(b"…")
     provider.url                      # http://127.0.0.1:PORT
     provider.asked                    # paths, in order
+    provider.forms                    # what was posted
 """
 
 from __future__ import annotations
 
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
+from urllib.parse import parse_qsl
 
 
 @dataclass(slots=True)
@@ -34,6 +37,8 @@ class KeyServer:
         """`tls`: certificate and key."""
         self.pages: dict[str, Page] = {}
         self.asked: list[str] = []
+        self.forms: list[dict[str, str]] = []
+        self.answer: Callable[[dict[str, str]], Page] = lambda _: Page(b"{}", status=404)
         self._tls = tls
         self._port = 0
         self._server: ThreadingHTTPServer | None = None
@@ -44,9 +49,15 @@ class KeyServer:
 
     def start(self) -> None:
         """Serve; the same port at every start."""
-        asked, pages = self.asked, self.pages
+        asked, pages, forms = self.asked, self.pages, self.forms
 
         class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler) -> None:  # noqa: N805 - `self` is the provider
+                asked.append(handler.path)
+                sent = handler.rfile.read(int(handler.headers["Content-Length"]))
+                forms.append(dict(parse_qsl(sent.decode())))
+                _send(handler, self.answer(forms[-1]))
+
             def do_GET(self) -> None:
                 asked.append(self.path)
                 _send(self, pages.get(self.path, Page(b"{}", status=404)))
