@@ -93,6 +93,14 @@ ACTS = (
     ),
     Act(
         method="GET",
+        path=_HERE + "/proofs/chain",
+        summary="Prove how many events concern a tenant",
+        call=lambda g, a: g.chain(a.caller, a.query.get("tenant"), a.optional("since")),
+        query={"tenant": "whose (default: one's own)", "since": "as of `checkpoint`"},
+        reply=W.ChainProof,
+    ),
+    Act(
+        method="GET",
         path=_HERE + "/proofs/consistency",
         summary="Prove that the log only grew between two sizes",
         call=lambda g, a: g.consistency(a.caller, a.number("first"), a.optional("second")),

@@ -237,6 +237,9 @@ def verify(
     witness_key: Annotated[
         str | None, typer.Option("--witness-key", help="a witness's verifier key, or a file")
     ] = None,
+    event: Annotated[
+        int | None, typer.Option("--event", min=0, help="this event must stand in the log")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="keep the newest LogCheckpoint in this file")
     ] = None,
@@ -248,11 +251,14 @@ def verify(
     lineage = f.client(server, key_file).lineage
     with progress_bar(is_shown=not as_json) as progress:
         found = lineage.verify(
-            since=since, log_key=log_key, witness_key=witness_key, progress=progress
+            since=since, log_key=log_key, witness_key=witness_key, event=event, progress=progress
         ).to_dict()
     if out is not None:
         out.write_text(found["note"], "utf-8")
-    shown = ("size", "root", "witnessed", "witnessed_to", "signed_by", "continues", "pinned")
+    shown = (
+        "size", "your_events", "root", "witnessed", "witnessed_to", "signed_by", "continues",
+        "pinned", "event",
+    )  # fmt: skip
     print_record("lineage.verify", found, as_json=as_json, only=shown)
     if found["pinned"] is None and not as_json:
         note("nothing could be pinned: the state directory cannot be written")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gateway.wire as W
-from gateway.client.pins import Checkpoint, LogKey, Pin, Pins, opened, witnessed
+from gateway.client.pins import Checkpoint, Pin, Pins, opened, witnessed
+from gateway.client.proofs import check_chain, check_event
 from gateway.client.records import Record, Table, Trace
 from gateway.client.transport import segment
 from gateway.errors import IntegrityError, InvalidInput, LogForked
@@ -23,6 +24,8 @@ from gateway.wire.tokens import LINEAGE_PATH
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient, Progress
+
+_PROOFS = "/v1/lineage/proofs"
 
 
 class Lineage:
@@ -155,7 +158,7 @@ class Lineage:
                 size += len(reply.body)
         if digest.hexdigest() != made["sha256"]:
             raise IntegrityError("the pack did not arrive whole", advice="export it again")
-        self._newest()
+        self._look()
         return Record({**made, "out": str(out)}, self._gateway)
 
     def verify(
@@ -164,6 +167,7 @@ class Lineage:
         since: str | Path | None = None,
         log_key: str | Path | None = None,
         witness_key: str | Path | None = None,
+        event: int | None = None,
         progress: Progress | None = None,
     ) -> Record:
         """Verify the log; raises, never returns False.
@@ -174,7 +178,12 @@ class Lineage:
                 somewhere you trust; without it only consistency is shown, not authorship.
             witness_key: verifier key of a witness, likewise: it must have signed a beginning
                 of this log; `witnessed_to` of the answer is how many events of it.
+            event: index of one event (a receipt names it) that must stand in the log.
             progress: called with what is being verified.
+
+        Returns:
+            Among others `your_events`: how many events of the log concern our tenant, which the
+            log itself fixes.
 
         Raises:
             IntegrityError: something does not hold; LogForked: it is not the log seen before.
@@ -185,8 +194,14 @@ class Lineage:
         done = self._gateway.finished(
             self._gateway.post("/v1/lineage/verification", request), progress
         )
-        view, is_pinned = self._newest(key)
+        before = self._pins.read()
+        reply = self._gateway.get(f"{_PROOFS}/chain", since=_size(before))
+        chain = codec.decode_reply(W.ChainProof, reply)
+        view = chain.checkpoint
+        is_pinned = self._pins.accept(view, before, key)
         newest = opened(view.note, key)
+        check_chain(chain, newest.root)
+        leaf = None if event is None else self._prove_event(event, newest)
         if older is not None:
             self._prove_growth(older, newest)
         seen = None if witness_key is None else witnessed(view, _text(witness_key))
@@ -202,15 +217,25 @@ class Lineage:
             "pinned": newest.size if is_pinned else None,
             "note": view.note,
             "events": (done.result or {}).get("events", newest.size),
+            "your_events": chain.events,
+            "event": None if leaf is None else {"index": event, "leaf": leaf},
         }
         return Record(facts, self._gateway)
 
-    def _newest(self, key: LogKey | None = None) -> tuple[W.CheckpointView, bool]:
-        """The newest LogCheckpoint, which continues the pinned one; whether it is now pinned."""
+    def _look(self) -> None:
+        """See that the newest LogCheckpoint continues the pinned one, and pin it."""
         before = self._pins.read()
         reply = self._gateway.get("/v1/lineage/checkpoint", since=_size(before))
-        view = codec.decode_reply(W.CheckpointView, reply)
-        return view, self._pins.accept(view, before, key)
+        self._pins.accept(codec.decode_reply(W.CheckpointView, reply), before)
+
+    def _prove_event(self, index: int, newest: Checkpoint) -> str | None:
+        """Its leaf hash, when it stands in that log."""
+        query = {"index": index, "size": newest.size}
+        proof = codec.decode_reply(W.Proof, self._gateway.get(f"{_PROOFS}/inclusion", **query))
+        if (proof.first, proof.second) != (index, newest.size):
+            raise IntegrityError(f"that is no proof of event {index}")
+        check_event(proof, newest.root)
+        return proof.leaf
 
     def _check_pin(self, view: W.CheckpointView | None, before: Pin | None) -> None:
         if view is not None:
@@ -223,9 +248,7 @@ class Lineage:
 
         if older.size > newest.size:
             raise LogForked("the log is shorter than the LogCheckpoint you kept")
-        reply = self._gateway.get(
-            "/v1/lineage/proofs/consistency", first=older.size, second=newest.size
-        )
+        reply = self._gateway.get(f"{_PROOFS}/consistency", first=older.size, second=newest.size)
         proof = codec.decode_reply(W.Proof, reply)
         path = [bytes.fromhex(text) for text in proof.hashes]
         try:

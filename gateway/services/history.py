@@ -56,6 +56,10 @@ class History:
         """The newest signed LogCheckpoint; with `since`, the proof that it continues that one."""
         return await proofs.checkpoint(self.house, caller, since)
 
+    async def chain(self, caller: Caller, tenant: str | None, since: int | None) -> W.ChainProof:
+        """How many events concern a tenant, with the proof of it."""
+        return await proofs.chain(self.house, caller, tenant, since)
+
     async def inclusion(self, caller: Caller, index: int, size: int | None) -> W.Proof:
         """Proof that an event stands in the log."""
         return await proofs.inclusion(self.house, caller, index, size)

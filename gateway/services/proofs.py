@@ -1,17 +1,21 @@
 """Proofs of the log: its newest LogCheckpoint, that an event stands in it, that it only grew.
 
 They tell nothing about what was recorded (hashes and sizes), so anybody with a token may have
-them: whoever pins a LogCheckpoint finds out when another history is shown to somebody else.
+them, but for the length of a tenant's chain, which is for its auditors. Whoever pins a
+LogCheckpoint finds out when another history is shown to somebody else.
 """
 
 from __future__ import annotations
 
 import gateway.wire as W
 from gateway.crypto.notes import verifier_key
+from gateway.domain.access import Resource
+from gateway.domain.dataset import parse_name
+from gateway.errors import NotFound
 from gateway.journal import reader
 from gateway.journal.checkpoint import origin_of
 from gateway.services.house import House
-from gateway.services.request_access import Caller
+from gateway.services.request_access import Caller, authorize, may
 
 
 async def checkpoint(house: House, caller: Caller, since: int | None) -> W.CheckpointView:
@@ -55,6 +59,36 @@ async def inclusion(house: House, caller: Caller, index: int, size: int | None) 
         second=whole,
         hashes=tuple(h.hex() for h in hashes),
         leaf=house.journal.leaf(index).hex(),
+    )
+
+
+async def chain(
+    house: House, caller: Caller, tenant: str | None, since: int | None
+) -> W.ChainProof:
+    """How many events concern a tenant: what its newest is, as the log itself fixes it.
+
+    Raises:
+        NotFound: no tenant that the caller may audit, or nothing is recorded about it.
+    """
+    whose = caller.subject.tenant if tenant is None else parse_name(tenant, what="tenant")
+    if whose != caller.subject.tenant and not may(house, caller, "audit", Resource(tenant=whose)):
+        raise NotFound(f"no tenant `{whose}` that you may audit")
+    await authorize(house, caller, "audit", whose)
+    head = house.journal.head(whose)
+    await house.journal.durable(head.index)
+    view = await newest(house, since)
+    return W.ChainProof(
+        tenant=whose,
+        tag=house.journal.tags.chain(whose),
+        events=head.seq + 1,
+        leaf=head.leaf,
+        place=head.place,
+        chains=head.chains,
+        path=tuple(h.hex() for h in head.path),
+        index=head.index,
+        heads=house.journal.event_bytes(head.index).decode("utf-8"),
+        hashes=tuple(h.hex() for h in house.journal.inclusion(head.index, view.size)),
+        checkpoint=view,
     )
 
 

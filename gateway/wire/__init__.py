@@ -39,9 +39,9 @@ _NAMES = {
     "exports": """EXPORT_PART_BYTES Export ExportRequest ExportedColumn ExportedShard
         PREVIEW_ROWS_DEFAULT PREVIEW_ROWS_MAX Preview""",
     "keys": "KeyView",
-    "lineage": """Answer AskRequest CheckpointView ClaimReceipt EvidenceRequest Proof QueryRequest
-        Question QuestionParameter Report ReportRequest Trace TraceEdge TraceNode Graph GraphEdge
-        GraphNode VerificationRequest""",
+    "lineage": """Answer AskRequest ChainProof CheckpointView ClaimReceipt EvidenceRequest Proof
+        QueryRequest Question QuestionParameter Report ReportRequest Trace TraceEdge TraceNode
+        Graph GraphEdge GraphNode VerificationRequest""",
     "obligations": "EVIDENCE_CHARS_MAX FulfilmentRequest ObligationView",
     "operations": "CheckResult Operation Readiness",
     "policy": """AccessChange AccessEntry ApprovalRequest BundleView ForeignChange PolicyDiff

@@ -117,6 +117,23 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChainProof:
+    """How many events concern a tenant, and that the log fixes it (event-v0 §5)."""
+
+    tenant: str
+    tag: str  # of its chain
+    events: int  # so many; the counter of the newest is one less
+    leaf: str  # hex hash of the newest
+    place: int  # of its entry in the tree of heads
+    chains: int  # entries of that tree
+    path: tuple[str, ...]  # hex: from the entry to the root of that tree
+    index: int  # of the TenantHeads event that holds the root
+    heads: str  # canonical bytes of that event
+    hashes: tuple[str, ...]  # hex: that it is in the log of `checkpoint`
+    checkpoint: CheckpointView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceRequest:
     """POST /v1/lineage/evidence: which part of history; without any, all of the tenant's."""
 

@@ -699,6 +699,13 @@ class Simulator(SimulatedRequests):
         root = "00" * 32
         return W.CheckpointView(note="n", size=1, root=root, witnessed="none", log_key="k")
 
+    async def chain(self, caller: Any, tenant: str | None, since: int | None) -> W.ChainProof:
+        return W.ChainProof(
+            tenant=tenant or caller.subject.tenant, tag="ab", events=1, leaf="00" * 32,
+            place=0, chains=1, path=(), index=0, heads="{}", hashes=(),
+            checkpoint=await self.checkpoint(caller, since),
+        )  # fmt: skip
+
     async def inclusion(self, caller: Any, index: int, size: int | None) -> W.Proof:
         size = size or 1
         if index >= size:

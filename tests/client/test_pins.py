@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 import gateway.wire as W
 from gateway.client.pins import Pins
+from gateway.client.proofs import check_chain, check_event
 from gateway.crypto.notes import parse_verifier_key, verifier_key
 from gateway.crypto.signing import Signer
 from gateway.errors import ConfigError, IntegrityError, LogForked
@@ -18,7 +20,7 @@ from gateway.journal.checkpoint import LogCheckpoint, origin_of
 from gateway.journal.journal import Journal
 from gateway.journal.reader import parse_checkpoint
 from tests.client.conftest import Login
-from tests.journal.places import LOG, NODE, fill, opened
+from tests.journal.places import LOG, NODE, fill, opened, refused_request
 
 SERVER = "https://gateway.example:8787"
 
@@ -189,3 +191,89 @@ def test_an_answer_without_a_checkpoint_is_refused_once_one_is_pinned(
             act()
     with pytest.raises(IntegrityError):
         auditor.lineage.verify()
+
+
+def proved(journal: Journal, tenant: str) -> W.ChainProof:
+    """As services/proofs.py answers."""
+    head, view = journal.head(tenant), shown(journal, None)
+    return W.ChainProof(
+        tenant=tenant,
+        tag=journal.tags.chain(tenant),
+        events=head.seq + 1,
+        leaf=head.leaf,
+        place=head.place,
+        chains=head.chains,
+        path=tuple(h.hex() for h in head.path),
+        index=head.index,
+        heads=journal.event_bytes(head.index).decode(),
+        hashes=tuple(h.hex() for h in journal.inclusion(head.index, view.size)),
+        checkpoint=view,
+    )
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[tuple[W.ChainProof, bytes]]:
+    with opened(tmp_path) as journal:
+        for number in range(7):
+            journal.append(refused_request(number, f"tenant-{number % 3}"))
+        journal.wait_durable(journal.size - 1)
+        proof = proved(journal, "tenant-1")
+        yield proof, bytes.fromhex(proof.checkpoint.root)
+
+
+def test_the_log_fixes_how_many_events_concern_a_tenant(chain: tuple[W.ChainProof, bytes]) -> None:
+    proof, root = chain
+    check_chain(proof, root)
+    assert proof.events == 2
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"events": 1},
+        {"events": 3},
+        {"leaf": "00" * 32},
+        {"leaf": "no hex"},
+        {"tag": "ab" * 16},
+        {"place": 0},
+        {"place": 9},
+        {"chains": 2},
+        {"path": ()},
+        {"hashes": ("00" * 32,)},
+        {"index": 1},
+        {"heads": "{}"},
+    ],
+    ids=str,
+)
+def test_a_chain_that_was_shortened_or_made_up_is_refused(
+    chain: tuple[W.ChainProof, bytes], lie: dict[str, object]
+) -> None:
+    proof, root = chain
+    with pytest.raises(IntegrityError):
+        check_chain(replace(proof, **lie), root)  # type: ignore[arg-type]
+
+
+def test_another_event_does_not_pass_for_the_one_that_fixes_the_chains(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        fill(journal, 3)
+        proof, view = proved(journal, "clinic"), shown(journal, None)
+        other = journal.event_bytes(1).decode()
+        hashes = tuple(h.hex() for h in journal.inclusion(1, view.size))
+        with pytest.raises(IntegrityError):
+            check_chain(
+                replace(proof, heads=other, index=1, hashes=hashes), bytes.fromhex(view.root)
+            )
+
+
+def test_one_event_stands_in_the_log_or_it_does_not(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        fill(journal, 5)
+        view = shown(journal, None)
+        hashes = tuple(h.hex() for h in journal.inclusion(2, view.size))
+        proof = W.Proof(
+            kind="inclusion", first=2, second=view.size, hashes=hashes, leaf=journal.leaf(2).hex()
+        )
+        check_event(proof, bytes.fromhex(view.root))
+        for lie in ({"first": 3}, {"leaf": journal.leaf(3).hex()}, {"leaf": None}, {"hashes": ()}):
+            with pytest.raises(IntegrityError):
+                check_event(replace(proof, **lie), bytes.fromhex(view.root))  # type: ignore[arg-type]
