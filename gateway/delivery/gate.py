@@ -38,6 +38,10 @@ class Control(Protocol):
         """Tell which segments were handed to the kernel whole."""
         ...
 
+    def acknowledge(self, lease: str, segments: int, rows: int) -> None:
+        """Tell how much the client says to have verified."""
+        ...
+
 
 class Gate:
     """Decides, chunk by chunk, whether a lease may go on."""
@@ -147,7 +151,10 @@ class Gate:
             self.confirm(lease)
 
     def confirm(self, lease: OpenLease) -> None:
-        """Tell control about what was sent since the last time."""
+        """Tell control about what was sent and acknowledged since the last time."""
+        if lease.has_news:
+            lease.has_news = False
+            self._control.acknowledge(lease.spec.lease, *lease.acknowledged)
         if lease.sent:
             sent = [lease.segments[n] for n in lease.sent]
             lease.sent = []

@@ -55,6 +55,7 @@ class OpenLease:
     rings: set[Connection] = field(default_factory=set)  # of which some stream, the others wait
     sent: list[int] = field(default_factory=list)  # handed over, not yet reported
     acknowledged: tuple[int, int] = (0, 0)  # segments, rows
+    has_news: bool = False  # acknowledged more than control was told
     refused: set[int] = field(default_factory=set)  # segments whose stored bytes are not authentic
     tickets: dict[str, float] = field(default_factory=dict)  # SHA-256 of each → its end
     stopped: GatewayError | None = None

@@ -119,7 +119,7 @@ class Producer:
         """(3) Take what the client says to have verified in all; never less than before."""
         if segments > lease.acknowledged[0] and rows >= lease.acknowledged[1]:
             lease.acknowledged = (segments, rows)
-            self._control.acknowledge(lease.spec.lease, segments, rows)
+            lease.has_news = True  # told with the next confirmation: it is cumulative
 
     async def _room(self, out: Outlet) -> None:
         async with asyncio.timeout(self._stall_seconds):

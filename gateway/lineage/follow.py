@@ -26,6 +26,8 @@ QUEUE_EVENTS_MAX = 16_384
 SEAL_BYTES_MIN = 16 << 20  # a busy projection is sealed when so much is unsealed
 SEAL_SECONDS_MIN = 30.0
 _SEAL_SHARE = 50  # sealing takes at most 1/50 of the time
+GATHER_SECONDS = 0.2  # a transaction costs the same for one event as for hundreds
+GATHER_EVENTS = 512  # … and is not waited for when so many are there
 _IDLE_SECONDS = 0.5
 _POLL_SECONDS = 0.02
 _RETRY_SECONDS = 1.0
@@ -75,6 +77,7 @@ class Follower(threading.Thread):
         self._projection, self._read_anew, self._now = projection, read_anew, now
         self._moved = threading.Condition()
         self._stopping = threading.Event()
+        self._hurry = threading.Event()  # somebody waits for an answer
         self._reader: _Reader | None = None
         self._sealed_at = time.monotonic()
         self._seal_seconds = 0.0
@@ -105,7 +108,9 @@ class Follower(threading.Thread):
     def wait_for(self, size: int, seconds: float) -> None:
         """Wait until `size` events are projected, or the time is over."""
         with self._moved:
-            self._moved.wait_for(lambda: self._projection.projected >= size, seconds)
+            if self._projection.projected < size:
+                self._hurry.set()
+                self._moved.wait_for(lambda: self._projection.projected >= size, seconds)
 
     @property
     def lag_seconds_p99(self) -> float:
@@ -116,6 +121,7 @@ class Follower(threading.Thread):
     def stop(self) -> None:
         """End both threads; returns when nothing is appended any more."""
         self._stopping.set()
+        self._hurry.set()
         self.join()
 
     def _follow(self) -> None:
@@ -144,11 +150,13 @@ class Follower(threading.Thread):
             break
         self._projection.rebuild(f"event {size - 1} of the journal is another than was projected")
 
-    @staticmethod
-    def _take(items: queue.SimpleQueue[_Item]) -> list[tuple[EventLike, str]]:
+    def _take(self, items: queue.SimpleQueue[_Item]) -> list[tuple[EventLike, str]]:
         batch: list[tuple[EventLike, str]] = []
         try:
             item = items.get(timeout=_IDLE_SECONDS)
+            if items.qsize() < GATHER_EVENTS:
+                self._hurry.wait(GATHER_SECONDS)
+            self._hurry.clear()
             while True:
                 if isinstance(item, BaseException):
                     if not batch:
