@@ -43,17 +43,17 @@ from gateway.api.problems import UNSEEN, problem_response
 from gateway.config import Settings
 from gateway.errors import GatewayError, MethodNotAllowed
 
-ACTS: tuple[Act, ...] = (
+ACTS: tuple[Act, ...] = (  # the router tries them in this order: what comes most often first
+    *identity.ACTS,
+    *leases.ACTS,
     *datasets.ACTS,
     *copies.ACTS,
     *asking.ACTS,
     *access.ACTS,
     *obligations.ACTS,
     *consents.ACTS,
-    *leases.ACTS,
     *keys.ACTS,
     *lineage.ACTS,
-    *identity.ACTS,
     *health.ACTS,
 )
 _HEADERS = (

@@ -56,6 +56,7 @@ REPLAYS_PER_HOUR = 60
 REVIEWS_PER_HOUR = 600  # pages of them
 PERSONS_PER_HOUR = 60
 NODE = "node-1"  # the name of this gateway's journal; more nodes come later
+_ID_BYTES, _IDS_AT_ONCE = 16, 256
 PLATFORM = "platform"  # the tenant that operates the machine; it owns no data
 
 
@@ -146,6 +147,7 @@ class House:
         default_factory=lambda: Quota(what="questions about persons", most=PERSONS_PER_HOUR)
     )
     workers: Workers = field(init=False)
+    _ids: list[bytes] = field(default_factory=list)  # random, not used yet
     outside: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(OUTSIDE_THREADS, thread_name_prefix="outside")
     )
@@ -182,8 +184,11 @@ class House:
         return found
 
     def id(self, prefix: str) -> str:
-        """A new random id, such as `dec_…`."""
-        return new_id(prefix, secrets.token_bytes(16))
+        """A new random id, such as `dec_…`; the system is asked for many at a time."""
+        if not self._ids:
+            drawn = secrets.token_bytes(_ID_BYTES * _IDS_AT_ONCE)
+            self._ids = [drawn[at : at + _ID_BYTES] for at in range(0, len(drawn), _ID_BYTES)]
+        return new_id(prefix, self._ids.pop())
 
     def record(self, draft: EventDraft) -> int:
         """Append one event, apply it, publish the PolicyEpoch; durable a moment later."""
