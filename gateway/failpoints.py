@@ -70,6 +70,7 @@ STEPS: Final[Mapping[str, str]] = {
     "disk.staging": "the directory for sealed shards is to be made",
     "disk.journal": "a group of events is to be written",
     "disk.journal-sync": "they are written, to be made durable",
+    "journal.file": "the next file of the journal has its name and holds nothing",
     "disk.anchor": "the newest LogCheckpoint is to be written beside the journal",
 }
 

@@ -43,6 +43,7 @@ class _Place:
     offset: int
     frontier: Frontier
     node: str
+    before: _Place | None = None  # the end of the last file, until a commit of this one was read
 
 
 @dataclass(slots=True)
@@ -114,6 +115,7 @@ class Reader:
             return
         assert self._place is not None
         while True:
+            self._leave_what_was_cut()
             yield from self._in_file(self._place)
             following = self._next_file(self._place)
             if following is None:
@@ -137,6 +139,12 @@ class Reader:
             ) from bad
         return True
 
+    def _leave_what_was_cut(self) -> None:
+        """A file without a signed event may be gone when its writer was killed and came back."""
+        place = self._place
+        if place and place.before and not place.segment.path.exists():
+            self._place = place.before
+
     def _in_file(self, place: _Place) -> Iterator[Commit]:
         fd = os.open(place.segment.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -154,7 +162,7 @@ class Reader:
                     continue
                 commit.note = self._checked(kind, payload, trial, place)
                 place.frontier = Frontier(trial.size, trial.edge)
-                place.offset = end
+                place.offset, place.before = end, None
                 yield commit
                 commit = Commit(trial.size)
         except frames.BadFrame:
@@ -209,6 +217,7 @@ class Reader:
         same = following.frontier.edge == place.frontier.edge and following.node == place.node
         if later[0].first != size or not same:
             raise _damage(f"the file behind event {size} continues another history", size)
+        following.before = place
         return following
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway import failpoints
 from gateway.domain.events import canonical
 from gateway.errors import ConfigError, Unavailable
 from gateway.journal import frames
@@ -47,6 +48,7 @@ def create(directory: Path, *, first: int, node: str, edge: Sequence[bytes]) -> 
     segment = Segment(directory / f"{first:020d}.log", first)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
     fd = os.open(segment.path, flags, 0o600)
+    failpoints.reach("journal.file")
     write_all(fd, frames.MAGIC + frames.frame(frames.HEADER, _header(first, node, edge)))
     os.fsync(fd)
     sync_directory(directory)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,22 @@ def test_a_follower_beside_a_busy_writer_never_takes_progress_for_damage(tmp_pat
                 seen += 1
         writer.join()
     assert seen == journal.durable_size
+
+
+def test_a_reader_goes_on_when_a_begun_file_is_cut_away_under_it(tmp_path: Path) -> None:
+    """The writer was killed right after it began a file; its next opening removes that file."""
+    with opened(tmp_path, segment_bytes=3000) as journal:
+        reader = Reader(tmp_path / "journal", LOG.public_key)
+        while True:  # until a next file was begun and holds nothing yet
+            fill(journal, 1)
+            time.sleep(0.02)
+            last = max((tmp_path / "journal").glob("*.log"))
+            if last.stat().st_size < 300:
+                break
+        seen = [commit.first for commit in reader.commits()]
+    with opened(tmp_path, segment_bytes=1 << 20) as journal:
+        assert not last.exists()
+        fill(journal, 5)
+        seen += [commit.first for commit in reader.commits()]
+        assert reader.size == journal.durable_size
+    assert seen == sorted(set(seen))
