@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gateway.client import GatewayClient
+from gateway.config import load
+from gateway.demo.cluster import Cluster
 from gateway.demo.datasets import Prepared
 from gateway.demo.stage import Stage
 from gateway.demo.steps import Teller
@@ -34,6 +36,7 @@ class Play:
     stage: Stage
     teller: Teller
     url: str = ""
+    cluster: Cluster = field(default_factory=Cluster)
     prepared: dict[str, Prepared] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)  # what later scenes need of earlier ones
     _clients: dict[str, GatewayClient] = field(default_factory=dict)
@@ -43,11 +46,31 @@ class Play:
         name = "operator.json" if person == OPERATOR else "identity.json"
         return self.stage.home / "config" / folder(person) / "dataset-gateway" / name
 
+    @property
+    def token_file(self) -> Path:
+        """Where the cluster projects the token of JOB, which has no key."""
+        return self.stage.home / "config" / folder(JOB) / "token"
+
+    def shown_by(self, person: str) -> dict[str, str]:
+        """By what the gateway knows a person: a key file, or the job's token file."""
+        if person == JOB:
+            return {"token_file": str(self.token_file)}
+        return {"key_file": str(self.key_file(person))}
+
     def client(self, person: str) -> GatewayClient:
-        """The Python client of a person; it knows the server's URL and that key, no more."""
+        """The Python client of a person; it knows the server's URL and that file, no more."""
         if person not in self._clients:
-            self._clients[person] = GatewayClient(self.url, key_file=self.key_file(person))
+            self._clients[person] = client_of(self.url, **self.shown_by(person))
         return self._clients[person]
+
+
+def client_of(
+    server: str, *, key_file: str | None = None, token_file: str | None = None
+) -> GatewayClient:
+    """A client that shows a key, or the token of a workload."""
+    workload = None if token_file is None else Path(token_file)
+    settings = replace(load(), key_file=None, workload_token_file=workload)
+    return GatewayClient(server, key_file, settings)
 
 
 def folder(person: str) -> str:

@@ -46,7 +46,7 @@ def scene(play: Play) -> list[Step]:
 
 def job(play: Play, person: str, **wanted: Any) -> dict[str, Any]:
     """What a trainer is told: where, as whom, what."""
-    return {"server": play.url, "key_file": str(play.key_file(person)), **wanted}
+    return {"server": play.url, **play.shown_by(person), **wanted}
 
 
 def _jobs(play: Play) -> dict[str, subprocess.Popen[str]]:

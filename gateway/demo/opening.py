@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import stat
+from pathlib import Path
 
 from gateway.crypto.identity_keys import IdentityKey
-from gateway.demo.cast import AUDITOR, OPERATOR, OWNER, ROLES, Play
+from gateway.demo.cast import AUDITOR, JOB, OPERATOR, OWNER, ROLES, Play
 from gateway.demo.steps import Seen, Step, expect
 
 TENANTS = ("clinic", "startup", "audit")
@@ -37,6 +39,7 @@ def _init(play: Play) -> Seen:
 
 
 def _serve(play: Play) -> Seen:
+    play.cluster.be_trusted(play.key_file(OPERATOR).parent, JOB)  # before: it is read at start
     play.url = play.stage.start()
     return Seen(text=f"gateway serve: {play.url} is ready", facts={"url": play.url})
 
@@ -46,15 +49,27 @@ def _people(play: Play) -> Seen:
     for tenant in TENANTS:
         operator.tenants.add(tenant)
     for person, (kind, role) in ((OWNER, ("person", "owner")), *ROLES.items()):
-        path = play.key_file(person)
-        key = IdentityKey.create(path, person)
-        mode = stat.S_IMODE(path.stat().st_mode)
-        expect(mode == _PRIVATE, f"{path} has mode {mode:o}")
+        key = _without_file(play) if person == JOB else _with_file(play.key_file(person), person)
         operator.identities.add(person, public_key=key.public_text, roles=[role], type=kind)
-    me = play.client(AUDITOR).whoami()
-    expect(me.subject == AUDITOR, f"the auditor is taken for {me.subject}")
+    for person in (AUDITOR, JOB):
+        me = play.client(person).whoami()
+        expect(me.subject == person, f"{person} is taken for {me.subject}")
     people = ", ".join([OWNER, *ROLES])
     return Seen(
         text=f"tenants {', '.join(TENANTS)}; people and jobs: {people}",
         facts={"tenants": list(TENANTS), "people": [OWNER, *ROLES]},
+        lines=(f"{JOB} has no key: it shows the token that its cluster puts into a file",),
     )
+
+
+def _with_file(path: Path, person: str) -> IdentityKey:
+    key = IdentityKey.create(path, person)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    expect(mode == _PRIVATE, f"{path} has mode {mode:o}")
+    return key
+
+
+def _without_file(play: Play) -> IdentityKey:
+    """An identity has a key; the job's is forgotten at once, for its cluster vouches for it."""
+    play.cluster.project(play.token_file, JOB)
+    return IdentityKey(JOB, secrets.token_bytes(32))

@@ -30,7 +30,7 @@ def _revoke(play: Play) -> Seen:
     job = {
         "task": "count",
         "server": play.url,
-        "key_file": str(play.key_file(JOB)),
+        **play.shown_by(JOB),
         "dataset": TOKENS,
         "purpose": "methods-research",
         "columns": ["tokens"],

@@ -1,7 +1,7 @@
-"""A training job of the demo: a process of its own, with nothing but a key file and a URL.
+"""A training job of the demo: a process of its own, with a URL and a token or key file, no more.
 
-`python -m gateway.demo.trainer JOB`, where JOB is JSON: server, key_file, dataset, purpose,
-columns, batch_rows, run, task, and for some tasks split, seed, features. It prints JSON
+`python -m gateway.demo.trainer JOB`, where JOB is JSON: server, token_file or key_file, dataset,
+purpose, columns, batch_rows, run, task, and for some tasks split, seed, features. It prints JSON
 lines; the last one is its result, or `{"stopped": code, "position": …}` when the stream was ended
 before its time.
 """
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from connectors.loaders.numpy import GatewayBatches
-from gateway.client import GatewayClient
 from gateway.demo import models
+from gateway.demo.cast import client_of
 from gateway.errors import GatewayError, StreamStopped
 
 Job = dict[str, Any]
@@ -40,7 +40,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _batches(job: Job, **more: Any) -> GatewayBatches:
-    client = GatewayClient(job["server"], key_file=job["key_file"])
+    client = client_of(
+        job["server"], key_file=job.get("key_file"), token_file=job.get("token_file")
+    )
     return GatewayBatches(
         job["dataset"],
         transport=client.transport,
