@@ -176,6 +176,7 @@ def build(settings: Settings, *, page: int, url: str, on_failure: Callable[[str]
         url: where the API will answer; issuer and audience of every token.
         on_failure: called once when the journal cannot be written any more.
     """
+    plugs.telling_of(settings, url)  # a wrong sink is refused now, not when a run is over
     house = _open(settings, page=page, url=url, on_failure=on_failure)
     _boot(house)
     return house

@@ -54,6 +54,7 @@ class Settings:
     policies: Path | None = None  # directory watched by the server
     data_workers: int = 0  # 0 = max(1, cores - 1)
     kms: str = "file:"  # URI of the KMS plug; `file:` = config_dir/roots
+    lineage_sinks: str | None = None  # URIs of LineageSinks, by spaces; `TENANT=URI`: its side
     store: str = "local:"  # URI of the object store plug; `local:` = state_dir/objects
     cache_bytes_max: int = 64 << 30  # local copies of sealed objects of a remote store
     debug: bool = False

@@ -102,3 +102,26 @@ class Source(Protocol):
     def files(self) -> Sequence[SourceFile]:
         """What there is to upload, in order. Raises InvalidInput when there is nothing."""
         ...
+
+
+class LineageSink(Protocol):
+    """Where OpenLineage events go, one by one, in order. It runs in the lineage process.
+
+    `connect(parts)` gets the URI, split, and does nothing yet that may wait.
+    """
+
+    def emit(self, event: bytes) -> None:
+        """Hand over one event (JSON, one line); when this returns, it is there.
+
+        The same event may come again after a kill. An answer that takes longer than ten seconds
+        is no answer.
+
+        Raises:
+            Unavailable: not now; it is tried again later, and nothing behind it is sent before.
+            InvalidInput: never; it is counted and left out.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+        ...

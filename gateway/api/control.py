@@ -26,7 +26,7 @@ from gateway.errors import GatewayError, KeyUnavailable
 from gateway.ports import Kms
 from gateway.process.channel import AsyncChannel, Channel, ChannelClosed
 from gateway.process.tree import authority, from_options
-from gateway.services import key_check, retention, witness
+from gateway.services import key_check, plugs, retention, witness
 from gateway.services.gateway import Gateway
 from gateway.services.house import House
 from gateway.services.watch import watch
@@ -194,6 +194,7 @@ async def _attach(house: House, role: str, sock: socket.socket, options: dict[st
             directory=state / "lineage",
             log_key=house.signers.log.public_key,
             seal_key=house.vault.secret("lineage-seal"),
+            telling=plugs.telling_of(house.settings, house.issuer),
         )
     else:
         number = int(role.partition("-")[2])

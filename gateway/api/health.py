@@ -9,7 +9,7 @@ from gateway.api.acts import Act, Asked
 from gateway.api.facade import Gateway
 from gateway.api.problems import dump
 from gateway.errors import GatewayError
-from gateway.wire import codec
+from gateway.wire import access_facet, codec
 from gateway.wire.problems import title_of
 
 
@@ -60,6 +60,10 @@ def _kinds(kind: type[GatewayError]) -> list[type[GatewayError]]:
     return [*ours, *below]
 
 
+async def _access_schema(gateway: Gateway, _: Asked) -> dict[str, object]:
+    return access_facet.schema(gateway.public_keys().issuer)
+
+
 ACTS = (
     Act(
         method="GET",
@@ -75,6 +79,14 @@ ACTS = (
         summary="Ready to work, check by check; 503 when not",
         call=_ready,
         reply=W.Readiness,
+        is_public=True,
+    ),
+    Act(
+        method="GET",
+        path=access_facet.SCHEMA_PATH,
+        summary="JSON Schema of the facet that our OpenLineage events carry",
+        call=_access_schema,
+        reply=dict,
         is_public=True,
     ),
     Act(

@@ -101,6 +101,14 @@ class Reader:
         """Root of the events so far, as the LogCheckpoint signs it."""
         return self._place.frontier.root() if self._place else EMPTY_ROOT
 
+    def head(self) -> tuple[str, int, bytes]:
+        """Node, size and root of the newest LogCheckpoint verified; for any thread."""
+        place = self._place
+        if place is None:
+            raise NotFound("the journal has no events yet")
+        frontier = place.frontier  # replaced whole, never changed
+        return place.node, frontier.size, frontier.root()
+
     def unsigned_bytes(self) -> int:
         """Bytes behind the last LogCheckpoint: a commit in progress, or a tail to be cut."""
         if self._place is None:

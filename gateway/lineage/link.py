@@ -69,6 +69,7 @@ class LineageLink:
         directory: Path,
         log_key: bytes,
         seal_key: bytes,
+        telling: Mapping[str, Any] | None = None,
     ) -> None:
         """Use `channel` from now on and tell the process what to follow.
 
@@ -78,6 +79,7 @@ class LineageLink:
             directory: where the projection lives (made if missing).
             log_key: raw public key of the journal's checkpoints.
             seal_key: 32 secret bytes, the same at every start (`vault.secret("lineage-seal")`).
+            telling: `issuer` and `sinks` ({`uri`, `tenant`}) for OpenLineage events; None: nobody.
         """
         self.detach()
         await channel.send(
@@ -86,6 +88,7 @@ class LineageLink:
             journal=str(journal),
             directory=str(directory),
             log_key=log_key.hex(),
+            **(telling or {}),
         )
         self._channel = channel
         self._receiving = asyncio.create_task(self._receive(channel), name="lineage-replies")
@@ -154,7 +157,10 @@ class LineageLink:
         return message.body
 
     async def status(self) -> dict[str, Any]:
-        """`projected`, `durable`, `lag_events`, `lag_seconds_p99`, `rebuilt_because`, `fault`."""
+        """`projected`, `durable`, `lag_events`, `lag_seconds_p99`, `rebuilt_because`, `fault`.
+
+        And `sinks`, of each: `sink`, `lag_events`, `refused`, `error`.
+        """
         return (await self._call("status")).body
 
     async def _call(self, kind: str, **body: Any) -> Message:

@@ -11,7 +11,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ import duckdb
 from gateway.errors import GatewayError, IntegrityError, InvalidInput, LimitExceeded, Unavailable
 from gateway.journal import reader
 from gateway.lineage import answers, asking, parameters
-from gateway.lineage.follow import Follower
+from gateway.lineage.follow import Follower, Tail
+from gateway.lineage.outbox import Outbox
 from gateway.lineage.projection import Projection
 from gateway.lineage.query import Query, SandboxPool
 from gateway.lineage.questions import question
+from gateway.lineage.sinks import SinkName
 from gateway.lineage.trace import DEPTH_DEFAULT, Walk, trace
 from gateway.process.channel import Channel, ChannelClosed, Message
 from gateway.process.status_page import StatusReader
@@ -50,6 +52,11 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
         journal=Path(begin.body["journal"]),
         log_key=bytes.fromhex(begin.body["log_key"]),
         page=None if page is None else StatusReader(page),
+    )
+    server.tell(
+        [SinkName(**sink) for sink in begin.body.get("sinks", ())],
+        issuer=begin.body.get("issuer", ""),
+        directory=Path(begin.body["directory"]),
     )
     try:
         server.serve()
@@ -77,11 +84,29 @@ class LineageServer:
         self._askers = ThreadPoolExecutor(4, thread_name_prefix="ask")
         self._queriers = ThreadPoolExecutor(2, thread_name_prefix="query")
         self._sandboxes = SandboxPool()
-        self._follower = Follower(
-            projection, lambda: reader.Reader(journal, log_key).tail, time.time
-        )
+        self._journal = reader.Reader(journal, log_key)
+        self._outboxes: list[Outbox] = []
+
+        def read_anew() -> Tail:
+            self._journal = reader.Reader(journal, log_key)
+            return self._journal.tail
+
+        self._follower = Follower(projection, read_anew, time.time)
         self._follower.start()
         self._queriers.submit(self._prepare)
+
+    def tell(self, sinks: Sequence[SinkName], *, issuer: str, directory: Path) -> None:
+        """Begin to tell sinks of every run; their cursors lie in `directory`."""
+        for name in sinks:
+            outbox = Outbox(
+                name,
+                issuer,
+                self._projection,
+                head=lambda: self._journal.head(),  # noqa: PLW0108 - the reader is replaced
+                directory=directory,
+            )
+            self._outboxes.append(outbox)
+            outbox.start()
 
     def serve(self) -> None:
         """Take requests until the channel ends."""
@@ -103,6 +128,8 @@ class LineageServer:
         self._askers.shutdown(wait=False, cancel_futures=True)
         self._queriers.shutdown(wait=False, cancel_futures=True)
         self._sandboxes.close()
+        for outbox in self._outboxes:
+            outbox.stop()
         self._follower.stop()
         self._projection.close()
 
@@ -251,6 +278,7 @@ class LineageServer:
             "lag_seconds_p99": round(self._follower.lag_seconds_p99, 3),
             "rebuilt_because": self._projection.rebuilt_because,
             "fault": self._follower.fault,
+            "sinks": [outbox.status(projected) for outbox in self._outboxes],
         }
         return "status", b"", reply
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import gateway.wire as W
 from gateway.errors import GatewayError
 from gateway.services.house import PLATFORM, House
+
+_STATUS_SECONDS_MAX = 2.0
 
 
 async def ready(house: House) -> W.Readiness:
@@ -22,7 +26,25 @@ async def ready(house: House) -> W.Readiness:
         ok=house.lineage.is_attached,
         detail="answers" if house.lineage.is_attached else "restarting",
     )
+    if house.settings.lineage_sinks:
+        checks["lineage-sinks"] = await _sinks(house)
     return W.Readiness(ready=is_ready, checks=checks)
+
+
+async def _sinks(house: House) -> W.CheckResult:
+    """Shown only: nothing waits for them. No URL's query, no event, no tenant's data."""
+    try:
+        async with asyncio.timeout(_STATUS_SECONDS_MAX):
+            found = (await house.lineage.status())["sinks"]
+    except (GatewayError, TimeoutError):
+        return W.CheckResult(ok=False, detail="lineage is restarting")
+    told = [
+        f"{sink['sink']}: {sink['lag_events']} events behind"
+        + (f", {sink['refused']} refused" if sink["refused"] else "")
+        + (f" ({sink['error']})" if sink["error"] else "")
+        for sink in found
+    ]
+    return W.CheckResult(ok=not any(sink["error"] for sink in found), detail="; ".join(told))
 
 
 def _journal(house: House) -> W.CheckResult:

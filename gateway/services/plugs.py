@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from gateway import config, discovery
 from gateway.config import Settings
+from gateway.lineage import sinks
 from gateway.ports import Kms, ObjectStore
 from gateway.services.cached_store import CachedStore
 
@@ -21,6 +23,17 @@ def kms_of(settings: Settings) -> Kms:
         "kms", settings.kms, config_dir=settings.config_dir, variables=config.variable
     )
     return kms
+
+
+def telling_of(settings: Settings, issuer: str) -> dict[str, Any]:
+    """To whom, and in whose name, the lineage process tells of runs; ConfigError, ConnectorError.
+
+    Each plug is made here once, so that a wrong URI ends the start and not the telling.
+    """
+    named = sinks.parse(settings.lineage_sinks)
+    for name in named:
+        sinks.connect(name).close()
+    return {"issuer": issuer, "sinks": [{"uri": n.uri, "tenant": n.tenant} for n in named]}
 
 
 def plain_store_of(settings: Settings) -> ObjectStore:

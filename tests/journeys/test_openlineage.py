@@ -21,18 +21,28 @@ from openlineage.client.transport.http import (
     HttpTransport,
 )
 
-from tests.journeys.home import Home
+from tests.journeys.home import Home, wait
+from tests.lineage.receiver import Receiver
 
 RUN_ID = "01912a3b-0000-7000-8000-000000000001"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    made = Home.make(tmp_path_factory.mktemp("openlineage"))
+def home(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    root = tmp_path_factory.mktemp("openlineage")
+    sinks = f"{receiver.url} home={(root / 'told.jsonl').as_uri()}"
+    made = Home.make(root, variables={"GATEWAY_LINEAGE_SINKS": sinks})
     made.start()
     made.client().datasets.register("home/icu", pa.table({"age": [1, 2, 3]}))
     yield made
     made.end()
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
 
 
 def client(home: Home, key: str, compression: HttpCompression | None) -> OpenLineageClient:
@@ -91,3 +101,35 @@ def test_the_key_opens_nothing_else(home: Home, tmp_path: Path) -> None:
     home.client().transport.revoke(key)
     with pytest.raises(requests.HTTPError, match="401"):
         client(home, key, None).emit(event(RunState.FAIL, 3))
+
+
+def test_a_run_is_told_and_a_sink_that_hangs_holds_up_no_stream(
+    home: Home, receiver: Receiver
+) -> None:
+    receiver.hangs = True
+    gw = home.client()
+    new = ("policy", "new", "home/icu", "--to", "role:trainer", "--purpose", "research")
+    home.run(*new, "--columns", "age", "--push", "--dir", str(home.root / "rules"))
+    how = {"purpose": "research", "batch_size": 2}
+    rows = sum(len(b["age"]) for b in gw.stream("home/icu", run="run:r1", **how))
+    gw.runs.finish("home:r1", model="m")
+    path = home.root / "told.jsonl"
+    wait(lambda: path.exists() and len(path.read_text().splitlines()) == 2, 30, "not told")
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [event["eventType"] for event in events] == ["START", "COMPLETE"]
+    (grant,) = events[1]["inputs"][0]["inputFacets"]["gateway_access"]["grants"]
+    assert (rows, grant["rowsDelivered"], grant["columns"]) == (3, 3, ["age"])
+    url = events[1]["inputs"][0]["inputFacets"]["gateway_access"]["_schemaURL"].partition("#")[0]
+    assert requests.get(url, timeout=30).json()["$id"] == url
+    ready = requests.get(f"{home.settings.server}/readyz", timeout=30).json()
+    assert ready["ready"]
+    assert "events behind" in ready["checks"]["lineage-sinks"]["detail"]
+    home.kill("lineage")
+    receiver.hangs = False
+    # What hung is answered now, and was sent again meanwhile: at least once.
+    wait(lambda: "COMPLETE" in _types(receiver), 30, "not told")
+    assert list(dict.fromkeys(_types(receiver))) == ["START", "COMPLETE"]
+
+
+def _types(receiver: Receiver) -> list[str]:
+    return [event["eventType"] for event in list(receiver.events)]

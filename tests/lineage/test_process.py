@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,11 +26,15 @@ CLINIC = Side(tenant="clinic")
 
 @asynccontextmanager
 async def lineage(
-    journal: RealJournal, directory: Path
+    journal: RealJournal, directory: Path, *, telling: dict[str, Any] | None = None
 ) -> AsyncIterator[tuple[LineageLink, subprocess.Popen[bytes]]]:
     near, far = socket.socketpair()
     process = start(
-        Launch(module="gateway.lineage.main", confinement=Confinement(sandboxed=False)), channel=far
+        Launch(
+            module="gateway.lineage.main",
+            confinement=Confinement(sandboxed=False, network=telling is not None),
+        ),
+        channel=far,
     )
     far.close()
     link = LineageLink()
@@ -40,6 +45,7 @@ async def lineage(
             directory=directory,
             log_key=journal.log_key,
             seal_key=KEY,
+            telling=telling,
         )
         yield link, process
         link.detach()
