@@ -47,6 +47,12 @@ _TYPE_NAMES = frozenset(
 )  # fmt: skip
 
 
+# Functions that are called without brackets, so that the tree shows them as columns.
+_CALLED_BARE = frozenset(
+    {"current_user", "session_user", "current_role", "current_catalog", "current_schema"}
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
     """What a permitted statement has to be given."""
@@ -123,6 +129,8 @@ class _Walk:
         self.words.update(str(name).lower() for name in node.get("using_columns") or ())
         if len(names) == 1:
             self.alone.update(names)
+            if names[0] in _CALLED_BARE:
+                raise InvalidInput(f"`{names[0]}` is not a function of auditors' SQL")
 
     def _object(self, node: dict[str, Any], scope: frozenset[str]) -> None:
         if "class" in node:
