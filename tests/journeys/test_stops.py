@@ -121,6 +121,7 @@ def test_an_impatient_trainer_gets_the_position_and_resumes_there(home: Home) ->
     with story.witnessed():
         with gateway.stream("home/a", **ASKED) as stream:
             got = [next(stream)]
+            assert stream.stats["delivery"] == "ring"
             home.kill("parent")
             home.await_orphans_end()
             with pytest.raises(StreamBroken) as stopped:
@@ -130,9 +131,11 @@ def test_an_impatient_trainer_gets_the_position_and_resumes_there(home: Home) ->
         home.start()
         with gateway.stream("home/a", position=position.to_dict(), **ASKED) as stream:
             got.extend(stream)
+        assert stream.stats["delivery"] == "ring"  # the socket that was left is replaced
     ids = sorted(i for batch in got for i in batch["id"].to_pylist())
     assert ids == story.source("a")["id"].to_pylist()
     home.stop()
+    assert not list(home.settings.runtime_dir.glob("ring-*"))
     audit.check_journal(home, story.ledger)
 
 
