@@ -21,8 +21,12 @@ from gateway.errors import IntegrityError, Unavailable
 from gateway.lineage import expiry, rows, schema, seal
 
 # An append of more than one row group (122,880 rows) would write the main file outside a
-# checkpoint and break the seal; a table gets at most ~20 rows per event.
+# checkpoint and break the seal. Most events are a few rows of a table; a claim is up to
+# ROWS_OF_EVENT_MAX, so rows are counted every so many events.
 BATCH_EVENTS_MAX = 4096
+ROWS_OF_EVENT_MAX = 4096
+ROWS_MAX = 50_000
+_COUNTED_EVERY = 16
 
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "wal_autocheckpoint": "1TB",  # checkpoints are ours alone, see seal.py
@@ -147,7 +151,9 @@ class Projection:
             self._open()
 
     def append(self, events: Sequence[tuple[rows.EventLike, str]]) -> None:
-        """Project events with their leaf hashes, all or nothing; known ones are skipped.
+        """Project events with their leaf hashes, each whole or not at all; known ones are skipped.
+
+        All are one transaction, unless they are more rows than one may hold.
 
         Raises:
             IntegrityError: an event is missing between these and the projected ones.
@@ -160,17 +166,20 @@ class Projection:
         ):
             raise IntegrityError(f"event {self.projected} is missing from the journal's tail")
         batch = rows.new_batch()
-        for event, _ in fresh:
+        for place, (event, leaf) in enumerate(fresh, 1):
             rows.add(batch, event)
-        last, leaf = fresh[-1]
-        self._write(batch, last, leaf)
-        self.projected, self.leaf = last.index + 1, leaf
+            is_full = not place % _COUNTED_EVERY and max(map(len, batch.values())) > ROWS_MAX
+            if is_full or place == len(fresh):
+                self._write(batch, event, leaf)
+                self.projected, self.leaf = event.index + 1, leaf
+                batch = rows.new_batch()
 
     def _write(self, batch: rows.Batch, last: rows.EventLike, leaf: str) -> None:
         parts = [p for p in batch.pop("column_set_part", ()) if p[0] not in self._known_sets]
         expiring: list[Any] = batch.pop("expiring", [])
+        tables = {name: lines for name, lines in batch.items() if lines}
         incoming = {
-            name: schema.arrow_table(schema.TABLES[name], lines) for name, lines in batch.items()
+            name: schema.arrow_table(schema.TABLES[name], lines) for name, lines in tables.items()
         }
         if parts:
             incoming["column_set_part"] = schema.arrow_table(schema.COLUMN_SET_PART, parts)
@@ -179,7 +188,7 @@ class Projection:
             connection.register(f"incoming_{name}", table)
         connection.begin()
         try:
-            for name in batch:
+            for name in tables:
                 special = _GRANTED if name == "granted" else None
                 connection.execute(special or f"INSERT INTO {name} SELECT * FROM incoming_{name}")  # noqa: S608
             if parts:

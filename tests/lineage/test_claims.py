@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.domain.claim import COLUMNS_MAX, EDGES_MAX
+from gateway.domain.consent import PERSONS_MAX
 from gateway.errors import NotFound
 from gateway.lineage.asking import Asker, ask
-from gateway.lineage.projection import Projection
+from gateway.lineage.projection import ROWS_OF_EVENT_MAX, Projection
 from gateway.lineage.questions import QUESTIONS
 from gateway.lineage.views import with_views
 from tests.lineage.history import History, clinic_and_startup
@@ -134,3 +138,34 @@ def test_a_column_of_any_name_is_found_and_is_never_a_pattern(projection: Projec
     for name in (".*", "age|hr", "", "\\E.*", "a:b"):
         with pytest.raises(NotFound):
             columns(projection, f"column:clinic/icu:{name}", "clinic")
+
+
+def test_a_claim_of_nothing_is_projected_too(tmp_path: Path) -> None:
+    history = clinic_and_startup()
+    claim(history, things=[RUN], edges=[], columns=[])
+    made = Projection(tmp_path, b"k" * 32)
+    made.append(history.pairs(made.projected, len(history.events) - 1))
+    made.append(history.pairs(made.projected))
+    assert made.projected == len(history.events)
+    made.close()
+
+
+def test_the_largest_claims_at_once_leave_the_file_as_its_seal_says(tmp_path: Path) -> None:
+    history = clinic_and_startup()
+    things = [{**LAKE, "name": f"/t/{n}"} for n in range(512)]
+    edges = [{"source": n % 512, "target": (n * 7 + 1) % 512} for n in range(EDGES_MAX)]
+    for number in range(70):  # 143,360 edges: more than a row group
+        claim(history, number=number, things=things, edges=edges, columns=[])
+    made = Projection(tmp_path / "a", b"k" * 32)
+    made.append(history.pairs(stop=20))
+    made.seal()
+    made.append(history.pairs(made.projected))
+    shutil.copytree(tmp_path / "a", tmp_path / "killed")
+    opened = Projection(tmp_path / "killed", b"k" * 32)
+    assert (opened.rebuilt_because, opened.projected) == (None, 20)
+    opened.close()
+    made.close()
+
+
+def test_one_event_is_never_more_rows_than_are_counted_for() -> None:
+    assert max(EDGES_MAX, COLUMNS_MAX, PERSONS_MAX) <= ROWS_OF_EVENT_MAX
