@@ -15,6 +15,7 @@ from typing import Any, Unpack
 
 from connectors.loaders.launcher import environment_of_training, require_run
 from gateway.client import GatewayClient
+from gateway.client.preemption import hand_back_when_stopped
 from gateway.client.runs import finish
 from gateway.client.stream import Stream
 from gateway.client.streaming import HOW, GrantedToken, StreamAsk, granted_token, open_under
@@ -67,6 +68,7 @@ class GatewayBatches:
 
     def __iter__(self) -> Iterator[Any]:
         stream = self._take()
+        hand_back_when_stopped(stream)
         self._stream = stream
         with stream:
             yield from stream

@@ -194,10 +194,13 @@ def stream(
         raise InvalidInput("there is no standard output", advice="use --out FILE, or a pipe")
     if out is None and sys.stdout.isatty():
         raise InvalidInput("Arrow bytes are not for a terminal", advice="use --out FILE, or a pipe")
+    from gateway.client.preemption import hand_back_when_stopped
+
     gateway = f.client(server, key_file)
     with gateway.stream(
         dataset, grant=grant, output="arrow", batch_size=STREAM_BATCH_ROWS, uneven="pad", **wanted
     ) as rows:
+        hand_back_when_stopped(rows)
         count = _write_arrow(rows, out, rows.manifest)
     if as_json:
         line = {"schema": "stream/v0", "dataset": rows.manifest.dataset, "rows": count}

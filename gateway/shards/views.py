@@ -8,6 +8,7 @@ that the parent opened for it. Bytes: docs/formats/view-v0.md.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import struct
@@ -21,7 +22,7 @@ from gateway.domain.layout import Layout, layout_of
 from gateway.domain.manifest import Leaf, Manifest
 from gateway.domain.rowfilter import columns_of
 from gateway.errors import IntegrityError, InvalidInput, Unavailable
-from gateway.process.channel import Message
+from gateway.process.channel import ChannelClosed, Message
 from gateway.process.spawn import Child, Confinement, Launch, spawn
 from gateway.shards.watch import ChildStopped, Watched, error_of, next_message
 
@@ -31,6 +32,7 @@ DECODER_RESIDENT_MAX = 400 << 20
 FRAME = struct.Struct("<QII")  # offset, length, rows
 UNREAD = ("x-drop", "replace-with-null")  # masks that need no value and no key
 _DATA_BYTES_MAX = 1 << 30
+_log = logging.getLogger("gateway.views")
 _OPEN_FILES_MAX = 1024
 
 
@@ -102,8 +104,15 @@ def needed_leaves(manifest: Manifest, plan: Plan) -> tuple[Leaf, ...]:
     )
 
 
+class DecoderStopped(Unavailable):
+    """A decoder crashed or hung, instead of saying what is wrong."""
+
+
 def build_view(job: ViewJob, progress: Progress) -> ViewFile:
     """Build a view in a decoder child; the file is durable only as long as the host runs.
+
+    A decoder that crashes or hangs is replaced once: what it was working on may be to blame,
+    or the machine.
 
     Args:
         job: what to build.
@@ -114,6 +123,14 @@ def build_view(job: ViewJob, progress: Progress) -> ViewFile:
         InvalidInput: filter or mask do not fit the columns.
         Unavailable: the decoder could not work; trying again may help.
     """
+    try:
+        return _build(job, progress)
+    except DecoderStopped as first:
+        _log.warning("a decoder is replaced: %s", first.message, extra={"view": job.view})
+        return _build(job, progress)
+
+
+def _build(job: ViewJob, progress: Progress) -> ViewFile:
     key = secrets.token_bytes(KEY_BYTES)
     out = Path(job.out)
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -147,16 +164,19 @@ def _send_job(decoder: Child, job: ViewJob, key: bytes) -> None:
     needed = {leaf.dek for leaf in needed_leaves(job.manifest, job.plan)}
     deks = {name: dek for name, dek in job.deks.items() if name in needed}
     manifest = job.manifest.to_bytes()
-    decoder.channel.send(
-        "build",
-        b"".join((key, job.mask_key, *deks.values(), manifest)),
-        view=job.view,
-        plan=job.plan.to_dict(),
-        plan_digest=job.plan_digest,
-        paths=dict(job.paths),
-        deks=list(deks),
-        rows_max=job.rows_max,
-    )
+    try:
+        decoder.channel.send(
+            "build",
+            b"".join((key, job.mask_key, *deks.values(), manifest)),
+            view=job.view,
+            plan=job.plan.to_dict(),
+            plan_digest=job.plan_digest,
+            paths=dict(job.paths),
+            deks=list(deks),
+            rows_max=job.rows_max,
+        )
+    except ChannelClosed as cause:
+        raise DecoderStopped("the decoder ended at its start", advice="try again") from cause
 
 
 def _wait(decoder: Child, progress: Progress) -> Message:
@@ -164,7 +184,7 @@ def _wait(decoder: Child, progress: Progress) -> Message:
         try:
             message = next_message(decoder, (Watched(decoder, DECODER_RESIDENT_MAX),))
         except ChildStopped as cause:
-            raise Unavailable(
+            raise DecoderStopped(
                 f"the decoder stopped ({cause.why})", advice="try again; `gateway doctor` helps"
             ) from cause
         if message.kind == "built":

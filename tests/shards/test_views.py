@@ -13,7 +13,8 @@ import pytest
 from gateway.crypto.pages import open_frame
 from gateway.domain.access import Plan, PlannedColumn
 from gateway.domain.dataset import DatasetRef
-from gateway.errors import GatewayError, IntegrityError, InvalidInput
+from gateway.errors import GatewayError, IntegrityError, InvalidInput, Unavailable
+from gateway.shards import views
 from gateway.shards.views import (
     ViewFile,
     ViewJob,
@@ -204,6 +205,42 @@ def test_a_changed_shard_or_a_missing_key_builds_nothing(
     with pytest.raises(IntegrityError):
         build_view(job_for(people, plan, tmp_path / "out", deks=keys), lambda _f, _t: None)
     assert not list((tmp_path / "out").iterdir())
+
+
+class Killed:
+    """Decoders that get SIGKILL as they begin; those after `times` live."""
+
+    def __init__(self, times: int) -> None:
+        self.left, self.started, self._real = times, 0, views._decoder
+
+    def __call__(self, job: ViewJob, descriptor: int) -> Any:
+        child = self._real(job, descriptor)
+        self.started += 1
+        if self.left:
+            self.left -= 1
+            child.kill()
+        return child
+
+
+def test_a_decoder_that_dies_is_replaced_once_and_the_view_is_whole(
+    people: Registered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Killed(times=1)
+    monkeypatch.setattr(views, "_decoder", killed)
+    view = build_view(job_for(people, plan_of(("name", None)), tmp_path), lambda _f, _t: None)
+    assert (view.rows, killed.started) == (ROWS, 2)
+
+
+def test_decoders_that_die_again_are_an_error_and_leave_nothing(
+    people: Registered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Killed(times=9)
+    monkeypatch.setattr(views, "_decoder", killed)
+    job = job_for(people, plan_of(("name", None)), tmp_path)
+    with pytest.raises(Unavailable, match="the decoder"):
+        build_view(job, lambda _f, _t: None)
+    assert killed.started == 2
+    assert not Path(job.out).exists()
 
 
 def test_a_view_is_never_written_over_another_file(people: Registered, tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""A job that its cluster stops."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+JOB = """
+import os, signal, sys
+from pathlib import Path
+from tests.loaders.test_loaders import Exchanging, batches_of
+from tests.delivery.world import Worker, direct_data
+
+class Telling(Exchanging):
+    def request(self, method, path, **more):
+        answer = super().request(method, path, **more)
+        if method == "DELETE":
+            self.status()  # what the worker said before is heard
+            rows = self.control.acknowledged[-1][2]
+            os.write(1, f"handed back after {rows} rows".encode())
+        return answer
+
+gateway = Telling(direct_data(Path(sys.argv[1])), Worker())
+if sys.argv[2] == "own":
+    signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"mine, "))
+batches = iter(batches_of(gateway))
+next(batches)
+signal.raise_signal(signal.SIGTERM)
+os.write(1, b"lives on, ")
+"""
+
+
+def run(place: Path, handler: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", JOB, str(place), handler],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_stopped_job_hands_its_lease_back_and_ends_as_it_would(tmp_path: Path) -> None:
+    code, said = run(tmp_path, "none")
+    assert code == -signal.SIGTERM
+    assert said.startswith("handed back after ")
+    assert int(said.split()[3]) >= 100
+
+
+def test_a_program_with_a_handler_of_its_own_keeps_it_and_hands_back_at_exit(
+    tmp_path: Path,
+) -> None:
+    code, said = run(tmp_path, "own")
+    assert code == 0
+    assert said.startswith("mine, lives on, handed back after ")
