@@ -76,6 +76,23 @@ class GatewayBatches:
                 self._stream = None
                 self._epoch += 1
 
+    def to_arrow(self) -> Any:
+        """One pass as a `pyarrow.RecordBatchReader`, which counts as the next epoch.
+
+        For loaders made with `output="arrow"`; DuckDB, polars and HF `datasets` read it.
+        """
+        import pyarrow as pa
+
+        if self._wanted.get("output") != "arrow":
+            raise Conflict("these batches are numpy", advice='ask for output="arrow"')
+        if self._ready is None:
+            self._ready = self._open()
+        return pa.RecordBatchReader.from_batches(self._ready.to_arrow().schema, iter(self))
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """As `to_arrow`, for whatever takes the Arrow PyCapsule interface."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
     def __len__(self) -> int:
         """Batches that the running pass has, or the next one will have; the same on every rank."""
         if self._stream is not None:

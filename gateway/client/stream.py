@@ -176,6 +176,22 @@ class Stream:
             cause_code=error.code,
         )
 
+    def to_arrow(self) -> Any:
+        """The batches still to come as a `pyarrow.RecordBatchReader`; for `output="arrow"`.
+
+        DuckDB, polars, pandas and HF `datasets` read it. An error of the stream ends it as the
+        same error.
+        """
+        import pyarrow as pa
+
+        if self._schema is None:
+            raise Conflict("this stream gives numpy", advice='open it with output="arrow"')
+        return pa.RecordBatchReader.from_batches(self._schema, self)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """As `to_arrow`, for whatever takes the Arrow PyCapsule interface."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the position as JSON values; the same on every rank after equal batches."""
         return self.position.to_dict()

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
+import duckdb
 import numpy as np
+import polars
+import pyarrow as pa
 import pytest
 
 from connectors.loaders.launcher import RUNS, environment_of_training
@@ -247,3 +251,42 @@ def test_streaming_needs_neither_arrow_nor_server_libraries(tmp_path: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+class TestReadersOfArrow:
+    """Programs that take any Arrow stream take ours."""
+
+    @pytest.fixture
+    def batches(self, gateway: Exchanging) -> GatewayBatches:
+        return batches_of(gateway, output="arrow")
+
+    def test_numpy_batches_are_no_arrow_stream(self, gateway: Exchanging) -> None:
+        with pytest.raises(Conflict, match="numpy") as refusal:
+            batches_of(gateway).to_arrow()
+        assert 'output="arrow"' in refusal.value.advice
+
+    def test_each_stream_is_the_next_epoch(self, batches: GatewayBatches) -> None:
+        first, second = (batches.to_arrow().read_all()["id"].to_pylist() for _ in range(2))
+        assert first != second
+        assert sorted(first) == sorted(second) == list(range(1700))
+        assert batches.epoch == 2
+
+    def test_duckdb_reads_one(self, batches: GatewayBatches) -> None:
+        with duckdb.connect() as database:
+            database.register("stream", batches.to_arrow())
+            found = database.sql("SELECT count(*), sum(id) FROM stream").fetchall()
+        assert found == [(1700, sum(range(1700)))]
+
+    def test_polars_reads_one(self, batches: GatewayBatches) -> None:
+        frame = polars.DataFrame(batches)
+        assert frame.height == 1700
+        assert frame["id"].sum() == sum(range(1700))
+
+    def test_hugging_face_datasets_read_one(self, batches: GatewayBatches) -> None:
+        whole = datasets.Dataset(batches.to_arrow().read_all())
+        assert sorted(whole["id"]) == list(range(1700))
+
+    def test_one_that_is_opened_by_name_is_read_the_same(self, gateway: Exchanging) -> None:
+        ask = {"purpose": "research", "output": "arrow", "batch_size": 300}
+        with open_dataset(gateway, "clinic/icu@1", ask, Settings()) as stream:  # type: ignore[arg-type]
+            assert pa.table(stream)["id"].to_pylist() == list(range(1700))
