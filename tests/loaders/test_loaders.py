@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import duckdb
 import numpy as np
-import polars
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -278,7 +278,7 @@ class TestReadersOfArrow:
         assert found == [(1700, sum(range(1700)))]
 
     def test_polars_reads_one(self, batches: GatewayBatches) -> None:
-        frame = polars.DataFrame(batches)
+        frame = pl.DataFrame(batches)
         assert frame.height == 1700
         assert frame["id"].sum() == sum(range(1700))
 
