@@ -98,6 +98,7 @@ class Transport:
         self._dpop: DpopKey | None = None
         self._nonce: str | None = None  # what the server wants in a proof; new at its start
         self._token: Held | None = None
+        self._shown_token = ""  # of somebody else's, the last one
         self._was_known = False  # whether the server ever took what we show
 
     def tls(self) -> SSLContext:
@@ -233,7 +234,10 @@ class Transport:
                 self._token = replace(kept, renew_at=self.now() + _TRY_AGAIN_SECONDS)
                 return kept.text
             if self._is_worth_replacing(failed):
-                raise _replaced(self._foreign_token) from failed
+                raise Unavailable(
+                    f"the token in `{self._origin}` has ended or cannot be read",
+                    advice="have it replaced: whoever projects it does so before it ends",
+                ) from failed
             raise
         self._token, self._was_known = Held.of(reply, asked_at), True
         return reply.access_token
@@ -247,21 +251,36 @@ class Transport:
                 raise
             return self._token_request(self._who_we_are())
 
+    @property
+    def _origin(self) -> str:
+        return self._foreign_token.origin if self._foreign_token else str(self._key_file)
+
     def _is_worth_replacing(self, failed: GatewayError) -> bool:
-        """Whether only the age of what we show is wrong: then who was known waits for another."""
-        foreign = self._foreign_token
-        if foreign is None or not self._was_known or isinstance(failed, Unavailable):
+        """Whether only the age of what we showed is wrong: then who was known waits for another."""
+        if not self._was_known or isinstance(failed, Unavailable):
             return False
-        return isinstance(failed, ConfigError) or _has_ended(foreign, self.now())
+        is_foreign = self._foreign_token is not None
+        return is_foreign and (isinstance(failed, ConfigError) or self._has_ended())
+
+    def _has_ended(self) -> bool:
+        """Of the token that was shown: the file may hold another one by now."""
+        from gateway.client.jwt_claims import claims_of
+
+        try:
+            ends = claims_of(self._shown_token).get("exp")
+        except NotAuthenticated:
+            return False
+        return isinstance(ends, int | float) and ends <= self.now()
 
     def _who_we_are(self) -> dict[str, str]:
         """What is shown for an API token; ConfigError when the key or token is unusable."""
         from gateway.wire import tokens
 
         if self._foreign_token is not None:
+            self._shown_token = self._foreign_token.current()
             return {
                 "grant_type": tokens.GRANT_TOKEN_EXCHANGE,
-                "subject_token": self._foreign_token.current(),
+                "subject_token": self._shown_token,
                 "subject_token_type": tokens.TOKEN_TYPE_JWT,
             }
         assertion = self._identity_key().assertion(
@@ -299,9 +318,7 @@ class Transport:
 
     def _explained(self, error: GatewayError) -> GatewayError:
         if isinstance(error, NotAuthenticated):
-            error.facts["key_file"] = (
-                self._foreign_token.origin if self._foreign_token else str(self._key_file)
-            )
+            error.facts["key_file"] = self._origin
             error.facts["server"] = self.server
         return error
 
@@ -368,24 +385,6 @@ class Transport:
 
             self._opened = Connections(self.server, self.tls)
         return self._opened
-
-
-def _replaced(foreign: ForeignToken | None) -> Unavailable:
-    origin = foreign.origin if foreign else ""
-    return Unavailable(
-        f"the token in `{origin}` has ended or cannot be read",
-        advice="have it replaced: whoever projects it does so before it ends",
-    )
-
-
-def _has_ended(foreign: ForeignToken, now: float) -> bool:
-    from gateway.client.jwt_claims import claims_of
-
-    try:
-        ends = claims_of(foreign.current()).get("exp")
-    except GatewayError:
-        return True
-    return isinstance(ends, int | float) and ends <= now
 
 
 def _is_worth_waiting(error: GatewayError) -> bool:

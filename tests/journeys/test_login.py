@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -17,10 +18,13 @@ import pytest
 from gateway.client import GatewayClient
 from gateway.client.credentials import login_file
 from gateway.client.jwt_claims import claims_of
+from gateway.client.login import log_in as log_in_at
 from gateway.client.logins import LoginRecord
 from gateway.client.provider import Provider as ProviderAsClient
+from gateway.config import Settings
 from gateway.crypto.identity_keys import IdentityKey
 from gateway.errors import NotAuthenticated
+from gateway.services import issuers
 from tests.crypto.provider import CLUSTER, Provider
 from tests.journeys.home import Home
 from tests.journeys.openid.real import RESOURCE, RealProvider, log_in
@@ -48,6 +52,7 @@ claims = {{ sub = "ana" }}
 name = "nightly"
 claims = {{ sub = "nightly-job" }}
 """
+TRAINED = '{ claim = "groups", contains = "privacy-trained" }\n'
 WORDS = ("stream", "home/a", "--purpose", PURPOSE, "--columns", "id,x", "--out")
 
 
@@ -160,6 +165,34 @@ def test_a_job_streams_with_a_token_of_its_provider(laptop: Home, provider: Real
     assert rows.stat().st_size > ROWS
     token.write_text(provider.job_token()[:-5] + "AAAAA")
     laptop.run("whoami", expect=3)
+
+
+def test_an_id_token_of_the_provider_says_who_and_what_somebody_is(
+    provider: RealProvider, tmp_path: Path
+) -> None:
+    """Without `resource` in the table it is the ID token that is shown."""
+    row = ROW.format(issuer=provider.issuer, resource="gateway-cli")
+    row = row.replace('typ = "at+jwt"\n', "").replace(', resource = "gateway-cli"', "")
+    row = row.replace('"region"\n', '"region"\n"subject.trained" = ' + TRAINED, 1)
+    (tmp_path / "issuers.toml").write_text(row)
+    rows = issuers.load(Settings(config_dir=tmp_path), time.time)
+    (where,) = rows.logins()
+    shown: list[threading.Thread] = []
+
+    def show(url: str) -> None:
+        shown.append(threading.Thread(target=log_in, args=(url, "ana")))
+        shown[0].start()
+
+    asked = ProviderAsClient.discover(provider.issuer, None)
+    record = log_in_at("https://gateway.example", where, asked, show)
+    shown[0].join()
+    found = asyncio.run(rows.vouch(record.token, time.time))
+    assert found.identity == "home/ana"
+    assert found.attributes == {
+        "workload.issuer": provider.issuer,
+        "region": "eu",
+        "trained": True,
+    }
 
 
 def slowly(gateway: GatewayClient, seconds: float) -> int:
