@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.domain.events import Event
 from gateway.journal.composer import read_event
 from gateway.journal.reader import Reader
 from gateway.lineage.projection import BATCH_EVENTS_MAX, Projection
@@ -35,17 +36,20 @@ def rebuild(
     reader, projection, read = Reader(journal, log_key), Projection(directory, seal_key), 0
     try:
         projection.rebuild("asked for")
+        events: list[tuple[Event, str]] = []
         for commit in reader.commits():
-            events = [
-                (read_event(payload, commit.first + number, reader.node), leaf.hex())
-                for number, (payload, leaf) in enumerate(
-                    zip(commit.payloads, commit.leaves, strict=True)
+            events += [
+                (read_event(payload, index, reader.node), leaf.hex())
+                for index, (payload, leaf) in enumerate(
+                    zip(commit.payloads, commit.leaves, strict=True), commit.first
                 )
             ]
-            for start in range(0, len(events), BATCH_EVENTS_MAX):
-                projection.append(events[start : start + BATCH_EVENTS_MAX])
             read += sum(map(len, commit.payloads))
-            progress(min(read / size, 0.99), f"{projection.projected} events")
+            while len(events) >= BATCH_EVENTS_MAX:  # a transaction costs as much as 1,000 events
+                projection.append(events[:BATCH_EVENTS_MAX])
+                del events[:BATCH_EVENTS_MAX]
+                progress(min(read / size, 0.99), f"{projection.projected} events")
+        projection.append(events)
         return projection.projected
     finally:
         projection.close()

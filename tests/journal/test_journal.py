@@ -4,10 +4,12 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.domain.events import Event, EventKind, canonical, parse
+from gateway.domain.events import Event, EventDraft, EventKind, canonical, parse
+from gateway.domain.ids import new_id
 from gateway.domain.merkle import leaf_hash, verify_consistency, verify_inclusion
 from gateway.errors import (
     ConfigError,
@@ -284,3 +286,38 @@ def test_a_leaf_is_the_canonical_bytes_that_the_domain_gives(tmp_path: Path) -> 
             data = canonical(event.envelope())
             assert leaf_hash(data) == journal.leaf(event.index)
             assert parse(data).facts == event.facts
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"facts": {"lease": "l1", "grant": "g", "first": 0, "last": 0, "rows": 1, "bytes": 1}},
+        {"facts": {}},
+        {"owner_tenant": "Clinic!"},
+        {"actor_tenant": "a b"},
+    ],
+)
+def test_what_comes_by_the_million_is_checked_as_well(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    good: dict[str, Any] = {
+        "kind": EventKind.SegmentIntent,
+        "owner_tenant": "clinic",
+        "actor_tenant": "startup",
+        "facts": {
+            "lease": new_id("lease_", bytes(16)),
+            "grant": new_id("grant_", bytes(16)),
+            "first": 0,
+            "last": 3,
+            "rows": 1,
+            "bytes": 1,
+        },
+    }
+    with opened(tmp_path) as journal:
+        size = journal.size
+        with pytest.raises(InvalidInput):
+            journal.append(EventDraft(**{**good, **wrong}))
+        with pytest.raises(InvalidInput):
+            journal.append(EventDraft(**{**good, "actor_tenant": None, "actor": "x/y"}))
+        assert journal.size == size
+        journal.wait_durable(journal.append(EventDraft(**good)))
