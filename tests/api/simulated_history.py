@@ -1,0 +1,96 @@
+"""The simulator's part about lineage: one answer to everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gateway.wire as W
+from gateway.errors import (
+    InvalidInput,
+    NotFound,
+)
+from gateway.wire import codec, openlineage
+
+
+class SimulatedHistory:
+    """Fixed words, so that doors have something to translate."""
+
+    durable: int
+
+    def _id(self, prefix: str) -> str:
+        raise NotImplementedError
+
+    async def questions(self, caller: Any) -> Sequence[W.Question]:
+        dataset = W.QuestionParameter(name="dataset", type="text", required=True)
+        return (
+            W.Question(
+                name="who-read",
+                text="who read a dataset",
+                parameters=(dataset,),
+                columns=("subject", "rows"),
+            ),
+        )
+
+    async def ask(self, caller: Any, name: str, asked: W.AskRequest) -> W.Answer:
+        if name != "who-read":
+            raise NotFound("no such question")
+        return W.Answer(
+            columns=("subject", "rows"), rows=(("startup/ml", 100),), as_of_index=self.durable
+        )
+
+    async def query(self, caller: Any, asked: W.QueryRequest) -> W.Answer:
+        if not asked.sql.lower().startswith("select"):
+            raise InvalidInput("only one SELECT is run")
+        return W.Answer(columns=("n", "x"), rows=((1, None), (2, 2.5)), as_of_index=self.durable)
+
+    async def trace(self, caller: Any, ref: str, depth: int) -> W.Trace:
+        return W.Trace(
+            nodes=(
+                W.TraceNode(id=ref, kind="version", name=ref),
+                W.TraceNode(id="run:1", kind="run", name="run:1"),
+            ),
+            edges=(W.TraceEdge(source=ref, target="run:1", kind="read"),),
+        )
+
+    async def column_trace(self, caller: Any, ref: str, depth: int, *, downstream: bool) -> W.Trace:
+        down = (W.TraceEdge(source=ref, target="run:1", kind="masked"),) if downstream else ()
+        inputs = [{"dataset": "a", "field": "b"}]
+        node = W.TraceNode(id=ref, kind="column", name="age", facts={"inputFields": inputs})
+        return W.Trace(nodes=(node,), edges=down, truncated=True)
+
+    async def claim(self, caller: Any, raw: bytes) -> W.ClaimReceipt:
+        openlineage.read(codec.loads(raw), "testserver")
+        self.durable += 1
+        return W.ClaimReceipt(index=self.durable, again=False)
+
+    async def report(self, caller: Any, name: str, wanted: W.ReportRequest) -> W.Report:
+        if name != "art30":
+            raise NotFound("no such report")
+        text = f"{wanted.format} of {sorted(wanted.parameters)}\n"
+        return W.Report(name=name, format=wanted.format, text=text, as_of_index=1, truncated=False)
+
+    async def checkpoint(self, caller: Any, since: int | None) -> W.CheckpointView:
+        root = "00" * 32
+        return W.CheckpointView(note="n", size=1, root=root, witnessed="none", log_key="k")
+
+    async def chain(self, caller: Any, tenant: str | None, since: int | None) -> W.ChainProof:
+        return W.ChainProof(
+            tenant=tenant or caller.subject.tenant, tag="ab", events=1, leaf="00" * 32,
+            place=0, chains=1, path=(), index=0, heads="{}", hashes=(),
+            checkpoint=await self.checkpoint(caller, since),
+        )  # fmt: skip
+
+    async def inclusion(self, caller: Any, index: int, size: int | None) -> W.Proof:
+        size = size or 1
+        if index >= size:
+            raise InvalidInput("the index is not below the size")
+        return W.Proof(kind="inclusion", first=index, second=size, hashes=())
+
+    async def consistency(self, caller: Any, first: int, second: int | None) -> W.Proof:
+        return W.Proof(kind="consistency", first=first, second=second or 1, hashes=())
+
+    async def verify(self, caller: Any, since: int | None) -> W.Operation:
+        made = W.Operation(id=self._id("op_"), kind="verify", state="done", progress=1.0)
+        self.acts[made.id] = made
+        return made
