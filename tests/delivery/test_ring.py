@@ -656,9 +656,12 @@ class Liar:
 
     def _relay(self, client: socket.socket) -> None:
         client.sendall(frames.frame(frames.CHALLENGE, self._real.challenge))
-        self._real.sock.sendall(client.recv(65536))
+        hello = client.recv(65536)
+        self._real.sock.sendall(hello)
         data, fds, _, _ = socket.recv_fds(self._real.sock, 65536, 1)
-        memory = self._own_memory() if self._lie == "memory" else fds[0]
+        memory = self._own_memory() if self._lie in ("memory", "unsealed") else fds[0]
+        if self._lie == "unsealed":
+            data = self._welcome(memory, hello)
         socket.send_fds(client, [data], [memory])
         threading.Thread(target=self._pump, args=(client, self._real), daemon=True).start()
         while True:
@@ -685,6 +688,25 @@ class Liar:
         fd = os.memfd_create("liar")
         os.ftruncate(fd, RING_BYTES)
         return fd
+
+    def _welcome(self, memory: int, hello: bytes) -> bytes:
+        """What a worker would say that makes its memory carelessly."""
+        said = frames.read_greeting(frames.Hello, hello[8:])
+        shake = Handshake(
+            key=self._access.key,
+            lease=said.lease,
+            boot=self._access.manifest.boot,
+            challenge=self._real.challenge,
+            nonce=bytes.fromhex(said.nonce),
+        )
+        facts = os.fstat(memory)
+        name = f"{facts.st_dev}:{facts.st_ino}"
+        mac = shake.welcome(frames.SLOTS, 1 << 20, name)
+        return frames.greeting(
+            frames.Welcome(
+                v=frames.RING_FORMAT, slots=frames.SLOTS, slot_bytes=1 << 20, memory=name, mac=mac
+            )
+        )
 
     def _changed(self, magic: bytes, payload: bytes) -> bytes:
         if self._lie == "slot" and magic == frames.CHUNK:
@@ -719,11 +741,16 @@ def test_frames_that_were_changed_on_the_way_end_the_stream(
     stream.close()
 
 
-def test_memory_that_is_not_the_workers_is_not_used(gateway: Gateway, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lie", "why"), [("memory", "not that of the worker"), ("unsealed", "is not sealed")]
+)
+def test_memory_that_others_could_write_is_not_used(
+    gateway: Gateway, tmp_path: Path, lie: str, why: str
+) -> None:
     stream = stream_of(gateway, SMALL)
     access = stream._lease.access
-    stream._lease.access = replace(access, ring=Liar(access, "memory", tmp_path).path)
+    stream._lease.access = replace(access, ring=Liar(access, lie, tmp_path).path)
     with stream:
         assert rows_of(list(stream)) == 1700
         assert stream.stats["delivery"] == "http"
-        assert "not that of the worker" in stream.stats["reason"]
+        assert why in stream.stats["reason"]
