@@ -14,6 +14,7 @@ from gateway.errors import InvalidInput
 
 SCHEDULERS = ("mlflow", "wandb", "ray", "slurm", "torchrun")
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}\Z")
+UUID_NAME = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://dataset-gateway/runs")
 
 

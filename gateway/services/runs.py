@@ -7,7 +7,7 @@ import asyncio
 import gateway.wire as W
 from gateway.catalog.records import Run
 from gateway.domain.events import EventDraft, EventKind
-from gateway.domain.run_names import qualified_run, run_uuid
+from gateway.domain.run_names import UUID_NAME, qualified_run, run_uuid
 from gateway.errors import Conflict, InvalidInput, NotFound
 from gateway.services import attest
 from gateway.services.house import House
@@ -23,8 +23,10 @@ async def list_(house: House, caller: Caller) -> list[W.RunView]:
 
 
 async def show(house: House, caller: Caller, run_id: str) -> W.RunView:
-    """One run; NotFound when it concerns other tenants."""
+    """One run, by its name or UUID; NotFound when it concerns other tenants."""
     await house.settled()
+    if UUID_NAME.match(run_id):
+        run_id = next((r.id for r in house.catalog.runs() if run_uuid(r.id) == run_id), run_id)
     try:
         own = qualified_run(caller.subject.tenant, run_id) if ":" not in run_id else run_id
         view = _view(house, caller, (own or "").removeprefix("run:"))

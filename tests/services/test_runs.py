@@ -13,6 +13,7 @@ import gateway.wire as W
 from gateway.crypto import attestation, strict_json
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, OrderSpec
+from gateway.domain.run_names import run_uuid
 from gateway.errors import (
     Conflict,
     GatewayError,
@@ -66,6 +67,16 @@ def test_only_who_started_a_run_finishes_it(shared: House) -> None:
     with pytest.raises(NotFound):
         run(runs.finish(shared, TRAINER, "eighteen", BOUND))
     assert EventKind.RunFinished not in kinds(shared, 0)
+
+
+def test_a_run_is_found_by_its_uuid_by_whom_it_concerns(shared: House) -> None:
+    delivered(shared)
+    found = run(runs.show(shared, TRAINER, "seventeen"))
+    assert run(runs.show(shared, TRAINER, found.uuid)) == found
+    assert run(runs.show(shared, OWNER, found.uuid)).uuid == found.uuid
+    for who, name in ((STRANGER, found.uuid), (TRAINER, run_uuid("startup:eighteen"))):
+        with pytest.raises(NotFound):
+            run(runs.show(shared, who, name))
 
 
 def test_a_file_without_a_models_name_is_refused(shared: House) -> None:
