@@ -324,3 +324,15 @@ def test_a_discovery_document_of_or_to_another_is_refused(
     with pytest.raises(Unavailable):
         believe(rows, claims)
     assert server.asked == ["/.well-known/openid-configuration"]
+
+
+def test_keys_on_another_host_than_the_issuers_are_not_asked_for(
+    tmp_path: Path, server: KeyServer
+) -> None:
+    """It would serve them: the table alone says whom the gateway asks."""
+    with KeyServer() as other:
+        other.pages["/keys"] = Page(KEY.key_set())
+        rows, claims = discovered(tmp_path, server, jwks_uri=f"{other.url}/keys")
+        with pytest.raises(Unavailable):
+            believe(rows, claims)
+        assert other.asked == []
