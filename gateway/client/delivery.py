@@ -13,7 +13,7 @@ from gateway.client.buffers import Buffers
 from gateway.client.leases import HeldLease
 from gateway.client.ring import NoRing, RingReader
 from gateway.client.segments import Received, Segment, SegmentReader
-from gateway.errors import ConfigError, Unavailable
+from gateway.errors import ConfigError, NotAuthenticated, NotFound, Unavailable
 
 RING, HTTP = "ring", "http"
 
@@ -72,6 +72,9 @@ class Delivery:
         return segment
 
     def _do_without(self, why: NoRing) -> None:
+        lost = why.__cause__
+        if self._choice == RING and isinstance(lost, (NotFound, NotAuthenticated)):
+            raise lost  # the worker does not know the lease; over HTTP it says the same
         if self._choice == RING:
             text = f"no ring is to be had: {why}"
             if self._is_proven:

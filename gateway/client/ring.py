@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gateway.client.buffers import Buffers
 from gateway.client.segments import Access, Cut, Received, Segment, read_end, read_head
 from gateway.crypto.ring import CHUNK_SEAL_BYTES, Handshake, chunk_seal
-from gateway.errors import GatewayError, IntegrityError, NotAuthenticated, Unavailable
+from gateway.errors import GatewayError, IntegrityError, StreamStopped, Unavailable
 from gateway.wire import codec
 from gateway.wire import ring as frames
 from gateway.wire.problems import error_of_problem
@@ -180,12 +180,12 @@ class RingReader:
         try:
             _connect(sock, Path(path))
             self._greet(sock)
-        except (OSError, IntegrityError, NotAuthenticated, Unavailable) as cause:
+        except StreamStopped:
+            self.close()
+            raise  # why the lease is over
+        except (OSError, GatewayError) as cause:
             self.close()
             raise NoRing(str(cause) or type(cause).__name__) from cause
-        except BaseException:
-            self.close()
-            raise
         sock.settimeout(TIMEOUT_SECONDS)
 
     def _greet(self, sock: socket.socket) -> None:

@@ -592,6 +592,19 @@ def test_without_a_ring_segments_come_over_http_and_it_is_said_why(
     assert stop.value.facts["cause_code"] == ConfigError.code
 
 
+def test_a_socket_of_another_gateway_at_the_same_path_is_passed_by(
+    gateway: Gateway, data: Data
+) -> None:
+    other = Worker()
+    Gateway(data, other)
+    gateway.ring = str(other.ring)
+    with stream_of(gateway, SMALL) as stream:
+        assert rows_of(list(stream)) == 1700
+        assert "no such lease is open here" in stream.stats["reason"]
+    assert len(gateway.control.opened) == 1
+    other.close()
+
+
 def test_whoever_wants_http_gets_no_ring(gateway: Gateway) -> None:
     with stream_of(gateway, SMALL, delivery="http", prefetch_segments=1) as stream:
         next(stream)
@@ -600,8 +613,11 @@ def test_whoever_wants_http_gets_no_ring(gateway: Gateway) -> None:
         stream_of(gateway, delivery="pigeon")
 
 
-def test_a_worker_killed_in_the_middle_is_a_pause_on_the_ring(gateway: Gateway) -> None:
-    with stream_of(gateway, SMALL, prefetch_segments=1, patience=20) as stream:
+@pytest.mark.parametrize("delivery", ["auto", "ring"])
+def test_a_worker_killed_in_the_middle_is_a_pause_on_the_ring(
+    gateway: Gateway, delivery: str
+) -> None:
+    with stream_of(gateway, SMALL, prefetch_segments=1, patience=20, delivery=delivery) as stream:
         got = [next(stream)]
         gateway.kill()
         threading.Timer(0.3, gateway.start).start()
