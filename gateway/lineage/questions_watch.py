@@ -83,7 +83,7 @@ ORDER BY index DESC LIMIT $limit""",  # noqa: S608 - our constants
 
 _MISUSED = Question(
     name="tokens-misused",
-    version=1,
+    version=2,
     text="signs that a grant was used by another, after its end, or with several keys",
     parameters=(SUBJECT, SINCE, UNTIL, AS_OF, LIMIT),
     columns=("sign", "time", "grant", "dataset", "actor_tenant", "subject_tag", "detail"),
@@ -98,7 +98,8 @@ WHERE l.subject_tag <> g.subject_tag OR l.time >= g.revoked_at OR l.time >= g.ex
 UNION ALL
 SELECT 'several-keys', max(t.time), t."grant", any_value(t.dataset), any_value(t.actor_tenant),
        any_value(t.subject_tag), count(DISTINCT k.thumbprint) || ' keys'
-FROM seen_token t JOIN token k ON k.idx = t.index
+FROM seen_token t JOIN token k ON k.idx = t.index JOIN seen_grant g ON g."grant" = t."grant"
+WHERE g.run IS NULL
 GROUP BY t."grant" HAVING count(DISTINCT k.thumbprint) > 1)
 WHERE {IN_TIME} AND ($subject IS NULL OR subject_tag = $subject)
 ORDER BY time DESC, sign, "grant" LIMIT $limit""",  # noqa: S608 - our constants

@@ -33,7 +33,7 @@ class Grant:
     dataset: str
     version: int
     subject: str
-    run: str
+    run: str | None
     purpose: str
     columns: tuple[str, ...]
     masked: tuple[str, ...]
@@ -152,7 +152,7 @@ class Known:
         facts: dict[str, Any] = {
             "version": draw.choice(DATASETS[dataset]), "purpose": draw.choice(PURPOSES),
             "run": f"run-{draw.randrange(12)}", "bundle": self.bundle[dataset.partition("/")[0]],
-        }  # fmt: skip
+        } | more  # fmt: skip
         index = len(h.events)
         grant_id = h.decide(
             subject, dataset, columns=ids, masks={str(i): "m=1" for i in masked},
@@ -210,10 +210,12 @@ class Known:
         self.strange_leases.append(("after-end", h.lease(ended.id)))
         for grant, (_, lease) in zip((lent, revoked, ended), self.strange_leases, strict=True):
             grant.leases.append(lease)
-        self.two_keys = self.grant("lab/bob", "clinic/icu")
-        for key in ("key-one", "key-two"):
-            self.two_keys.tokens.append(len(h.events))
-            h.token(self.two_keys.id, key)
+        self.two_keys = self.grant("lab/bob", "clinic/icu", run=None)
+        ranks = self.grant("lab/bob", "clinic/icu")  # of one run: each has a key of its own
+        for grant in (self.two_keys, ranks):
+            for key in ("key-one", "key-two"):
+                grant.tokens.append(len(h.events))
+                h.token(grant.id, key)
 
     def _take_keys(self) -> None:
         grant = self.took_keys = self.grant("lab/bob", "clinic/wards")
