@@ -24,7 +24,7 @@ def restore(setup: JournalSetup, snapshots: Path, key: bytes) -> tuple[Catalog, 
     Raises:
         IntegrityError: the journal itself was changed. A snapshot never causes an error.
     """
-    for name in (snapshot.FILE_NAME, snapshot.BASE_NAME):
+    for name in snapshot.NAMES:
         found = snapshot.load(snapshots, key, setup.signer.public_key, name)
         if found is None:
             continue

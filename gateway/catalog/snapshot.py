@@ -31,6 +31,7 @@ from gateway.journal.memory import Memory
 MAGIC = b"gateway-catalog-snapshot/v0.2\n"
 FILE_NAME = "catalog"
 BASE_NAME = "base"
+NAMES = (FILE_NAME, BASE_NAME)  # in the order in which a start tries them
 _SIGNATURE_BYTES = 64
 _NOTE_BYTES_MAX = 4096
 _STATE_BYTES_MAX = 4 << 30

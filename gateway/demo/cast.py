@@ -60,16 +60,24 @@ class Play:
     def client(self, person: str) -> GatewayClient:
         """The Python client of a person; it knows the server's URL and that file, no more."""
         if person not in self._clients:
-            self._clients[person] = client_of(self.url, **self.shown_by(person))
+            state = self.stage.home / "state" / "dataset-gateway"  # where what it pins lies
+            made = client_of(self.url, **self.shown_by(person), state_dir=state)
+            self._clients[person] = made
         return self._clients[person]
 
 
 def client_of(
-    server: str, *, key_file: str | None = None, token_file: str | None = None
+    server: str,
+    *,
+    key_file: str | None = None,
+    token_file: str | None = None,
+    state_dir: Path | None = None,
 ) -> GatewayClient:
     """A client that shows a key, or the token of a workload."""
     workload = None if token_file is None else Path(token_file)
     settings = replace(load(), key_file=None, workload_token_file=workload)
+    if state_dir is not None:
+        settings = replace(settings, state_dir=state_dir)
     return GatewayClient(server, key_file, settings)
 
 

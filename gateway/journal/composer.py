@@ -107,17 +107,7 @@ class Composer:
 
     def read(self, data: bytes, index: int) -> Event:
         """The event of these bytes with its details opened; IntegrityError when they differ."""
-        event = read_event(data, index, self._node)
-        if event.sealed is None:
-            return with_details(event, None, {})
-        place = f"{event.node}/{event.boot}/{index}"
-        try:
-            value = self._details.unseal(
-                event.owner_tenant, month_of(event.time_us), place, event.sealed
-            )
-        except NotFound:  # the key was destroyed: erased
-            return event
-        return with_details(event, value["actor"], value["details"])
+        return open_details(read_event(data, index, self._node), self._details)
 
 
 def canonical(value: Any) -> bytes:
@@ -142,6 +132,18 @@ def read_event(data: bytes, index: int, node: str) -> Event:
     if event.index != index or event.node != node:
         raise IntegrityError(f"event {index} says that it is another one", index=index)
     return event
+
+
+def open_details(event: Event, details: Details) -> Event:
+    """The event with its details opened; as it is when their month has expired."""
+    if event.sealed is None:
+        return with_details(event, None, {})
+    place = f"{event.node}/{event.boot}/{event.index}"
+    try:
+        value = details.unseal(event.owner_tenant, month_of(event.time_us), place, event.sealed)
+    except NotFound:  # the key was destroyed
+        return event
+    return with_details(event, value["actor"], value["details"])
 
 
 def with_details(event: Event, actor: str | None, details: Mapping[str, Any]) -> Event:

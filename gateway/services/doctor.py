@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from gateway.catalog import snapshot
 from gateway.catalog.catalog import Catalog
 from gateway.config import Settings
+from gateway.crypto.details import DetailSealer
 from gateway.crypto.notes import verifier_key
 from gateway.crypto.signing import load_or_create
 from gateway.crypto.vault import SYSTEM_TENANT, KeyVault
 from gateway.errors import ConfigError, GatewayError, NotFound
 from gateway.journal.checkpoint import origin_of
+from gateway.journal.composer import open_details
 from gateway.journal.reader import Reader
 from gateway.process import confine
 from gateway.process.directory import DirectoryLock, check_format, read_server_file
@@ -214,17 +217,34 @@ def _vault(settings: Settings) -> Check:
 
 def _stock(settings: Settings) -> sweep.Stock:
     """The catalogue as the journal says, read without writing a word into it."""
-    keys, catalog = settings.config_dir / "keys", Catalog()
+    keys = settings.config_dir / "keys"
     log_key = load_or_create(keys / "log.json", "log").public_key
-    for event, _ in Reader(settings.state_dir / "journal", log_key).tail(0):
-        catalog.apply(event)
+    vault = KeyVault(settings.state_dir / "vault", plugs.kms_of(settings))
     return sweep.Stock(
-        catalog=catalog,
+        catalog=_catalog(settings, vault, log_key),
         store=plugs.store_of(settings),
-        vault=KeyVault(settings.state_dir / "vault", plugs.kms_of(settings)),
+        vault=vault,
         places=Places.under(settings.state_dir),
         manifest_key=load_or_create(keys / "manifest.json", "manifest").public_key,
     )
+
+
+def _catalog(settings: Settings, vault: KeyVault, log_key: bytes) -> Catalog:
+    """From the snapshot that a start would take, and what came after it."""
+    key, directory = vault.secret("catalog-snapshot"), settings.state_dir / "snapshots"
+    details = DetailSealer(vault)
+    found = [snapshot.load(directory, key, log_key, name) for name in snapshot.NAMES]
+    for start in (*filter(None, found), None):
+        catalog, reader = Catalog() if start is None else start.catalog, _reader(settings, log_key)
+        for event, _ in reader.tail(catalog.index):
+            catalog.apply(open_details(event, details))
+        if reader.size >= catalog.index:  # else it is the snapshot of another history
+            break
+    return catalog
+
+
+def _reader(settings: Settings, log_key: bytes) -> Reader:
+    return Reader(settings.state_dir / "journal", log_key)
 
 
 def _server(settings: Settings) -> Check:

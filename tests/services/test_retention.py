@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,15 @@ from gateway.domain.retention import DAYS_MIN, end_of, is_over, month_at
 from gateway.errors import ConfigError, GatewayError, IntegrityError, InvalidInput, KeyUnavailable
 from gateway.journal import verify_pack
 from gateway.journal.reader import verify
-from gateway.services import evidence, request_access, retention, revoke, update_tenant
+from gateway.services import (
+    doctor,
+    evidence,
+    request_access,
+    retention,
+    revoke,
+    runs,
+    update_tenant,
+)
 from gateway.services.house import House
 from gateway.services.storage import seal_manifest
 from tests.services.conftest import open_house
@@ -289,3 +298,29 @@ def test_two_tenants_keep_their_own_time(aged: House) -> None:
     limit(aged, "startup", retention_days=400)
     assert expire(aged) == {"clinic": [this_month()]}
     assert limit(aged, "startup", lift=("retention_days",)).retention_days is None
+
+
+def unwell(settings: Settings) -> list[str]:
+    """What `gateway doctor` finds wrong with history and keys while nobody serves."""
+    found = doctor.diagnose(settings)
+    return [c.detail for c in found if c.name in ("key vault", "leftovers") and not c.ok]
+
+
+def test_doctor_reads_a_finished_run_and_an_expired_month_as_a_start_does(
+    aged: House, settings: Settings, clock: Clock
+) -> None:
+    clock.days = 0
+    ask = replace(ASK, run="r1")
+    asyncio.run(request_access.request_grant(aged, TRAINER, ask))
+    finish = W.RunFinish(model="m", artifact_sha256="ab" * 32)
+    asyncio.run(runs.finish(aged, TRAINER, "r1", finish))
+    clock.days = 300
+    aged.journal.close()
+    assert unwell(settings) == []  # from the journal alone
+    again = open_house(settings)
+    limit(again, retention_days=200)
+    expire(again)
+    again.journal.close()
+    assert unwell(settings) == []
+    (settings.state_dir / "snapshots" / "catalog").unlink()
+    assert unwell(settings) == []  # from the base
