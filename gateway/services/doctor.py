@@ -25,7 +25,7 @@ from gateway.crypto.vault import SYSTEM_TENANT, KeyVault
 from gateway.errors import ConfigError, GatewayError, NotFound
 from gateway.journal.checkpoint import origin_of
 from gateway.journal.composer import open_details
-from gateway.journal.reader import Reader
+from gateway.journal.reader import Reader, verify
 from gateway.process import confine
 from gateway.process.directory import DirectoryLock, check_format, read_server_file
 from gateway.services import plugs, sweep, witness
@@ -33,6 +33,7 @@ from gateway.services.house import NODE, Places
 from gateway.services.upload_records import open_in
 
 FREE_BYTES_MIN = 1 << 30
+JOURNAL_BYTES_MAX = 1 << 30  # about two million events
 LEFTOVERS = "leftovers"
 
 
@@ -247,6 +248,19 @@ def _reader(settings: Settings, log_key: bytes) -> Reader:
     return Reader(settings.state_dir / "journal", log_key)
 
 
+def _journal(settings: Settings) -> Check:
+    """Everything that was signed, against the anchor; with or without a server."""
+    check_format(settings.state_dir)
+    directory = settings.state_dir / "journal"
+    size = sum(path.stat().st_size for path in directory.glob("*.log"))
+    if size > JOURNAL_BYTES_MAX:
+        detail = f"{size >> 30} GiB are not read here; `gateway lineage verify` does"
+        return Check(name="journal", ok=True, detail=detail)
+    signer = load_or_create(settings.config_dir / "keys" / "log.json", "log")
+    found = verify(directory, signer.public_key, settings.config_dir / "anchor")
+    return Check(name="journal", ok=True, detail=f"all {found.size} events hold")
+
+
 def _server(settings: Settings) -> Check:
     try:
         facts = read_server_file(settings.runtime_dir)
@@ -265,6 +279,7 @@ _CHECKS: dict[str, Callable[[Settings], Check]] = {
     "log key": _log_key,
     "witnesses": _witnesses,
     "disk": _disk,
+    "journal": _journal,
     "key vault": _vault,
     LEFTOVERS: _leftovers,
     "confinement of children": _confinement,
