@@ -42,7 +42,8 @@ def test_a_stream_ends_with_the_token_that_opened_it(home: Home) -> None:
         "columns": DIRECT,
     }
     mine, other = (GrantedToken(client.transport, detail) for _ in range(2))
-    streams = [open_under(client.transport, token, HOW, None, 5) for token in (mine, other)]
+    settings = client.settings
+    streams = [open_under(client.transport, token, HOW, None, settings) for token in (mine, other)]
     batches = [iter(stream) for stream in streams]
     for one in batches:
         next(one)
