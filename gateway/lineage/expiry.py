@@ -27,6 +27,7 @@ STAYING = frozenset(
     {
         "version", "version_column", "derivation", "classification", "dataset_change", "erasure",
         "key_rotation", "consent", "dataset_state", "policy", "column_set", "expired",
+        "tenant_change",
     }
 )  # fmt: skip
 _NAMED = frozenset({"event", "lease", "granted", "revocation"})  # each has a rule of its own

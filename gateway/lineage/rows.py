@@ -157,6 +157,16 @@ def _resumed(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["dataset_state"].append((*head, _dataset(head, f), "active"))
 
 
+def _tenant(change: str) -> Callable[[Batch, Row, Mapping[str, Any]], None]:
+    def rows_of(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
+        batch["tenant_change"].append(
+            (*head, f["tenant"], change, f.get("max_streams"), f.get("requests_per_minute"),
+             f.get("max_bytes"), f.get("max_stored_bytes"))
+        )  # fmt: skip
+
+    return rows_of
+
+
 def _policy(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     batch["policy"].append(
         (*head, f["tenant"], f["bundle"], _count(f["files"]), _count(f["rules"]), f.get("proposal"))
@@ -296,6 +306,10 @@ _KINDS: dict[str, Callable[[Batch, Row, Mapping[str, Any]], None]] = {
     "ConsentWithdrawn": _consent("withdrawn"),
     "DatasetSuspended": _suspended,
     "DatasetResumed": _resumed,
+    "TenantAdded": _tenant("added"),
+    "TenantUpdated": _tenant("limits"),
+    "TenantSuspended": _tenant("suspended"),
+    "TenantResumed": _tenant("resumed"),
     "PolicyPublished": _policy,
     "AccessDecided": _decided,
     "AccessRequested": _requested,

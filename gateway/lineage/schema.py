@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from gateway.lineage import claims
 
-FORMAT = 8  # raise it and every projection is rebuilt from the journal
+FORMAT = 9  # raise it and every projection is rebuilt from the journal
 
 _EVENT = {
     "idx": "BIGINT",
@@ -91,6 +91,15 @@ TABLES: dict[str, dict[str, str]] = {
         "holds_at": "BIGINT",  # Unix seconds from which it holds
     },
     "dataset_state": {**_EVENT, "dataset": "VARCHAR", "state": "VARCHAR"},
+    "tenant_change": {
+        **_EVENT,
+        "tenant": "VARCHAR",
+        "change": "VARCHAR",  # `added`, `limits`, `suspended` or `resumed`
+        "max_streams": "BIGINT",  # this and the next three: after `limits`, all of them
+        "requests_per_minute": "BIGINT",
+        "max_bytes": "BIGINT",
+        "max_stored_bytes": "BIGINT",
+    },
     "policy": {
         **_EVENT,
         "tenant": "VARCHAR",

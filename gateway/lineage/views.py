@@ -243,6 +243,13 @@ SELECT x.time, x.idx AS index, x.owner AS tenant, x.actor AS actor_tenant, x.mon
 FROM expired x WHERE {_side("x")}
 """  # noqa: S608
 
+# Operators write it, its tenant reads it.
+_TENANT_CHANGE = f"""
+SELECT t.time, t.idx AS index, t.tenant, t.change, t.max_streams, t.requests_per_minute,
+       t.max_bytes, t.max_stored_bytes, t.actor AS actor_tenant, t.actor_tag AS subject_tag
+FROM tenant_change t WHERE {_side("t")}
+"""  # noqa: S608
+
 # What an auditor's own SQL may name, and what it gets in the sandbox: exactly these.
 AUDITOR_VIEWS: dict[str, str] = {
     "read": _READ,
@@ -258,6 +265,7 @@ AUDITOR_VIEWS: dict[str, str] = {
     "claim_edge": _CLAIM_EDGE,
     "claim_column": _CLAIM_COLUMN,
     "expired": _EXPIRED,
+    "tenant_change": _TENANT_CHANGE,
 }
 
 VIEWS: dict[str, str] = {

@@ -57,6 +57,27 @@ def test_a_changed_dataset_is_a_row_without_its_text(tmp_path: Path, history: Hi
     assert any("suspended" in state for state in found["dataset_state"])
 
 
+def test_what_operators_do_to_a_tenant_is_rows(tmp_path: Path, history: History) -> None:
+    operator = ("clinic", "platform", "platform/operator")
+    history.add(
+        "TenantUpdated", *operator, tenant="clinic", max_streams=8, requests_per_minute=None,
+        max_bytes=1 << 40, max_stored_bytes=None,
+    )  # fmt: skip
+    history.add("TenantSuspended", *operator, tenant="clinic")
+    history.add("TenantResumed", *operator, tenant="clinic")
+    projected(tmp_path, history)
+    with Projection(tmp_path, KEY).reading() as cursor:
+        rows = cursor.execute(
+            "SELECT change, max_streams, max_bytes, actor FROM tenant_change "
+            "WHERE change <> 'added' ORDER BY idx"
+        ).fetchall()
+    assert rows == [
+        ("limits", 8, 1 << 40, "platform"),
+        ("suspended", None, None, "platform"),
+        ("resumed", None, None, "platform"),
+    ]
+
+
 def test_every_table_can_be_written(history: History) -> None:
     for columns in (*schema.TABLES.values(), schema.COLUMN_SET_PART):
         assert schema.arrow_table(columns, [(None,) * len(columns)]).num_rows == 1
