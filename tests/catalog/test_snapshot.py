@@ -246,7 +246,7 @@ def test_a_copied_state_is_not_changed_by_later_events(tmp_path: Path) -> None:
     with Journal.open(setup(tmp_path), catalog.apply, 0) as journal:
         for number, draft in enumerate(HISTORY):
             copy, before = catalog.state.copy(), encode(State, catalog.state)
-            journal.append(draft)
+            journal.wait_durable(journal.append(draft))  # the TenantHeads behind it is in, too
             assert encode(State, copy) == before, number
 
 
