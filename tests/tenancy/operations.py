@@ -253,6 +253,9 @@ TABLE: Mapping[tuple[str, str], tuple[Row, ...]] = {
     ("GET", "/v1/lineage/checkpoint"): (LOG,),
     ("GET", "/v1/lineage/proofs/inclusion"): (LOG,),
     ("GET", "/v1/lineage/proofs/consistency"): (LOG,),
+    ("GET", "/v1/lineage/proofs/chain"): (
+        Thing(of="tenant", by="alder", query=lambda it: {"tenant": it}, in_path=False),
+    ),
     ("POST", "/v1/lineage/verification"): (LOG,),
     ("POST", "/v1/lineage/evidence"): (
         in_body("dataset", "alder", lambda it: {"dataset": it}, status=202, is_silent=True),
@@ -295,6 +298,7 @@ TABLE: Mapping[tuple[str, str], tuple[Row, ...]] = {
     ("GET", "/healthz"): (PUBLIC,),
     ("GET", "/readyz"): (PUBLIC,),
     ("GET", "/docs/reference/errors.md"): (PUBLIC,),
+    ("GET", "/docs/formats/openlineage-access-v1.json"): (PUBLIC,),
 }
 
 
