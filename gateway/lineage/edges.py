@@ -1,7 +1,7 @@
 """The edges of the lineage graph, as SQL over the sided views.
 
-`edge` is what the gateway saw. `any_edge` has what a tenant claimed beside it, of kind `claimed`;
-only the graph reads it, never a question.
+`edge` is what the gateway saw: few, made of what each tenant may see. Claims may be millions; they
+are followed by number, and only the graph reads them.
 """
 
 from __future__ import annotations
@@ -28,15 +28,9 @@ EDGE = f"""edge AS MATERIALIZED (
                            'run:' || actor_tenant || '/' || run),
          'version:' || dataset || '@' || version, 'derived'
   FROM seen_derivation)"""  # noqa: S608 - this file's constants
-ANY_EDGE_VIEWS = (*EDGE_VIEWS, "claim_edge")
-ANY_EDGE = """any_edge AS MATERIALIZED (
-  SELECT source, target, kind FROM edge
-  UNION ALL
-  SELECT DISTINCT source, target, 'claimed' FROM seen_claim_edge)"""
-
-# Columns, at the level of datasets: which runs received them, and what a tenant claims they became.
-COLUMN_EDGE_VIEWS = ("stream", "run", "claim_column")
-COLUMN_EDGE = f"""any_edge AS MATERIALIZED (
+# Columns, at the level of datasets: which runs received them and what these made.
+COLUMN_EDGE_VIEWS = ("stream", "run")
+COLUMN_EDGE = f"""edge AS MATERIALIZED (
   SELECT DISTINCT 'column:' || dataset || ':' || name AS source,
          'run:' || actor_tenant || '/' || run AS target,
          CASE WHEN list_contains(masked, name) THEN 'masked' ELSE 'streamed' END AS kind
@@ -45,8 +39,10 @@ COLUMN_EDGE = f"""any_edge AS MATERIALIZED (
   UNION ALL
   SELECT DISTINCT 'run:' || actor_tenant || '/' || run,
          'model:' || actor_tenant || '/' || {MODEL}, 'made'
-  FROM seen_run WHERE model IS NOT NULL
-  UNION ALL
-  SELECT DISTINCT 'column:' || source || ':' || source_column,
-         coalesce('column:' || target || ':' || target_column, 'dataset:' || target), 'claimed'
-  FROM seen_claim_column)"""  # noqa: S608 - this file's constants
+  FROM seen_run WHERE model IS NOT NULL)"""  # noqa: S608 - this file's constants
+
+# What a tenant claims beside it, as (source, target, source_key, target_key); no question reads it.
+CLAIM_EDGE = "SELECT source, target, source_key, target_key FROM claim_edge"
+CLAIM_COLUMN_EDGE = """SELECT 'column:' || source || ':' || source_column AS source,
+  coalesce('column:' || target || ':' || target_column, 'dataset:' || target) AS target,
+  source_key, target_key FROM claim_column"""

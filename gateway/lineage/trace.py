@@ -11,6 +11,7 @@ what the asker's own tenant said (OpenLineage); all others the gateway saw.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +20,14 @@ import duckdb
 from gateway.domain.dataset import DatasetRef
 from gateway.errors import InvalidInput, NotFound
 from gateway.lineage import answers
+from gateway.lineage.claims import key_of
 from gateway.lineage.edges import (
-    ANY_EDGE,
-    ANY_EDGE_VIEWS,
+    CLAIM_COLUMN_EDGE,
+    CLAIM_EDGE,
     COLUMN_EDGE,
     COLUMN_EDGE_VIEWS,
     EDGE,
+    EDGE_VIEWS,
     MODEL,
 )
 from gateway.lineage.views import released, with_views
@@ -35,41 +38,49 @@ DEPTH_DEFAULT = 20
 _REF_CHARS_MAX = 1100
 _TENANT = "[a-z0-9_-]*"
 
-_NODE = "node AS (SELECT source AS id FROM any_edge UNION SELECT target FROM any_edge)"
-
-
-def _reach(near: str, far: str) -> str:
-    return f"""reach(id, depth) AS (
-      SELECT unnest($starts::VARCHAR[]), 0
-      UNION SELECT e.{far}, r.depth + 1 FROM reach r JOIN any_edge e ON e.{near} = r.id
-      WHERE r.depth < $depth)"""  # noqa: S608
+_SIDE = "($operator OR owner = $tenant OR actor = $tenant)"
 
 
 class _Level:
     """The statements over one set of edges: those of things, or those of columns."""
 
-    def __init__(self, views: tuple[str, ...], *edges: str) -> None:
-        self.starts = with_views(
-            views,
-            "SELECT id FROM node WHERE regexp_full_match(id, $pattern, 's') ORDER BY id LIMIT 100",
-            *edges,
-            _NODE,
-        )
-        self.down, self.up = (
-            with_views(
-                views,
-                f"""SELECT DISTINCT e.source, e.target, e.kind FROM any_edge e
-                    JOIN reach r ON r.id = e.{near} AND r.depth < $depth
-                    ORDER BY e.source, e.target LIMIT {NODES_MAX + 1}""",  # noqa: S608
-                *edges,
-                _reach(near, far),
-            )
-            for near, far in (("source", "target"), ("target", "source"))
-        )
+    def __init__(self, views: tuple[str, ...], edge: str, claims: str) -> None:
+        select = with_views(views, "SELECT source, target, kind FROM edge", edge)
+        self.make = f"CREATE OR REPLACE TEMP TABLE observed AS {select}"
+        table = claims.rpartition(" ")[2]
+
+        def at(near: str) -> str:
+            # Numbers first: names and sides are read of the few rows that are left.
+            return f"""{claims} WHERE {_SIDE} AND rowid IN (
+                SELECT rowid FROM {table}
+                WHERE {near}_key IN (SELECT unnest($keys::BIGINT[])))"""  # noqa: S608
+
+        self.claimed = f"""SELECT DISTINCT id FROM (
+            SELECT source AS id FROM ({at("source")})
+            UNION ALL SELECT target FROM ({at("target")})) ORDER BY id"""  # noqa: S608
+        self.steps = {
+            way: f"""SELECT DISTINCT source, target, 'claimed' FROM ({at(near)})
+                ORDER BY source, target LIMIT {NODES_MAX + 1}"""  # noqa: S608
+            for way, near in (("down", "source"), ("up", "target"))
+        }
 
 
-_THINGS = _Level(ANY_EDGE_VIEWS, EDGE, ANY_EDGE)
-_COLUMNS = _Level(COLUMN_EDGE_VIEWS, COLUMN_EDGE)
+_FOUND = """SELECT DISTINCT id FROM (SELECT source AS id FROM observed
+  UNION ALL SELECT target FROM observed)
+  WHERE regexp_full_match(id, $pattern, 's') ORDER BY id LIMIT 100"""
+_STEPS = {
+    way: f"""SELECT DISTINCT source, target, kind FROM observed
+        WHERE {near} IN (SELECT unnest($ids))
+        ORDER BY source, target LIMIT {NODES_MAX + 1}"""  # noqa: S608
+    for way, near in (("down", "source"), ("up", "target"))
+}
+_COLUMNS_OF = f"""SELECT DISTINCT id FROM (
+  SELECT 'column:' || source || ':' || source_column AS id FROM claim_column
+  WHERE {_SIDE} AND source = $dataset
+  UNION ALL SELECT 'column:' || target || ':' || target_column FROM claim_column
+  WHERE {_SIDE} AND target = $dataset AND target_column IS NOT NULL) ORDER BY id LIMIT 100"""  # noqa: S608
+_THINGS = _Level(EDGE_VIEWS, EDGE, CLAIM_EDGE)
+_COLUMNS = _Level(COLUMN_EDGE_VIEWS, COLUMN_EDGE, CLAIM_COLUMN_EDGE)
 # What was last claimed of a run or a job, and where the journal has it.
 _CLAIM_OF = """SELECT {0} AS id, max_by(state, claimed_at) AS claimed_state,
   max(claimed_at) AS claimed_at, max_by(index, claimed_at) AS claim
@@ -152,16 +163,14 @@ def trace(
     walk = walk or Walk()
     side = {"tenant": tenant, "operator": is_operator}
     level = _COLUMNS if walk.of_columns else _THINGS
-    pattern = _column_pattern(ref) if walk.of_columns else _pattern(ref)
-    found = cursor.execute(level.starts, {**side, "pattern": pattern}).fetchall()
-    starts = [row[0] for row in found]
+    cursor.execute(level.make, side)
+    starts = _starts(cursor, level, ref, side)
     if not starts:
         raise NotFound(f"lineage knows no `{ref[:80]}`")
-    given = {**side, "starts": starts, "depth": max(1, min(walk.depth, DEPTH_MAX))}
-    edges: dict[tuple[str, ...], None] = {}
-    for sql, name in ((level.up, "up"), (level.down, "down")):
-        if walk.direction in (name, "both"):
-            edges.update(dict.fromkeys(cursor.execute(sql, given).fetchall()))
+    edges: dict[tuple[str, str, str], None] = {}
+    for way in ("up", "down"):
+        if walk.direction in (way, "both"):
+            edges.update(dict.fromkeys(_walked(cursor, level, starts, way, walk.depth, side)))
     kept = list(edges)[:NODES_MAX]
     ids = list(dict.fromkeys([*starts, *(end for edge in kept for end in edge[:2])]))
     return {
@@ -170,6 +179,47 @@ def trace(
         "starts": starts,
         "truncated": len(edges) > len(kept),
     }
+
+
+def _starts(
+    cursor: duckdb.DuckDBPyConnection, level: _Level, ref: str, side: dict[str, Any]
+) -> list[str]:
+    """The nodes that `ref` names, seen or claimed."""
+    of_columns = level is _COLUMNS
+    pattern = _column_pattern(ref) if of_columns else _pattern(ref)
+    found = [row[0] for row in cursor.execute(_FOUND, {"pattern": pattern}).fetchall()]
+    dataset = _dataset_of(ref) if of_columns else None
+    if dataset is not None:
+        rows = cursor.execute(_COLUMNS_OF, {**side, "dataset": dataset}).fetchall()
+    else:
+        wanted = [name for name in _exact(ref, side["tenant"]) if name not in found]
+        keys = [key_of(name) for name in wanted]
+        rows = cursor.execute(level.claimed, {**side, "keys": keys}).fetchall()
+        rows = [row for row in rows if row[0] in wanted]
+    return list(dict.fromkeys([*found, *(row[0] for row in rows)]))
+
+
+def _walked(
+    cursor: duckdb.DuckDBPyConnection,
+    level: _Level,
+    starts: list[str],
+    way: str,
+    depth: int,
+    side: dict[str, Any],
+) -> Iterator[tuple[str, str, str]]:
+    """Edges, the nearest first, until NODES_MAX are passed: step by step, each node once."""
+    far = 1 if way == "down" else 0
+    known, frontier, count = set(starts), list(starts), 0
+    for _ in range(max(1, min(depth, DEPTH_MAX))):
+        rows = cursor.execute(_STEPS[way], {"ids": frontier}).fetchall()
+        keys = [key_of(node) for node in frontier]
+        rows += cursor.execute(level.steps[way], {**side, "keys": keys}).fetchall()
+        yield from rows
+        count += len(rows)
+        frontier = [node for node in dict.fromkeys(row[far] for row in rows) if node not in known]
+        if not frontier or count > NODES_MAX:
+            return
+        known.update(frontier)
 
 
 def _nodes(
@@ -229,13 +279,31 @@ def _column_pattern(ref: str) -> str:
     """The same for columns: of one column, or of every column of a dataset."""
     if isinstance(ref, str) and ref.startswith("column:") and len(ref) <= 2 * _REF_CHARS_MAX:
         return _quoted(ref)
-    pattern = _pattern(ref)
+    pattern, dataset = _pattern(ref), _dataset_of(ref)
+    return pattern if dataset is None else f"column:{_quoted(dataset)}:.*"
+
+
+def _dataset_of(ref: str) -> str | None:
+    """The dataset whose columns are meant, as its columns' nodes name it."""
+    kind, _, rest = ref.partition(":")
     if is_foreign(ref):
-        return f"column:{_quoted(ref.partition(':')[2])}:.*"
-    if pattern.startswith(("dataset:", "version:")):
-        dataset = DatasetRef.parse(ref.rpartition(":")[2]).unversioned
-        return f"column:{_quoted(str(dataset))}:.*"
-    return pattern
+        return rest
+    if kind in ("dataset", "version"):
+        return str(DatasetRef.parse(rest).unversioned)
+    return str(DatasetRef.parse(ref).unversioned) if "/" in ref and ":" not in ref else None
+
+
+def _exact(ref: str, tenant: str | None) -> list[str]:
+    """The ids under which a claim may name what `ref` names; a claim's runs are its tenant's."""
+    kind, _, rest = ref.partition(":")
+    if kind in ("run", "job"):
+        return [ref, f"{kind}:{tenant}/{rest}"]
+    if kind in ("column", "version") or is_foreign(ref):
+        return [ref]
+    name = rest if kind == "dataset" else ref
+    if ":" in name or "/" not in name:
+        return []
+    return [f"{'version' if '@' in name else 'dataset'}:{name}"]
 
 
 def is_foreign(ref: str) -> bool:

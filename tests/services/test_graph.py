@@ -31,7 +31,8 @@ class Lineage:
         self.asked.append((ref, side.tenant))
         if ref not in self.nodes:
             raise NotFound("unknown")
-        return {"nodes": [self.nodes[ref]], "edges": [], "truncated": False}
+        return {"nodes": [self.nodes[ref]], "edges": [], "truncated": False,
+                "as_of_index": side.at_least}  # fmt: skip
 
 
 def node(name: str, **facts: Any) -> dict[str, Any]:
