@@ -263,7 +263,9 @@ def _pattern(ref: str) -> str:
     kind, _, rest = ref.partition(":")
     if kind in ("run", "model") and rest:
         tail = "" if "@sha256:" in rest or kind == "run" else "(@sha256:[0-9a-f]*)?"
-        return f"{kind}:({_TENANT}/)?({kind}:)?{_quoted(rest)}{tail}"
+        # A run is recorded as `tenant:name`; its people call it by its name.
+        scope = f"({kind}:|{_TENANT}:)?" if kind == "run" else f"({kind}:)?"
+        return f"{kind}:({_TENANT}/)?{scope}{_quoted(rest)}{tail}"
     if kind == "job" and rest:
         return f"job:({_TENANT}/)?{_quoted(rest)}"
     name = rest if kind in ("dataset", "version", "grant") else ref

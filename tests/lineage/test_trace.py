@@ -36,7 +36,9 @@ def ids(found: dict[str, Any], kind: str) -> set[str]:
     return {node["id"] for node in found["nodes"] if node["kind"] == kind}
 
 
-@pytest.mark.parametrize("ref", ["clinic/icu", "clinic/icu@1", "run:run-1", "model:sepsis-v2"])
+@pytest.mark.parametrize(
+    "ref", ["clinic/icu", "clinic/icu@1", "run:run-1", "run:startup/run-1", "model:sepsis-v2"]
+)
 def test_a_stranger_finds_nothing(projection: Projection, ref: str) -> None:
     with pytest.raises(NotFound):
         graph(projection, ref, "stranger")
