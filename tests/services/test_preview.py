@@ -220,7 +220,7 @@ def test_the_key_of_a_filters_withheld_column_goes_to_the_decoder_alone(
     held = {dek.rpartition("/")[2] for dek in jobs[0].deks}
     assert held == {"footer", ids["hr"], ids["age"]}
     worker_gets, _ = sources._source(made[0], ())
-    keys = [v for v in dataclasses.asdict(worker_gets).values() if isinstance(v, bytes)]
-    assert keys == [made[0].key]
+    told = {n: v for n, v in dataclasses.asdict(worker_gets).items() if isinstance(v, bytes)}
+    assert told == {"key": made[0].key, "schema": made[0].schema}
     assert made[0].key not in jobs[0].deks.values()
     assert pa.ipc.read_schema(pa.py_buffer(made[0].schema)).names == ["hr"]
