@@ -8,7 +8,6 @@ its own cursor lag and nothing else: no stream, no question and no other sink wa
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from gateway.crypto.private_files import replace_private
 from gateway.errors import GatewayError, InvalidInput
 from gateway.lineage.outgoing import BATCH_MIN, Voice, happened, run_event
 from gateway.lineage.projection import Projection
-from gateway.lineage.sinks import SinkName, connect
+from gateway.lineage.sinks import SinkName, connect, file_of, told
 
 RETRY_SECONDS_MAX = 60.0
 _RETRY_SECONDS_MIN = 0.5
@@ -40,10 +39,10 @@ class Outbox(threading.Thread):
         super().__init__(name="outbox", daemon=True)
         self._name, self._projection, self._head = name, projection, head
         self._voice = Voice(issuer=issuer, tenant=name.tenant)
-        self._file = directory / f"sink-{name.id}.json"
+        self._file = file_of(directory, name)
         self._sink = connect(name)
         self._stopping = threading.Event()
-        self.next, self.refused = self._read()
+        self.next, self.refused = told(directory, name)
         self._remembered = self.next
         self.error: str | None = None
 
@@ -118,12 +117,3 @@ class Outbox(threading.Thread):
         value = {"sink": self._name.shown, "next": self.next, "refused": self.refused}
         replace_private(self._file, json.dumps(value).encode())
         self._remembered = self.next
-
-    def _read(self) -> tuple[int, int]:
-        """Where it was; a file that says nothing sensible is as none: all is sent again."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            value = json.loads(self._file.read_bytes())
-            following, refused = value["next"], value["refused"]
-            if type(following) is int and type(refused) is int and following >= 0:
-                return following, refused
-        return 0, 0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway import discovery
@@ -53,3 +56,21 @@ def connect(name: SinkName) -> LineageSink:
     """The plug; ConfigError or ConnectorError."""
     sink: LineageSink = discovery.connect("lineage", name.uri)
     return sink
+
+
+def file_of(directory: Path, name: SinkName) -> Path:
+    """Where it is kept how far the sink was told."""
+    return directory / f"sink-{name.id}.json"
+
+
+def told(directory: Path, name: SinkName) -> tuple[int, int]:
+    """Index of the next event to tell of, and how many were refused.
+
+    A file that says nothing sensible is as none: all is sent again.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        value = json.loads(file_of(directory, name).read_bytes())
+        following, refused = value["next"], value["refused"]
+        if type(following) is int and type(refused) is int and following >= 0:
+            return following, refused
+    return 0, 0

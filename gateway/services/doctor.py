@@ -26,6 +26,7 @@ from gateway.errors import ConfigError, GatewayError, NotFound
 from gateway.journal.checkpoint import origin_of
 from gateway.journal.composer import open_details
 from gateway.journal.reader import Reader, verify
+from gateway.lineage import sinks
 from gateway.process import confine
 from gateway.process.directory import DirectoryLock, check_format, read_server_file
 from gateway.services import plugs, sweep, witness
@@ -161,6 +162,16 @@ def _witnesses(settings: Settings) -> Check:
     )
 
 
+def _sinks(settings: Settings) -> Check:
+    """That the sinks are ones, and how far each was told; `/readyz` says how far behind that is."""
+    named = sinks.parse(settings.lineage_sinks)
+    for name in named:
+        sinks.connect(name).close()
+    directory = settings.state_dir / "lineage"
+    told = [f"{name.shown}: up to event {sinks.told(directory, name)[0]}" for name in named]
+    return Check(name="lineage sinks", ok=True, detail="; ".join(told) or "none")
+
+
 def _same_device(settings: Settings) -> Check:
     """Whoever copies one disk should not get keys and data together."""
     if not settings.kms.startswith("file:"):
@@ -278,6 +289,7 @@ _CHECKS: dict[str, Callable[[Settings], Check]] = {
     "object store": _store,
     "log key": _log_key,
     "witnesses": _witnesses,
+    "lineage sinks": _sinks,
     "disk": _disk,
     "journal": _journal,
     "key vault": _vault,

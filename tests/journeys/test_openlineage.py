@@ -124,6 +124,7 @@ def test_a_run_is_told_and_a_sink_that_hangs_holds_up_no_stream(
     ready = requests.get(f"{home.settings.server}/readyz", timeout=30).json()
     assert ready["ready"]
     assert "events behind" in ready["checks"]["lineage-sinks"]["detail"]
+    assert "told.jsonl: up to event" in home.run("doctor")
     home.kill("lineage")
     receiver.hangs = False
     # What hung is answered now, and was sent again meanwhile: at least once.
