@@ -29,7 +29,7 @@ def add(
         str | None, typer.Option("--owner-key", help="the owner's public key, or a file with it")
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", help="TOML: a table [tenants.NAME] for each")
+        Path | None, typer.Option("--from", help="TOML: a table `tenants.NAME` for each")
     ] = None,
     server: f.Server = None,
     key_file: f.KeyFile = None,

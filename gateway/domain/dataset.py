@@ -25,7 +25,7 @@ def parse_name(text: str, *, what: str) -> str:
     """Return `text` when it can name a tenant, dataset or identity; else InvalidInput."""
     if not isinstance(text, str) or not _NAME.match(text):
         raise InvalidInput(
-            f"`{str(text)[:80]}` cannot name a {what}",
+            f"`{str(text)[:80]}` cannot name {'an' if what[0] in 'aeiou' else 'a'} {what}",
             advice="use 1 to 63 of a-z, 0-9, `-`, `_`; start and end with a letter or digit",
         )
     return text

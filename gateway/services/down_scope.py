@@ -45,7 +45,6 @@ def cut(ask: Ask, parent: Grant) -> Ask:
     return dataclasses.replace(
         ask,
         dataset=str(plan.dataset),
-        action=plan.action,
         purpose=ask.purpose or plan.purpose,
         columns=ask.columns if ask.columns is not None else plan.names,
         split=ask.split if ask.split is not None else plan.split,
@@ -54,12 +53,15 @@ def cut(ask: Ask, parent: Grant) -> Ask:
     )
 
 
-def narrowed(decision: Decision, parent: Grant) -> Decision:
-    """The Decision with the Plan cut to the parent's limits, or a denial when it is wider."""
+def narrowed(decision: Decision, parent: Grant, run: str | None) -> Decision:
+    """The Decision with the Plan cut to the parent's limits, or a denial when it is wider.
+
+    A Grant that names a run is for that one: its parts are, too.
+    """
     assert decision.plan is not None
     within = parent.plan.limits.least(Limits(expires_at=parent.expires_at))
     plan = dataclasses.replace(decision.plan, limits=decision.plan.limits.least(within))
-    if plan.is_within(parent.plan):
+    if plan.is_within(parent.plan) and parent.run in (None, run):
         return dataclasses.replace(decision, plan=plan)
     reason = Reason(code="wider-than-parent", text="this is not within the grant it is cut from")
     return dataclasses.replace(
@@ -67,5 +69,5 @@ def narrowed(decision: Decision, parent: Grant) -> Decision:
         effect=Effect.DENY,
         reasons=(reason,),
         plan=None,
-        advice="name columns, purpose and split of the parent, or ask without --parent",
+        advice="stay within columns, purpose, split, action and run of the parent, or ask anew",
     )

@@ -102,12 +102,12 @@ def _read(house: House, token: str) -> TokenClaims:
 
 
 def _require_present_key(house: House, claims: TokenClaims) -> None:
-    """What was had with a key that was renewed since is worth nothing (to the second)."""
+    """What was had with a key that was renewed since is worth nothing."""
     try:
         since = house.catalog.identity(claims.subject).rotated_at
     except NotFound as cause:
         raise NotAuthenticated("this identity is not known") from cause
-    if claims.issued_at < int(since):
+    if claims.issued_at <= int(since):
         raise NotAuthenticated("the key of this identity was renewed", advice="use the new key")
 
 
@@ -183,6 +183,7 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
         caller = await _presented(house, form, thumbprint)
     await rates.count(house, caller.subject, ROUTE)
     tokens.require_short(caller.chain)
+    _require_served(house, form)
     if not thumbprint or form.get("token_type") == BEARER:
         caller = _without_key(house, caller, form)
     if caller.jti == "" and "authorization_details" not in form:
@@ -199,6 +200,21 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
         _, grant = await request_access.begin_grant(house, caller, _ask(details))
     await _require_unrevoked(house, caller, grant)
     return await _issue(house, caller, grant)
+
+
+def _require_served(house: House, form: Mapping[str, str]) -> None:
+    """What is asked for another place, or as another kind of token, is not quietly ours."""
+    for name, served, error in (
+        ("audience", house.issuer, "invalid_target"),
+        ("resource", house.issuer, "invalid_target"),
+        ("requested_token_type", TOKEN_TYPE_ACCESS, "invalid_request"),
+    ):
+        if form.get(name, served) != served:
+            raise InvalidInput(
+                f"`{form[name][:80]}` is not served as `{name}`",
+                advice=f"leave it out, or send {served}",
+                oauth=error,
+            )
 
 
 async def _require_unrevoked(house: House, caller: Caller, grant: Grant) -> None:
@@ -305,6 +321,7 @@ def _ask(details: W.AuthorizationDetail) -> Ask:
 async def _issue(house: House, caller: Caller, grant: Grant | None) -> W.TokenResponse:
     """Record, then sign; the token exists only after its event is durable."""
     subject, now = caller.subject, int(house.now())
+    rotated = int(house.catalog.identity(subject.id).rotated_at)
     expires_at = now + house.settings.token_seconds_max
     if grant is not None:
         expires_at = min(expires_at, grant.expires_at)
@@ -314,7 +331,7 @@ async def _issue(house: House, caller: Caller, grant: Grant | None) -> W.TokenRe
         type=subject.type,
         audience=house.issuer,
         jti=secrets.token_urlsafe(16),
-        issued_at=now,
+        issued_at=max(now, rotated + 1),  # tells it from what the key before got in that second
         expires_at=expires_at,
         thumbprint=caller.thumbprint,
         parents=caller.chain,

@@ -26,12 +26,13 @@ class Rates:
 
     minute: int = 0
     taken: dict[str, int] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)  # of whom a refusal is recorded
 
     def take(self, name: str, now: float) -> int:
         """Count one more; how many there were in this minute, with it."""
         minute = int(now) // MINUTE_SECONDS
         if minute != self.minute:
-            self.minute, self.taken = minute, {}
+            self.minute, self.taken, self.refused = minute, {}, set()
         self.taken[name] = self.taken.get(name, 0) + 1
         return self.taken[name]
 
@@ -48,9 +49,9 @@ async def count(house: House, subject: Subject, route: str) -> None:
     most = REQUESTS_PER_MINUTE if own is None else own
     now = house.now()
     for name, allowed in ((subject.id, (most + 1) // 2), (subject.tenant, most)):
-        over = house.rates.take(name, now) - allowed
-        if over > 0:
-            if over == 1:
+        if house.rates.take(name, now) > allowed:
+            if name not in house.rates.refused:  # not by the count: the limit may just have sunk
+                house.rates.refused.add(name)
                 await refusals.record(house, subject, route, LimitExceeded.code)
             whose = "" if name == subject.tenant else f", `{name}` half of them"
             raise exceeded(

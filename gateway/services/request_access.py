@@ -302,7 +302,7 @@ async def begin_grant(
         resource = resource_of(house, request.dataset)  # as it is by now, and so are the rules
     decision, unit, wider = judge_grant(house, request, resource, parent)
     if wider is not None and decision.is_allowed:
-        decision = down_scope.narrowed(decision, wider)
+        decision = down_scope.narrowed(decision, wider, request.run)
     if narrow is not None and decision.is_allowed:
         decision = narrow(decision)
     if not decision.is_allowed:

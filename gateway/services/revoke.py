@@ -14,6 +14,7 @@ from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import InvalidInput, NotFound
+from gateway.services import update
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
 from gateway.services.stopping import stop_streams
@@ -46,9 +47,10 @@ async def revoke(house: House, caller: Caller, selector: Selector, reason: str) 
     One that is named by its id and revoked already is answered as done: its answer was lost.
 
     Raises:
-        InvalidInput: the selector is empty.
+        InvalidInput: the selector is empty, or the reason is no printable line.
         NotFound: it names no Grant that the caller may revoke.
     """
+    reason = update.line(reason, update.REASON_CHARS_MAX, "reason")
     chosen = _select(house, caller, selector)
     owners = sorted({grant.owner_tenant for grant in chosen})
     for owner in owners:

@@ -25,6 +25,7 @@ class AccessAsk:
 
     def __post_init__(self) -> None:
         refuse_shards(self.shards)
+        require_counts(self.max_rows, self.max_bytes, self.max_epochs)
 
 
 def refuse_shards(shards: tuple[int, ...] | None) -> None:
@@ -35,6 +36,12 @@ def refuse_shards(shards: tuple[int, ...] | None) -> None:
             advice="ask for a split, or leave `shards` out",
             field="shards",
         )
+
+
+def require_counts(*limits: int | None) -> None:
+    """Rows, bytes and passes are counted from 0 on."""
+    if any(limit is not None and limit < 0 for limit in limits):
+        raise InvalidInput("`max_rows`, `max_bytes` and `max_epochs` are numbers from 0 on")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

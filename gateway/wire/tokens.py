@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.errors import InvalidInput
 from gateway.wire import codec
-from gateway.wire.access import AccessAsk, refuse_shards
+from gateway.wire.access import AccessAsk, refuse_shards, require_counts
 
 DETAIL_TYPE = "dataset_access"
 GRANT_JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -45,6 +45,7 @@ class AuthorizationDetail:
         if len(self.actions) != 1:
             raise InvalidInput("authorization details name exactly one action")
         refuse_shards(self.shards)
+        require_counts(self.max_rows, self.max_bytes, self.max_epochs)
 
     def ask(self) -> AccessAsk:
         """The AccessRequest in it; only when a dataset is named."""
@@ -64,6 +65,8 @@ class AuthorizationDetail:
 
 def parse_details(text: str) -> AuthorizationDetail:
     """Read the form field `authorization_details`; exactly one detail, else InvalidInput."""
+    if not text:
+        raise InvalidInput("the field `authorization_details` is missing")
     value = codec.loads(text)
     if not isinstance(value, list) or len(value) != 1:
         raise InvalidInput("`authorization_details` must be a list with one object")

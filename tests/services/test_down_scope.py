@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from gateway.domain.access import Limits
+from gateway.domain.access import DATA_ACTIONS, Limits
 from gateway.domain.lease import Grant
-from gateway.errors import AccessDenied, LeaseRevoked, NotFound
+from gateway.errors import AccessDenied, InvalidInput, LeaseRevoked, NotFound
 from gateway.services import request_access, revoke
 from gateway.services.house import House
 from gateway.services.request_access import Ask
@@ -47,6 +49,20 @@ def test_another_purpose_is_denied(shared: House) -> None:
         run(request_access.request_grant(shared, TRAINER, narrower(parent, purpose="marketing")))
 
 
+def test_a_part_of_a_grant_for_one_run_is_for_no_other(shared: House) -> None:
+    parent = grant_of(shared, dataclasses.replace(ASK, run="night"))
+    with pytest.raises(AccessDenied, match="not within the grant"):
+        run(request_access.request_grant(shared, TRAINER, narrower(parent, run="day")))
+    assert grant_of(shared, narrower(parent, columns=("hr",))).run == parent.run
+
+
+def test_another_action_is_denied_and_not_quietly_the_parents(shared: House) -> None:
+    parent = grant_of(shared, ASK)
+    for action in set(DATA_ACTIONS) - {parent.plan.action}:
+        with pytest.raises(AccessDenied):
+            run(request_access.request_grant(shared, TRAINER, narrower(parent, action=action)))
+
+
 def test_a_child_has_fewer_columns_and_no_larger_limits(shared: House) -> None:
     limited = Ask(dataset="clinic/icu", purpose="health-research", limits=Limits(max_rows=100))
     parent = grant_of(shared, limited)
@@ -73,4 +89,12 @@ def test_revoking_the_child_leaves_the_parent(shared: House) -> None:
     parent = grant_of(shared, ASK)
     child = grant_of(shared, narrower(parent, columns=("hr",)))
     run(revoke.revoke(shared, OWNER, Selector(grant=child.id), "over"))
+    assert not shared.catalog.grant(parent.id).revoked
+
+
+def test_a_reason_is_one_printable_line(shared: House) -> None:
+    parent = grant_of(shared, ASK)
+    for reason in ("over\nand out", "over\u202e", "x" * 1001):
+        with pytest.raises(InvalidInput, match="one line"):
+            run(revoke.revoke(shared, OWNER, Selector(grant=parent.id), reason))
     assert not shared.catalog.grant(parent.id).revoked

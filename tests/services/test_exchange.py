@@ -14,7 +14,13 @@ import gateway.wire as W
 from gateway.crypto.tokens import DpopKey, IdentityKey, nonce_of
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
-from gateway.errors import AccessDenied, DatasetSuspended, GatewayError, NotAuthenticated
+from gateway.errors import (
+    AccessDenied,
+    DatasetSuspended,
+    GatewayError,
+    InvalidInput,
+    NotAuthenticated,
+)
 from gateway.services import update
 from gateway.services.exchange import GRANT_ASSERTION, GRANT_EXCHANGE
 from gateway.services.gateway import Gateway
@@ -164,6 +170,28 @@ def test_a_revoked_token_is_refused_at_once(job: Job) -> None:
     run(job.gateway.revoke_token(caller, token))
     with pytest.raises(NotAuthenticated, match="revoked"):
         job.call("/v1/whoami", token)
+
+
+def test_a_token_for_another_place_or_of_another_kind_is_not_quietly_ours(job: Job) -> None:
+    form = {
+        "grant_type": GRANT_EXCHANGE,
+        "subject_token": job.api_token(),
+        "authorization_details": json.dumps([DETAIL]),
+    }
+    for name in ("audience", "resource", "requested_token_type"):
+        with pytest.raises(InvalidInput, match=f"not served as `{name}`"):
+            job.token({**form, name: "https://elsewhere.example"})
+    assert job.token({**form, "audience": job.gateway.house.issuer}).grant
+
+
+def test_details_that_are_missing_or_count_below_nothing_are_named(job: Job) -> None:
+    form = {"grant_type": GRANT_EXCHANGE, "subject_token": job.api_token()}
+    with pytest.raises(InvalidInput, match="`authorization_details` is missing"):
+        job.token(form)
+    for name in ("max_rows", "max_bytes", "max_epochs"):
+        details = json.dumps([{**DETAIL, name: -1}])
+        with pytest.raises(InvalidInput, match="from 0 on"):
+            job.token({**form, "authorization_details": details})
 
 
 def test_an_unknown_grant_type_says_which_there_are(job: Job) -> None:

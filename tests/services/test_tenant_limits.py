@@ -175,6 +175,19 @@ def test_a_minute_has_a_last_request_and_one_record_of_it(shared: House) -> None
     count(mate, 1)
 
 
+def test_a_limit_that_sinks_within_a_minute_is_recorded_too(shared: House) -> None:
+    present = shared.now()
+    shared.now = lambda: present
+    for _ in range(9):
+        run(rates.count(shared, TRAINER.subject, "/v1"))
+    change(shared, "startup", TenantChanges(requests_per_minute=4))
+    start = shared.journal.durable_size
+    for _ in range(2):
+        with pytest.raises(LimitExceeded):
+            run(rates.count(shared, TRAINER.subject, "/v1"))
+    assert kinds(shared, start) == [EventKind.RequestRefused]
+
+
 def test_requests_with_somebody_elses_name_count_for_nobody(shared: House, tmp_path: Path) -> None:
     job = Job(shared, tmp_path)
     token = job.api_token()
