@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.domain.access import Decision, Effect, Limits, Reason, Subject
 from gateway.domain.lease import Grant
 from gateway.errors import LeaseExpired, LeaseRevoked, NotFound
+from gateway.services import refusals
 from gateway.services.house import House
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ def own_grant(house: House, subject: Subject, grant_id: str) -> Grant:
         if link.expires_at <= house.now():
             raise LeaseExpired("the grant ran out")
     return grant
+
+
+async def required(house: House, subject: Subject, grant_id: str) -> Grant:
+    """`own_grant` of whoever asks for a token with it; that there is none is recorded."""
+    try:
+        return own_grant(house, subject, grant_id)
+    except (NotFound, LeaseRevoked, LeaseExpired) as error:
+        await refusals.record(house, subject, "POST /oauth/token", error.code)
+        raise
 
 
 def cut(ask: Ask, parent: Grant) -> Ask:

@@ -192,7 +192,7 @@ async def _from_exchange(house: House, form: Mapping[str, str], thumbprint: str)
     if caller.grant is not None:
         await _require_part_of(house, caller, details)
     if details.grant is not None:
-        grant = down_scope.own_grant(house, caller.subject, details.grant)
+        grant = await down_scope.required(house, caller.subject, details.grant)
         await stream.require_released(house, grant)
         if caller.subject.attributes != grant.attributes:  # the issuer says otherwise by now
             await stream.judge_again(house, grant, caller.subject.attributes)

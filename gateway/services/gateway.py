@@ -20,6 +20,7 @@ from gateway.services import (
     obligations,
     register,
     revoke,
+    runs,
     shapes,
     tenants,
     update,
@@ -166,7 +167,7 @@ class Gateway(Asking, Authentication, Copies, Custody, History, Policies, Stream
             grant=wanted.grant,
             dataset=wanted.dataset,
             subject=wanted.subject,
-            run=wanted.run,
+            run=runs.named(self.house, caller, wanted.run) if wanted.run else None,
             tenant=wanted.tenant,
         )
         done = await revoke.revoke(self.house, caller, selector, wanted.reason or "")

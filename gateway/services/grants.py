@@ -14,12 +14,11 @@ from gateway.domain.approval import REQUIRED
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.ids import is_id
 from gateway.domain.lease import Grant
-from gateway.domain.run_names import qualified_run
 from gateway.errors import NotFound
 from gateway.policy.explain import Candidate, Explanation
 from gateway.policy.replay import as_known_to_owner
 from gateway.policy.schema import default_schema
-from gateway.services import recorded, shapes
+from gateway.services import recorded, runs, shapes
 from gateway.services.house import PLATFORM, House
 from gateway.services.request_access import (
     Caller,
@@ -34,10 +33,11 @@ async def list_(house: House, caller: Caller, filters: Mapping[str, str]) -> lis
     """Grants from the tenant's data or to the caller's tenant, newest first."""
     await house.settled()
     ref = DatasetRef.parse(filters["dataset"]) if filters.get("dataset") else None
+    run = runs.named(house, caller, filters["run"]) if filters.get("run") else None
     found = [
         grant
         for grant in house.catalog.grants(
-            subject=filters.get("subject"), run=_run(caller, filters), tenant=filters.get("tenant")
+            subject=filters.get("subject"), run=run, tenant=filters.get("tenant")
         )
         if _concerns(caller, grant)
         and (ref is None or grant.plan.dataset.unversioned == ref.unversioned)
@@ -55,11 +55,6 @@ async def show(house: House, caller: Caller, grant_id: str) -> Grant:
     if grant is None or not _concerns(caller, grant):
         raise NotFound(f"no grant `{grant_id[:80]}` that you may see")
     return grant
-
-
-def _run(caller: Caller, filters: Mapping[str, str]) -> str | None:
-    run = filters.get("run")
-    return run if run is None or ":" in run else qualified_run(caller.subject.tenant, run)
 
 
 def _concerns(caller: Caller, grant: Grant) -> bool:

@@ -288,9 +288,7 @@ async def begin_grant(
         NotFound: the caller may not see the dataset.
         KeyUnavailable: no stream could be opened now; recorded as a denial.
     """
-    parent = (
-        down_scope.own_grant(house, caller.subject, ask.parent) if ask.parent is not None else None
-    )
+    parent = await down_scope.required(house, caller.subject, ask.parent) if ask.parent else None
     request, resource = await request_of(
         house, caller, down_scope.cut(ask, parent) if parent else ask
     )

@@ -14,7 +14,7 @@ from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant
 from gateway.errors import InvalidInput, NotFound
-from gateway.services import update
+from gateway.services import refusals, update
 from gateway.services.house import House
 from gateway.services.request_access import Caller, authorize
 from gateway.services.stopping import stop_streams
@@ -51,7 +51,11 @@ async def revoke(house: House, caller: Caller, selector: Selector, reason: str) 
         NotFound: it names no Grant that the caller may revoke.
     """
     reason = update.line(reason, update.REASON_CHARS_MAX, "reason")
-    chosen = _select(house, caller, selector)
+    try:
+        chosen = _select(house, caller, selector)
+    except NotFound:
+        await refusals.record(house, caller.subject, "POST /v1/revocations", NotFound.code)
+        raise
     owners = sorted({grant.owner_tenant for grant in chosen})
     for owner in owners:
         if owner == caller.subject.tenant:

@@ -22,14 +22,19 @@ async def list_(house: House, caller: Caller) -> list[W.RunView]:
     return sorted((v for v in views if v is not None), key=lambda v: v.last_at, reverse=True)
 
 
+def named(house: House, caller: Caller, text: str) -> str:
+    """The run `tenant:name` that is meant: by it, by a name of the caller's tenant, or by UUID."""
+    if UUID_NAME.match(text):
+        return next((run.id for run in house.catalog.runs() if run_uuid(run.id) == text), text)
+    name = text.removeprefix("run:")
+    return name if ":" in name else qualified_run(caller.subject.tenant, name) or name
+
+
 async def show(house: House, caller: Caller, run_id: str) -> W.RunView:
     """One run, by its name or UUID; NotFound when it concerns other tenants."""
     await house.settled()
-    if UUID_NAME.match(run_id):
-        run_id = next((r.id for r in house.catalog.runs() if run_uuid(r.id) == run_id), run_id)
     try:
-        own = qualified_run(caller.subject.tenant, run_id) if ":" not in run_id else run_id
-        view = _view(house, caller, (own or "").removeprefix("run:"))
+        view = _view(house, caller, named(house, caller, run_id))
     except NotFound:
         view = None
     if view is None:
@@ -95,9 +100,8 @@ async def attestation(house: House, caller: Caller, run_id: str) -> W.Attestatio
 
 
 def _own(house: House, caller: Caller, run_id: str) -> Run:
-    own = qualified_run(caller.subject.tenant, run_id) if ":" not in run_id else run_id
     try:
-        run = house.catalog.run((own or "").removeprefix("run:"))
+        run = house.catalog.run(named(house, caller, run_id))
     except NotFound:
         run = None
     if run is None or run.subject != caller.subject.id:

@@ -7,14 +7,18 @@ import dataclasses
 import pytest
 
 from gateway.domain.access import DATA_ACTIONS, Limits
+from gateway.domain.events import EventKind
 from gateway.domain.lease import Grant
+from gateway.domain.run_names import run_uuid
 from gateway.errors import AccessDenied, InvalidInput, LeaseRevoked, NotFound
-from gateway.services import request_access, revoke
+from gateway.services import grants, request_access, revoke, runs
+from gateway.services.gateway import Gateway
 from gateway.services.house import House
 from gateway.services.request_access import Ask
 from gateway.services.revoke import Selector
+from gateway.wire.access import RevocationRequest
 from tests.services.simulator import caller
-from tests.services.test_access import ASK, OWNER, TRAINER, run, shared
+from tests.services.test_access import ASK, OWNER, TRAINER, kinds, run, shared
 
 __all__ = ["shared"]
 
@@ -30,9 +34,12 @@ def narrower(parent: Grant, **wanted: object) -> Ask:
 
 def test_a_part_of_anothers_grant_cannot_be_had(shared: House) -> None:
     parent = grant_of(shared, ASK)
-    other = caller("startup", "someone", "trainer")
+    other, start = caller("startup", "someone", "trainer"), shared.journal.durable_size
     with pytest.raises(NotFound):
         run(request_access.request_grant(shared, other, narrower(parent)))
+    with pytest.raises(NotFound):
+        run(revoke.revoke(shared, other, Selector(grant=parent.id), "not mine"))
+    assert kinds(shared, start) == [EventKind.RequestRefused] * 2
 
 
 def test_what_the_parent_does_not_have_is_denied_though_the_rules_allow_it(shared: House) -> None:
@@ -98,3 +105,16 @@ def test_a_reason_is_one_printable_line(shared: House) -> None:
         with pytest.raises(InvalidInput, match="one line"):
             run(revoke.revoke(shared, OWNER, Selector(grant=parent.id), reason))
     assert not shared.catalog.grant(parent.id).revoked
+
+
+def test_a_run_is_named_alike_wherever_its_grants_are_chosen(shared: House) -> None:
+    grant = grant_of(shared, dataclasses.replace(ASK, run="run:night"))
+    assert grant.run == "startup:night"
+    for name in ("night", "run:night", "startup:night", "run:startup:night", run_uuid(grant.run)):
+        assert run(grants.list_(shared, TRAINER, {"run": name})) == [grant]
+        assert run(runs.show(shared, TRAINER, name)).run == grant.run
+    for name in ("startup:night", "run:startup:night", run_uuid(grant.run)):
+        assert run(grants.list_(shared, OWNER, {"run": name})) == [grant]
+    assert run(grants.list_(shared, OWNER, {"run": "night"})) == []
+    revoked = run(Gateway(shared).revoke(OWNER, RevocationRequest(run="run:startup:night")))
+    assert revoked.grant_ids == (grant.id,)
