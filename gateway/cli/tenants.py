@@ -12,6 +12,8 @@ import typer
 from gateway.cli import flags as f
 from gateway.cli.admin import public_key
 from gateway.cli.output import note, print_record, print_table
+from gateway.domain.dataset import parse_name
+from gateway.domain.retention import DAYS_MIN
 from gateway.errors import Conflict, InvalidInput
 
 app = typer.Typer(name="tenant", help="Add, bound and suspend tenants.", no_args_is_help=True)
@@ -71,7 +73,7 @@ def _tenants_of(source: Path) -> dict[str, dict[str, Any]]:
     """What the file says of each; all of it is read before anything is sent."""
     try:
         table = tomllib.loads(source.read_text("utf-8"))["tenants"]
-        return {str(name): _facts(facts) for name, facts in table.items()}
+        return {parse_name(name, what="tenant"): _facts(facts) for name, facts in table.items()}
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as cause:
         raise InvalidInput(f"`{source}` is no list of tenants", advice=_EXAMPLE) from cause
 
@@ -83,6 +85,8 @@ def _facts(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in facts.items():
         if name not in _LIMITS or type(value) is not int:
             raise InvalidInput(f"`{name[:80]}` is no limit with a number", advice=_EXAMPLE)
+        if value < (DAYS_MIN if name == "retention_days" else 0):
+            raise InvalidInput(f"`{name}` is {value}, which is too small", advice=_EXAMPLE)
     return {"owner_key": key, **facts}
 
 

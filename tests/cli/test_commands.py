@@ -102,6 +102,9 @@ def test_a_list_of_tenants_is_read_whole_before_anything_is_sent(as_: Typed, hom
         '[tenants.lab]\n[tenants.bad]\nowner_key = "short"\n',
         "[tenants.lab]\nmax_rows = 7\n",
         "[tenants.lab]\nmax_streams = true\n",
+        "[tenants.lab]\n[tenants.BAD]\n",
+        "[tenants.lab]\n[tenants.two]\nmax_streams = -1\n",
+        "[tenants.lab]\n[tenants.two]\nretention_days = 10\n",
         "lab = 1\n",
         "tenants = 1\n",
     ):
