@@ -40,7 +40,7 @@ class Lineage:
         """The named questions with their parameters."""
         return self._gateway.all_of("/v1/lineage/questions")
 
-    def ask(self, question: str, **parameters: Any) -> Table:
+    def ask(self, question: str, /, **parameters: Any) -> Table:
         """Ask a named question; asking is recorded."""
         given = {name: value for name, value in parameters.items() if value is not None}
         path = f"/v1/lineage/questions/{segment(question)}"

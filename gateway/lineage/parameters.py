@@ -156,6 +156,12 @@ def _model(name: str, value: Any, now: float) -> dict[str, Any]:
     return {name: None if text is None else text.removeprefix("model:")}
 
 
+def _run(name: str, value: Any, now: float) -> dict[str, Any]:
+    """Bound without the `run:` that references carry."""
+    text = _word(name, value, now)[name]
+    return {name: None if text is None else text.removeprefix("run:")}
+
+
 def _place(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     return {name: _number(name, value, 0, PLACE_MAX)}
 
@@ -202,7 +208,7 @@ TYPES: dict[str, Callable[[str, Any, float], dict[str, Any]]] = {
     "person": _person,
     "tenant": _tenant,
     "purpose": _word,
-    "run": _word,
+    "run": _run,
     "grant": _word,
     "question": _word,
     "bundle": _bundle,

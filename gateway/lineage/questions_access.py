@@ -47,7 +47,8 @@ FROM seen_stream JOIN released USING (lease)
 WHERE {OF_DATASET}
   AND ($column IS NULL OR list_contains(columns, $column))
   AND ($subject IS NULL OR subject_tag = $subject)
-  AND ($purpose IS NULL OR purpose = $purpose) AND ($run IS NULL OR run = $run)
+  AND ($purpose IS NULL OR purpose = $purpose)
+  AND ($run IS NULL OR run = $run OR ends_with(run, ':' || $run))
 GROUP BY dataset, version, split, subject_tag, actor_tenant, purpose, run, "grant"
 ORDER BY last_read DESC, "grant", run LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip

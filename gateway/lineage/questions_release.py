@@ -119,7 +119,8 @@ _PROVENANCE = Question(
 SELECT v.dataset, v.version, r.depth AS steps, v.registered_at, v.rows, v.manifest_digest,
        (SELECT list_sort(list_distinct(flatten(list(t.tags)))) FROM seen_tagged t
         WHERE t.dataset = v.dataset AND t.version = v.version) AS tags,
-       m.licence, m.legal_basis
+       coalesce(m.licence, 'unknown') AS licence,
+       coalesce(m.legal_basis, 'unknown') AS legal_basis
 FROM reached r
 JOIN (SELECT 'version:' || dataset || '@' || version AS id, dataset, version,
              any_value(time) AS registered_at, any_value(rows) AS rows,

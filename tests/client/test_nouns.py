@@ -150,6 +150,11 @@ def test_rules_are_pushed_over_the_bundle_that_was_read(
         owner.policies.push({"a.yaml": "y"})
 
 
+def test_a_parameter_may_be_called_question(login: Login) -> None:
+    # As that of `questions-asked` is; what it means is for the server to say.
+    assert login("clinic/owner").lineage.ask("who-read", question="denials")
+
+
 def test_an_auditor_gets_tables_that_arrow_reads(login: Login, tmp_path: Path) -> None:
     auditor = login("clinic/owner")
     assert [q.name for q in auditor.lineage.questions()] == ["who-read"]

@@ -75,6 +75,13 @@ def test_who_read_a_column_since(asked: Ask, known: Known, column: str) -> None:
     assert found == rows_by(reads, lambda r: r.grant.id)
 
 
+@pytest.mark.parametrize("name", ["run-d", "run:run-d"])
+def test_who_read_in_a_run_by_the_name_that_people_give_it(asked: Ask, name: str) -> None:
+    (whole,) = {r["run"] for r in asked("who-read", "clinic", run=name)}
+    assert whole.rpartition(":")[2] == "run-d"
+    assert not asked("who-read", "clinic", run="d")
+
+
 @pytest.mark.parametrize("tenant", TENANTS)
 def test_denials(asked: Ask, known: Known, tenant: str) -> None:
     found = {(r["subject_tag"], r["dataset"]): r["times"] for r in asked("denials", tenant)}
@@ -122,6 +129,9 @@ def test_provenance_of_a_model(asked: Ask, known: Known) -> None:
     assert (row["dataset"], row["version"], row["licence"]) == ("clinic/icu", 1, "DUA-7")
     assert row["tags"] == ["health.special", "pii.indirect"]
     actor, run, model = known.models[0]
+    for made_of in asked("provenance-of-model", actor, model=model):
+        if made_of["dataset"] != "clinic/icu":  # whose card nobody has filled in
+            assert (made_of["licence"], made_of["legal_basis"]) == ("unknown", "unknown")
     found = asked("provenance-of-model", actor, model=model)
     streams = {
         (g.dataset, g.version) for g in known.grants

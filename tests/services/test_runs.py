@@ -79,6 +79,13 @@ def test_a_run_is_found_by_its_uuid_by_whom_it_concerns(shared: House) -> None:
             run(runs.show(shared, who, name))
 
 
+def test_a_run_is_found_by_each_name_that_starts_one(shared: House) -> None:
+    delivered(shared)
+    names = ("seventeen", "run:seventeen", "startup:seventeen", "run:startup:seventeen")
+    assert {run(runs.show(shared, TRAINER, name)).run for name in names} == {"startup:seventeen"}
+    assert run(runs.finish(shared, TRAINER, "run:seventeen", W.RunFinish())).finished_at
+
+
 def test_a_file_without_a_models_name_is_refused(shared: House) -> None:
     delivered(shared)
     with pytest.raises(InvalidInput):
