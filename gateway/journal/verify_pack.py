@@ -285,7 +285,8 @@ def main(arguments: list[str] | None = None) -> int:
         with zipfile.ZipFile(given.pack) as archive:
             facts = Pack(archive).verify(given.log_key, given.witness_key)
     except (Broken, *TROUBLE) as problem:
-        sys.stdout.write(f"BROKEN: {str(problem) or type(problem).__name__}\n")
+        read = "" if isinstance(problem, Broken) else f"unreadable, {type(problem).__name__}: "
+        sys.stdout.write(f"BROKEN: {read}{problem}\n")
         return 1
     sys.stdout.write("".join(f"{name}: {value}\n" for name, value in facts.items()))
     sys.stdout.write("people.json and summary.html are what the gateway says, not proven\n")

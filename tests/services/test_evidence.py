@@ -178,6 +178,19 @@ def test_what_is_no_pack_is_broken(data: bytes, tmp_path: Path) -> None:
     assert verified(data, tmp_path) == 1
 
 
+def test_the_program_is_short_enough_to_be_read() -> None:
+    lines = Path(verify_pack.__file__).read_text().splitlines()
+    assert sum(bool(line.strip()) for line in lines) < 250
+
+
+def test_a_pack_that_lacks_a_field_says_that_it_is_unreadable(
+    pack: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacking = changed(pack, lambda files: files.update({"pack.json": b"{}"}))
+    assert verified(lacking, tmp_path) == 1
+    assert capsys.readouterr().out.startswith("BROKEN: unreadable, KeyError: ")
+
+
 def test_a_whole_pack_verifies(
     pack: bytes, shared: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
