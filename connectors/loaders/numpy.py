@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Unpack
 
-from connectors.loaders.launcher import environment_of_training, require_run
 from gateway.client import GatewayClient
+from gateway.client.launcher import environment_of_training, require_run
 from gateway.client.preemption import hand_back_when_stopped
 from gateway.client.runs import finish
 from gateway.client.stream import Stream

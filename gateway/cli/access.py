@@ -188,7 +188,7 @@ def stream(
         "max_rows": max_rows,
         "max_bytes": max_bytes,
         "max_epochs": max_epochs,
-        "run": run,
+        "run": f.run_of(run, grant),
     }
     if out is None and sys.stdout is None:
         raise InvalidInput("there is no standard output", advice="use --out FILE, or a pipe")

@@ -123,3 +123,17 @@ def fractions(text: str | None) -> dict[str, float] | None:
         return {name: float(v) for name, v in pairs(text.split(","), "NAME=FRACTION").items()}
     except ValueError as cause:
         raise InvalidInput(f"`{text[:80]}` holds no fractions", advice="write train=.8") from cause
+
+
+def run_of(given: str | None, grant: object = None) -> str | None:
+    """The run of a request: what was said, else what the launcher set (as in the loaders).
+
+    A Grant that stands has its run already.
+    """
+    from gateway.client.launcher import environment_of_training, require_run
+
+    if given or grant:
+        return given
+    found = environment_of_training()
+    require_run(found)
+    return found.get("run")

@@ -62,7 +62,7 @@ def request(
         "max_rows": max_rows,
         "max_bytes": max_bytes,
         "max_epochs": max_epochs,
-        "run": run,
+        "run": f.run_of(run, grant or parent),
     }
     gateway = f.client(server, key_file)
     token = gateway.tokens.request(

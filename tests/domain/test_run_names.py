@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from connectors.loaders.launcher import RUNS
+from gateway.client.launcher import RUNS
 from gateway.domain.run_names import SCHEDULERS, outer_id, run_uuid
 
 

@@ -15,8 +15,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from connectors.loaders.launcher import RUNS, environment_of_training
 from connectors.loaders.numpy import GatewayBatches
+from gateway.client.launcher import RUNS, environment_of_training
 from gateway.client.streaming import GrantedToken, open_dataset
 from gateway.config import Settings
 from gateway.errors import AccessDenied, Conflict, InvalidInput
