@@ -57,6 +57,7 @@ class Delivery:
         self.reader.close()
         if self._choice == HTTP:
             self.reason = "`delivery` is `http`"
+            self.reader = self._http()  # of the lease that is held now
             return
         self.used, self.reason = RING, None
         self.reader = RingReader(self._lease.access, self._buffers)

@@ -49,7 +49,9 @@ def next_message(
     if quiet_since > deadline:
         _end(watched)
         raise ChildStopped("silence")
-    while not select.select([speaker.channel.socket], [], [], _POLL_SECONDS)[0]:
+    ready = select.poll()  # `select` fails for descriptors from 1024 on, which control may have
+    ready.register(speaker.channel.socket, select.POLLIN)
+    while not ready.poll(_POLL_SECONDS * 1000):
         _check_memory(watched)
         if time.monotonic() - quiet_since > SILENCE_SECONDS_MAX:
             _end(watched)

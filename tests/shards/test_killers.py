@@ -47,7 +47,9 @@ def test_metadata_of_a_column_without_key_aborts_the_process(two_columns: Regist
 
 def test_a_filter_over_a_column_without_key_hangs_or_aborts(two_columns: Registered) -> None:
     with provoke(two_columns.path(), "filter", keys_of_open(two_columns)) as child:
-        answered = select.select([child.channel.socket], [], [], 3)[0]
+        ready = select.poll()
+        ready.register(child.channel.socket, select.POLLIN)
+        answered = ready.poll(3000)
         assert not answered or child.process.wait(timeout=60) == -6
 
 
