@@ -50,6 +50,7 @@ def rebuild(
                 del events[:BATCH_EVENTS_MAX]
                 progress(min(read / size, 0.99), f"{projection.projected} events")
         projection.append(events)
+        progress(min(read / size, 0.99), f"{projection.projected} events")
         return projection.projected
     finally:
         projection.close()

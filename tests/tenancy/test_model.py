@@ -22,7 +22,8 @@ def ground() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ground")
 def test_two_tenants_never_see_or_touch_each_other(request: pytest.FixtureRequest) -> None:
-    examples = 2000 if request.config.getoption("--long") else 110
+    # Of the examples some are given up early: 110 of 100 steps were once 9,000 steps.
+    examples = 2000 if request.config.getoption("--long") else 150
     run_state_machine_as_test(
         Tenants,
         settings=settings(
