@@ -19,13 +19,14 @@ SPLITS_MAX = 32
 _SHARE_ERROR_MAX = 1e-6  # by which shares may miss 1: they are rounded
 # A column nobody has classified yet carries this tag by definition, not by record.
 UNCLASSIFIED_TAG = "restricted"
+_VOWELS = ("a", "e", "i", "o", "u")
 
 
 def parse_name(text: str, *, what: str) -> str:
     """Return `text` when it can name a tenant, dataset or identity; else InvalidInput."""
     if not isinstance(text, str) or not _NAME.match(text):
         raise InvalidInput(
-            f"`{str(text)[:80]}` cannot name {'an' if what[0] in 'aeiou' else 'a'} {what}",
+            f"`{str(text)[:80]}` cannot name {'an' if what.startswith(_VOWELS) else 'a'} {what}",
             advice="use 1 to 63 of a-z, 0-9, `-`, `_`; start and end with a letter or digit",
         )
     return text
