@@ -73,10 +73,11 @@ def headers_of(error: GatewayError, status: int) -> dict[str, str]:
     headers = {}
     if nonce := error.facts.get("nonce"):
         headers["DPoP-Nonce"] = str(nonce)
-    if status == 401:  # noqa: PLR2004
+    if status == 401:  # noqa: PLR2004 - known by number
         wanted = f' error="{USE_NONCE}"' if nonce else ""
         headers["WWW-Authenticate"] = f'DPoP{wanted} algs="EdDSA Ed25519"'
-    seconds = error.facts.get("retry_after_seconds", 1 if status == 503 else None)  # noqa: PLR2004
+    at_once = 1 if status == 503 else None  # noqa: PLR2004 - known by number
+    seconds = error.facts.get("retry_after_seconds", at_once)
     if status in (429, 503) and seconds is not None:  # a budget that time does not heal: none
         headers["Retry-After"] = str(int(seconds))
     return headers

@@ -46,7 +46,7 @@ def _detached(value: Any) -> Any:
         return copy(value)
     parts = {f.name: getattr(value, f.name) for f in fields(value)}
     own = {n: copy(v) for n, v in parts.items() if isinstance(v, (set, list, dict))}
-    return replace(value, **own)  # type: ignore[type-var]
+    return replace(value, **own)  # type: ignore[type-var] # a record, always
 
 
 @dataclass(slots=True)

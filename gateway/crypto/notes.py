@@ -99,7 +99,7 @@ def _parsed_key(text: str, kind: bytes) -> tuple[str, bytes]:
         key = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as cause:
         raise InvalidInput("not a verifier key") from cause
-    is_key = len(key) == 33 and key[:1] == kind  # noqa: PLR2004
+    is_key = len(key) == 33 and key[:1] == kind  # noqa: PLR2004 - kind and Ed25519
     if not _NAME.match(name) or not is_key or _key_hash(name, key[1:], kind).hex() != digest:
         what = "an Ed25519 verifier key" if kind == _ED25519 else "the key of an Ed25519 witness"
         raise InvalidInput(f"not {what}", advice="copy the whole line")

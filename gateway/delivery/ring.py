@@ -326,7 +326,7 @@ class _Outlet:
     def is_open(self) -> bool:
         return self.connection.is_open
 
-    def seal(self, mac: FrameMac, chunk: memoryview, position: int) -> bytes:  # noqa: ARG002
+    def seal(self, mac: FrameMac, chunk: memoryview, position: int) -> bytes:  # noqa: ARG002 - Outlet
         return chunk_seal(chunk)
 
     def expect(self, length: int) -> None:

@@ -66,7 +66,7 @@ def check_facts(schema: Schema, facts: Mapping[str, Any], *, where: str) -> None
 
 def _pattern(what: str, pattern: str, *, spelled: str = "") -> Fact:
     match = re.compile(pattern + r"\Z").match
-    holds: Holds = lambda v: type(v) is str and match(v) is not None  # noqa: E731
+    holds: Holds = lambda v: type(v) is str and match(v) is not None  # noqa: E731 - typed
     return Fact(what, holds, spelling=f'"(?:{spelled or pattern})"')
 
 
