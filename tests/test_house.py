@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = sorted(
     p for top in ("gateway", "connectors", "policies") for p in (ROOT / top).rglob("*.py")
 )
-LINES_MAX, FUNCTION_LINES_MAX = 400, 60
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+LINES_MAX, FUNCTION_LINES_MAX, TEST_LINES_MAX = 400, 60, 600
 BANNED = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
 
@@ -34,6 +35,11 @@ def test_a_module_says_what_it_is_and_fits_in_one_head(path: Path) -> None:
             assert length <= FUNCTION_LINES_MAX, (
                 f"{name(path)}:{node.lineno} `{node.name}` has {length} lines"
             )
+
+
+def test_a_test_module_keeps_to_one_subject() -> None:
+    long = {name(p): lines for p in TESTS if (lines := p.read_text().count("\n")) > TEST_LINES_MAX}
+    assert not long, f"longer than {TEST_LINES_MAX} lines, split by subject: {long}"
 
 
 PARQUET = {"pyarrow.parquet", "pyarrow.dataset", "pyarrow.compute"}

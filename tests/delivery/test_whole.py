@@ -22,13 +22,6 @@ TABLE_ROWS = 900
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    worker = Worker()
-    yield worker
-    worker.close()
-
-
-@pytest.fixture(scope="module")
 def view(tmp_path_factory: pytest.TempPathFactory) -> Data:
     return view_data(tmp_path_factory.mktemp("view"), rows=TABLE_ROWS)
 

@@ -35,38 +35,6 @@ ROW_BYTES = 4096 + 8
 SMALL = LeaseRequest(order=OrderRequest(window_blocks=2))
 
 
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    worker = Worker()
-    yield worker
-    worker.close()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    return direct_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def large_data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    """Segments of 16 MiB, so that a client which reads nothing blocks the worker."""
-    return direct_data(tmp_path_factory.mktemp("large"), shard_rows=(8192,), width=1024)
-
-
-@pytest.fixture
-def gateway(worker: Worker, data: Data) -> Iterator[Gateway]:
-    gateway = Gateway(data, worker)
-    yield gateway
-    gateway.close()
-
-
-@pytest.fixture
-def large(worker: Worker, large_data: Data) -> Iterator[Gateway]:
-    gateway = Gateway(large_data, worker)
-    yield gateway
-    gateway.close()
-
-
 @dataclass
 class Lease:
     """A lease in the hands of an attacker who has its key."""
