@@ -16,6 +16,7 @@ from typing import Any
 from gateway.errors import ConfigError
 
 PRODUCT = "dataset-gateway"
+PREFETCH_BYTES = 64 << 20
 
 
 def _xdg(variable: str, fallback: str) -> Path:
@@ -65,6 +66,7 @@ class Settings:
     lease_seconds_max: int = 600
     retention_days: int = 0  # of the details of history, by whole months; 0 = for ever
     patience_seconds: int = 600  # a client waits this long for a gateway that restarts
+    prefetch_bytes: int = PREFETCH_BYTES  # clients: of segments fetched ahead of need
     delivery: str = "auto"  # clients: `auto` | `ring` (this host only) | `http`
 
 

@@ -12,6 +12,7 @@ import ctypes
 import mmap
 import weakref
 from collections import deque
+from collections.abc import Callable
 
 _GRAIN = 2 << 20  # a huge page: one fault instead of 512
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -20,12 +21,14 @@ _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 class Buffers:
     """Lends memory, and keeps the newest `keep` buffers that nobody uses."""
 
-    def __init__(self, keep: int) -> None:
-        """Start without any."""
+    def __init__(self, keep: int, claim: Callable[[int], None] = lambda _: None) -> None:
+        """Start without any; `claim` is told how many bytes are wanted, and may raise."""
+        self._claim = claim
         self._free: deque[mmap.mmap] = deque(maxlen=keep)  # its methods are atomic: see _give_back
 
     def lend(self, length: int) -> memoryview:
         """Return `length` writable bytes, page-aligned; what they hold is left from before."""
+        self._claim(length)
         memory = self._take(length)
         owner = (ctypes.c_char * len(memory)).from_buffer(memory)
         # Called in whatever thread lets go last, at any moment: no lock can be taken in it.

@@ -13,6 +13,7 @@ from itertools import chain, pairwise
 from typing import Any
 
 from gateway.client.batches import Opener, OpenSegment
+from gateway.client.budget import Budget, NoRoom
 from gateway.client.buffers import Buffers
 from gateway.client.delivery import Delivery
 from gateway.client.leases import HeldLease, LeaseTerms
@@ -37,6 +38,17 @@ _LOST = (NotFound, NotAuthenticated, LeaseExpired)  # the worker restarted, or t
 _AWAY = (Unavailable, KeyUnavailable)
 
 
+_Fetched = tuple[int, OpenSegment, int]  # its number, itself, its bytes in the budget
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """How much is fetched ahead of need: whichever is reached first."""
+
+    segments: int
+    bytes: int
+
+
 @dataclass(slots=True)
 class Progress:
     """Global rows handed out so far; where a new lease would begin."""
@@ -52,19 +64,21 @@ class Prefetcher:
         lease: HeldLease,
         needs: Iterator[int],
         progress: Progress,
-        ahead: int,
+        ahead: Ahead,
         terms: LeaseTerms,
     ) -> None:
         """Start the thread; it holds nothing that would keep its stream alive."""
         self._lease, self._needs, self._progress, self._terms = lease, needs, progress, terms
-        self._queue: queue.Queue[tuple[int, OpenSegment] | GatewayError] = queue.Queue(ahead)
+        self._queue: queue.Queue[_Fetched | GatewayError] = queue.Queue(ahead.segments)
+        self._budget = Budget(ahead.bytes, lease.manifest)
         self._stop = threading.Event()
         self._received = Received()
         self._segments = self._bytes = 0  # of every lease of this stream
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
         self._opener = Opener(lease.manifest)
         order = lease.manifest.order
-        buffers = Buffers(_IDLE_BUFFERS + order.lanes_chosen // order.world)
+        idle = _IDLE_BUFFERS + order.lanes_chosen // order.world
+        buffers = Buffers(idle, self._budget.claim)
         self.delivery = Delivery(lease, terms.delivery, buffers)
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
@@ -85,6 +99,7 @@ class Prefetcher:
         if isinstance(found, GatewayError):
             raise found
         assert found[0] == number, "both walks are the same"
+        self._budget.take(found[2])
         return found[1]
 
     def close(self) -> None:
@@ -108,11 +123,12 @@ class Prefetcher:
             for number, following in pairwise(chain(self._needs, (None,))):
                 assert number is not None
                 segment = self._fetch(number, following)
+                held = self._budget.keep()
                 self._received = self._received.plus(segment.head.rows)
                 self._segments += 1
                 self._bytes += segment.head.bytes
                 self.receipts.append(segment.receipt)
-                if not self._put((number, self._opener.open(segment))):
+                if not self._put((number, self._opener.open(segment), held)):
                     return
         except GatewayError as error:
             self._put(error)
@@ -124,26 +140,39 @@ class Prefetcher:
             if self._stop.is_set():
                 self.delivery.reader.close()
 
-    def _put(self, item: tuple[int, OpenSegment] | GatewayError) -> bool:
+    def _put(self, item: _Fetched | GatewayError) -> bool:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=_WAIT_SECONDS)
             except queue.Full:
-                with contextlib.suppress(GatewayError):  # the next fetch gets the reason
-                    self._lease.renew_when_due()
+                self._renew_meanwhile()
             else:
                 return True
         return False
+
+    def _await_room(self, number: int) -> None:
+        """Wait for the consumer to make room for a segment."""
+        while not self._budget.wait(number, _WAIT_SECONDS):
+            if self._stop.is_set():
+                raise StreamBroken("the stream was closed")
+            self._renew_meanwhile()
+
+    def _renew_meanwhile(self) -> None:
+        with contextlib.suppress(GatewayError):  # the next fetch gets the reason
+            self._lease.renew_when_due()
 
     def _fetch(self, number: int, following: int | None) -> Segment:
         """Fetch one segment with all the patience there is; raises when that is over."""
         bad, pauses, was_away = 0, 0, False
         deadline: float | None = None
         while True:
+            self._await_room(number)
             try:
                 self._lease.renew_when_due()
-                has_room = self._queue.qsize() + 1 < self._queue.maxsize
-                return self.delivery.fetch(number, self._received, following if has_room else None)
+                return self.delivery.fetch(number, self._received, self._next(number, following))
+            except NoRoom:
+                self.delivery.reader.close()
+                continue
             except IntegrityError:
                 bad += 1
                 self.delivery.reader.close()
@@ -161,6 +190,12 @@ class Prefetcher:
             pause = _PAUSE_SECONDS[min(pauses, len(_PAUSE_SECONDS) - 1)]
             pauses += 1
             self._stop.wait(pause)
+
+    def _next(self, number: int, following: int | None) -> int | None:
+        """The segment to ask for already, if there is room for it behind this one."""
+        if following is None or self._queue.qsize() + 1 >= self._queue.maxsize:
+            return None
+        return following if self._budget.has_room(number, following) else None
 
     def _reopen(self) -> bool:
         """Open a new lease; whether there was anybody to give one."""

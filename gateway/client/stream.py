@@ -19,7 +19,8 @@ from typing import Any, Self
 from gateway.client.batches import OpenSegment, Part, arrow_schema, to_arrow, to_numpy
 from gateway.client.leases import HeldLease, LeaseTerms, Transport
 from gateway.client.position import Step, Walk
-from gateway.client.prefetch import Prefetcher, Progress
+from gateway.client.prefetch import Ahead, Prefetcher, Progress
+from gateway.config import PREFETCH_BYTES
 from gateway.domain.order import Deal
 from gateway.domain.position import StreamPosition
 from gateway.errors import (
@@ -42,11 +43,14 @@ class StreamOptions:
     uneven: str = "pad"  # the last step: `drop` | `pad` | `error` (order-v0.md §4)
     output: str = "numpy"  # `numpy`: dict[str, ndarray] | `arrow`: RecordBatch
     prefetch_segments: int = 2  # fetched ahead of need, each up to 16 MiB
+    prefetch_bytes: int = PREFETCH_BYTES  # of them at most, or else one segment
     terms: LeaseTerms = field(default_factory=LeaseTerms)
 
     def __post_init__(self) -> None:
-        if self.output not in ("numpy", "arrow") or self.prefetch_segments < 1:
-            raise InvalidInput("`output` is numpy or arrow, `prefetch_segments` at least 1")
+        if self.output not in ("numpy", "arrow"):
+            raise InvalidInput("`output` is numpy or arrow")
+        if min(self.prefetch_segments, self.prefetch_bytes) < 1:
+            raise InvalidInput("`prefetch_segments` and `prefetch_bytes` are at least 1")
 
 
 def open_stream(
@@ -146,9 +150,8 @@ class Stream:
         options = self._options
         self._steps = self._walk.steps(self._start)
         needs = (number for step in self._walk.steps(self._start) for number in step.opens)
-        self._prefetcher = Prefetcher(
-            self._lease, needs, self._progress, options.prefetch_segments, options.terms
-        )
+        ahead = Ahead(options.prefetch_segments, options.prefetch_bytes)
+        self._prefetcher = Prefetcher(self._lease, needs, self._progress, ahead, options.terms)
         weakref.finalize(self, self._prefetcher.abandon)
 
     def _batch(self, step: Step) -> Any:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.config import Settings
 
 _ORDER = ("seed", "epoch", "shuffle", "lanes", "window_blocks", "rank", "world")
-_CONSUMED = ("batch_size", "uneven", "output", "prefetch_segments")
+_CONSUMED = ("batch_size", "uneven", "output", "prefetch_segments", "prefetch_bytes")
 HOW = (*_ORDER, *_CONSUMED)  # words of StreamAsk that say how rows come, not which
 
 
@@ -38,6 +38,7 @@ class StreamAsk(Ask, total=False):
     uneven: str
     output: str
     prefetch_segments: int
+    prefetch_bytes: int
 
 
 class GrantedToken:
@@ -109,7 +110,8 @@ def open_under(
     from gateway.client.stream import StreamOptions, open_stream
 
     order = {name: how[name] for name in _ORDER if name in how}
-    consumed = {name: how[name] for name in _CONSUMED if name in how}
+    consumed: dict[str, Any] = {"prefetch_bytes": settings.prefetch_bytes}
+    consumed |= {name: how[name] for name in _CONSUMED if name in how}
     terms = LeaseTerms(
         token=token,
         patience_seconds=settings.patience_seconds,

@@ -44,14 +44,16 @@ class Chaos:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._pairs: list[socket.socket] = []
         self.port = self._listening.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                self._pairs.append(client)
                 server = socket.create_connection(("127.0.0.1", self.target))
-                self._pairs += [client, server]
+                self._pairs.append(server)
                 for pump in ((client, server, False), (server, client, True)):
                     threading.Thread(target=self._pump, args=pump, daemon=True).start()
 
@@ -90,6 +92,8 @@ class Chaos:
         return data
 
     def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)  # ends `accept`, which `close` would not
+        self._accepting.join()
         self._listening.close()
         for sock in self._pairs:
             sock.close()

@@ -144,10 +144,16 @@ def _shard(directory: Path, columns: dict[int, np.ndarray], block_rows: int) -> 
     )
 
 
-def view_data(directory: Path, *, rows: int = 900, block_rows: int = 100) -> Data:
+def view_data(
+    directory: Path,
+    *,
+    rows: int = 900,
+    block_rows: int = 100,
+    name: Callable[[int], str] = "name-{}".format,
+) -> Data:
     """A view with a text and a nullable float column."""
     ids = np.arange(rows, dtype="<i8")
-    names = np.array([f"name-{i}" for i in range(rows)], dtype=object)
+    names = np.array([name(i) for i in range(rows)], dtype=object)
     texts = pa.array(names.tolist(), pa.string())
     numbers = pa.array([None, 1.5] * (rows // 2), pa.float64())
     whole = pa.record_batch({"id": ids, "name": texts, "x": numbers})
