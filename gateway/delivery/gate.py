@@ -56,18 +56,26 @@ class Gate:
         """Guard the leases of `table`; `now` gives Unix seconds."""
         self._table, self._control, self._status, self._now = table, control, status, now
 
+    def holds(self, lease: OpenLease) -> bool:
+        """Whether the next chunk may be opened right now; if not, `admit` says why or waits."""
+        return (
+            lease.stopped is None
+            and lease.policy_epoch >= self._status.policy_epoch
+            and self._now() < lease.expires_at
+            and self._status.is_alive
+        )
+
     async def admit(self, lease: OpenLease) -> None:
         """Return when the next chunk may be opened; raises why the stream ends."""
-        while True:
+        while not self.holds(lease):
             if lease.stopped is not None:
                 raise lease.stopped
             if not self._status.is_alive:
                 raise Unavailable("the gateway's control is silent", advice="try again")
             if self._now() >= lease.expires_at:
                 raise LeaseExpired("the lease ran out")
-            if lease.policy_epoch >= self._status.policy_epoch:
-                return
-            await asyncio.shield(self._rejudge(lease))
+            if lease.policy_epoch < self._status.policy_epoch:
+                await asyncio.shield(self._rejudge(lease))
 
     def _rejudge(self, lease: OpenLease) -> asyncio.Task[None]:
         """Start judging again, or join what runs already."""

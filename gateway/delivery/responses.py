@@ -36,8 +36,10 @@ class Stream:
         """Whether the client is still there."""
         return self.connection.is_open
 
+    has_room = True  # what was written before, the kernel has
+
     async def room(self) -> None:
-        """There always is: what was written before, the kernel has."""
+        """There always is."""
 
     def place(self) -> memoryview:
         """Return the one buffer of this stream; warm memory is worth half the time."""

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 from collections import deque
+from collections.abc import Awaitable
 from typing import cast
 
 from gateway.crypto.ring import Handshake, chunk_seal
@@ -274,6 +275,11 @@ class RingConnection(asyncio.Protocol):
             for slot in self._free:
                 self._memory.zero(slot)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot is free."""
+        return bool(self._free)
+
     async def room(self) -> None:
         """Wait until a slot is free; Unavailable when the client left."""
         while not self._free and self.is_open:
@@ -290,22 +296,24 @@ class RingConnection(asyncio.Protocol):
             raise Unavailable("the client left")
         return self._memory
 
-    async def write(self, frame: bytes | memoryview) -> None:
+    def write(self, frame: bytes | memoryview) -> Awaitable[None] | None:
         """Hand over the slot that `place` gave last, or a frame of few bytes."""
         self._require_open()
         if isinstance(frame, memoryview):
             slot = self._free.popleft()
             self._handed.add(slot)
             self._untold += frames.frame(frames.CHUNK, frames.CHUNK_PLACE.pack(slot, len(frame)))
-            is_due = not self._free or len(self._untold) >= TOLD_AT_ONCE * _CHUNK_FRAME_BYTES
+            if self._free and len(self._untold) < TOLD_AT_ONCE * _CHUNK_FRAME_BYTES:
+                return None
         else:
             self._untold += frame
-            is_due = True
-        if is_due:
-            self._transport.write(bytes(self._untold))
-            self._untold.clear()
-            await self.handed_over()
+        self._transport.write(bytes(self._untold))
+        self._untold.clear()
+        return self._yield()
+
+    async def _yield(self) -> None:
         await asyncio.sleep(0)  # let the loop hear of credits, and of a client that left
+        await self.handed_over()
 
     async def handed_over(self) -> None:
         """Wait until the kernel has everything written so far; Unavailable without a client."""
@@ -325,6 +333,10 @@ class _Outlet:
     @property
     def is_open(self) -> bool:
         return self.connection.is_open
+
+    @property
+    def has_room(self) -> bool:
+        return self.connection.has_room
 
     def seal(self, mac: FrameMac, chunk: memoryview, position: int) -> bytes:  # noqa: ARG002 - Outlet
         return chunk_seal(chunk)
