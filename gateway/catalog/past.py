@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.catalog.catalog import FOLDS, Catalog
+from gateway.catalog.catalog import Catalog
+from gateway.catalog.folds import FOLDS
 from gateway.catalog.state import State
 from gateway.domain.events import Event, EventKind
 

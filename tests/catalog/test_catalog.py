@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.catalog.catalog import FOLDS, Catalog
+from gateway.catalog.catalog import Catalog
+from gateway.catalog.folds import FOLDS
 from gateway.catalog.state import State
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import RAISES_POLICY_EPOCH, Event, EventDraft, EventKind
