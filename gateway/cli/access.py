@@ -13,6 +13,7 @@ import typer
 
 from gateway.cli import flags as f
 from gateway.cli.output import print_record, print_table, safe
+from gateway.cli.wanted import Wanted, asks
 from gateway.errors import AccessDenied, InvalidInput
 from gateway.wire.leases import LeaseManifest
 
@@ -32,17 +33,11 @@ GRANT_COLUMNS = ("id", "dataset", "subject", "purpose", "columns", "expires_at",
     "check",
     epilog="Example: gateway access check clinic/icu --purpose health-research --columns age,hr",
 )
+@asks
 def check(
     dataset: str,
-    purpose: f.Purpose = None,
-    columns: f.Columns = None,
-    column: f.Column = None,
-    split: f.Split = None,
-    shards: f.Shards = None,
-    max_rows: f.MaxRows = None,
-    max_bytes: f.MaxBytes = None,
-    max_epochs: f.MaxEpochs = None,
-    run: f.Run = None,
+    *,
+    wanted: Wanted,
     action: f.Action = "stream",
     at: Annotated[str | None, typer.Option("--at", help="ask for a later time")] = None,
     server: f.Server = None,
@@ -54,14 +49,7 @@ def check(
         dataset,
         at=at,
         action=action,
-        purpose=purpose,
-        columns=f.names(columns, column),
-        split=split,
-        shards=f.numbers(shards),
-        max_rows=max_rows,
-        max_bytes=max_bytes,
-        max_epochs=max_epochs,
-        run=run,
+        **wanted,
     )
     print_decision("access.check", decision.to_dict(), as_json=as_json)
     return 0 if decision.is_allowed else AccessDenied.exit_code
@@ -157,18 +145,12 @@ def add_stream(app: typer.Typer, panel: str) -> None:
     )(stream)
 
 
+@asks
 def stream(
     dataset: Annotated[str | None, typer.Argument()] = None,
     grant: Annotated[str | None, typer.Option("--grant", help="a Grant that stands")] = None,
-    purpose: f.Purpose = None,
-    columns: f.Columns = None,
-    column: f.Column = None,
-    split: f.Split = None,
-    shards: f.Shards = None,
-    max_rows: f.MaxRows = None,
-    max_bytes: f.MaxBytes = None,
-    max_epochs: f.MaxEpochs = None,
-    run: f.Run = None,
+    *,
+    wanted: Wanted,
     out: Annotated[
         Path | None, typer.Option("--out", help="file to write (default: stdout)")
     ] = None,
@@ -180,16 +162,7 @@ def stream(
 
     With --json a summary goes to stderr when the stream is complete.
     """
-    wanted: dict[str, Any] = {
-        "purpose": purpose,
-        "columns": f.names(columns, column),
-        "split": split,
-        "shards": f.numbers(shards),
-        "max_rows": max_rows,
-        "max_bytes": max_bytes,
-        "max_epochs": max_epochs,
-        "run": f.run_of(run, grant),
-    }
+    wanted["run"] = f.run_of(wanted["run"], grant)
     if out is None and sys.stdout is None:
         raise InvalidInput("there is no standard output", advice="use --out FILE, or a pipe")
     if out is None and sys.stdout.isatty():

@@ -9,6 +9,7 @@ import typer
 
 from gateway.cli import flags as f
 from gateway.cli.output import note, print_record, print_table
+from gateway.cli.wanted import Wanted, asks
 
 Valid = Annotated[str | None, typer.Option("--valid", help="for how long: `14d`, `8h`")]
 LIST_COLUMNS = ("id", "state", "dataset", "subject", "purpose", "asked_at", "reason")
@@ -28,17 +29,11 @@ def add_commands(app: typer.Typer) -> None:
     app.command("reject", epilog=f"{example} reject req_k3… --reason 'no consent'")(reject)
 
 
+@asks
 def request(
     dataset: str,
-    purpose: f.Purpose = None,
-    columns: f.Columns = None,
-    column: f.Column = None,
-    split: f.Split = None,
-    shards: f.Shards = None,
-    max_rows: f.MaxRows = None,
-    max_bytes: f.MaxBytes = None,
-    max_epochs: f.MaxEpochs = None,
-    run: f.Run = None,
+    *,
+    wanted: Wanted,
     action: f.Action = "stream",
     valid: Valid = None,
     reason: f.Reason = None,
@@ -50,14 +45,7 @@ def request(
     asked = f.client(server, key_file).access.request(
         dataset,
         action=action,
-        purpose=purpose,
-        columns=f.names(columns, column),
-        split=split,
-        shards=f.numbers(shards),
-        max_rows=max_rows,
-        max_bytes=max_bytes,
-        max_epochs=max_epochs,
-        run=run,
+        **wanted,
         valid=valid,
         reason=reason,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gateway.cli import flags as f
 from gateway.cli.output import print_json, print_record
+from gateway.cli.wanted import Wanted, asks
 from gateway.client.client import GatewayClient
 from gateway.client.records import Token
 from gateway.errors import InvalidInput, NotAuthenticated
@@ -22,6 +23,7 @@ _File = Annotated[Path, typer.Argument(metavar="FILE", help="that `token request
 @app.command(
     "request", epilog="Example: gateway token request clinic/icu --purpose health-research"
 )
+@asks
 def request(
     dataset: Annotated[str | None, typer.Argument()] = None,
     grant: Annotated[str | None, typer.Option("--grant", help="a Grant that stands")] = None,
@@ -29,15 +31,8 @@ def request(
         Path | None,
         typer.Option("--parent", metavar="FILE", help="cut a narrower Grant from this token's"),
     ] = None,
-    purpose: f.Purpose = None,
-    columns: f.Columns = None,
-    column: f.Column = None,
-    split: f.Split = None,
-    shards: f.Shards = None,
-    max_rows: f.MaxRows = None,
-    max_bytes: f.MaxBytes = None,
-    max_epochs: f.MaxEpochs = None,
-    run: f.Run = None,
+    *,
+    wanted: Wanted,
     action: f.Action = "stream",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="keep token and key here (0600)")
@@ -53,20 +48,10 @@ def request(
     until it expires. FILE of --parent is what `token request --json` printed or --out wrote for a
     wider one, or holds just its `grant_…` id.
     """
-    wanted: dict[str, Any] = {
-        "action": action,
-        "purpose": purpose,
-        "columns": f.names(columns, column),
-        "split": split,
-        "shards": f.numbers(shards),
-        "max_rows": max_rows,
-        "max_bytes": max_bytes,
-        "max_epochs": max_epochs,
-        "run": f.run_of(run, grant or parent),
-    }
+    wanted["run"] = f.run_of(wanted["run"], grant or parent)
     gateway = f.client(server, key_file)
     token = gateway.tokens.request(
-        dataset, grant=grant, parent=_grant_in(parent) if parent else None, **wanted
+        dataset, grant=grant, parent=_grant_in(parent) if parent else None, action=action, **wanted
     )
     if out is not None:
         _keep(gateway, token, out)
