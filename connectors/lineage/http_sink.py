@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import ssl
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlencode
@@ -24,6 +25,9 @@ _ANSWER_BYTES_MAX = 64 << 10
 _LATER = frozenset({401, 403, 404, 407, 408, 409, 425, 429})
 _CLIENT_ERRORS = range(400, 500)
 _DONE = range(200, 300)
+# A receiver that answers in two packets waits for our acknowledgement of the first, and the
+# kernel holds that back for 40 ms, unless it is told otherwise anew for each answer (tcp(7)).
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
 def connect(parts: SplitResult) -> HttpSink:
@@ -99,6 +103,8 @@ class HttpSink:
         if self._connection is None:
             self._connection = self._connect()
         self._connection.request("POST", self._target, event, headers)
+        if _QUICKACK is not None and self._connection.sock is not None:
+            self._connection.sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         answer = self._connection.getresponse()
         answer.read(_ANSWER_BYTES_MAX)
         if not answer.isclosed():  # longer than anything there is to say

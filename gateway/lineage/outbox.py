@@ -1,16 +1,19 @@
 """OpenLineage out, at least once: a cursor over what is projected, for each sink its own.
 
 The journal is the outbox: nothing is queued. A sink's cursor (the index of the next event to
-tell of) lies in a small file beside the projection and moves on after the sink took an event, so
-after a kill what was not surely taken is sent again. A sink that is slow, hangs or refuses makes
-its own cursor lag and nothing else: no stream, no question and no other sink waits for it.
+tell of) lies in a small file beside the projection. It moves on after the sink took what is
+before it, at the end of a batch and each second within one; so after a kill what was not surely
+taken is sent again, and at most a second's worth of what was. A sink that is slow, hangs or
+refuses makes its own cursor lag and nothing else: no stream, no question and no other sink waits
+for it.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,14 @@ import duckdb
 
 from gateway.crypto.private_files import replace_private
 from gateway.errors import GatewayError, InvalidInput
-from gateway.lineage.outgoing import BATCH_MIN, Voice, happened, run_event
+from gateway.lineage.outgoing import BATCH_MIN, Happened, Voice, happened, run_events
 from gateway.lineage.projection import Projection
 from gateway.lineage.sinks import SinkName, connect, file_of, told
 
 RETRY_SECONDS_MAX = 60.0
 _RETRY_SECONDS_MIN = 0.5
 _POLL_SECONDS = 0.5
+_REMEMBER_SECONDS = 1.0  # within a batch: each time is two flushes of the disk
 _REMEMBER_EVENTS = 10_000  # with nothing to tell: so much is looked through again after a kill
 Head = Callable[[], tuple[str, int, bytes]]  # node, size and root of the newest LogCheckpoint
 
@@ -89,21 +93,33 @@ class Outbox(threading.Thread):
         log = {"node": node, "size": size, "root": root.hex()}
         with self._projection.reading() as cursor:
             found = happened(cursor, self._voice, self.next, projected)
-        for place, one in enumerate(found):
-            if self._stopping.is_set():
-                return False
-            with self._projection.reading() as cursor:
-                event = run_event(cursor, self._voice, one, log)
-            self._emit(event)
-            if place + 1 == len(found) or found[place + 1].idx > one.idx:
-                self.next = one.idx + 1
+            events = run_events(cursor, self._voice, found, log)
+        try:
+            self._emit_all(found, events)
+        finally:
+            if self.next > self._remembered:
                 self._remember()
+        if self._stopping.is_set():
+            return False
         if len(found) >= BATCH_MIN:
             return True
         self.next = projected
         if projected - self._remembered > _REMEMBER_EVENTS:
             self._remember()
         return False
+
+    def _emit_all(self, found: Sequence[Happened], events: Sequence[bytes]) -> None:
+        """One after the other; what one journal event ended is not torn apart by a kill."""
+        until = time.monotonic() + _REMEMBER_SECONDS
+        for place, (one, event) in enumerate(zip(found, events, strict=True)):
+            if self._stopping.is_set():
+                return
+            self._emit(event)
+            if place + 1 == len(found) or found[place + 1].idx > one.idx:
+                self.next = one.idx + 1
+                if time.monotonic() >= until:
+                    self._remember()
+                    until = time.monotonic() + _REMEMBER_SECONDS
 
     def _emit(self, event: bytes) -> None:
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +22,7 @@ import duckdb
 from gateway.wire import access_facet
 from gateway.wire.openlineage import NAMESPACE
 
-BATCH_MIN = 50
+BATCH_MIN = 200  # told together: a batch costs three statements
 _SPEC = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _FACETS = "https://openlineage.io/spec/facets"
 _COMPLETE = frozenset({"finished", "closed returned", "closed replaced", "closed run-finished"})
@@ -59,34 +60,48 @@ WHERE idx < $stop AND idx <= (
   SELECT max(idx) FROM (SELECT idx FROM happened ORDER BY idx LIMIT {BATCH_MIN}))
 ORDER BY idx, actor, run"""  # noqa: S608 - this file's constants
 
+# The batch that is being told: one row per thing that happened.
+_BATCH = """
+told AS (SELECT unnest($told::STRUCT(place BIGINT, idx BIGINT, actor VARCHAR, run VARCHAR)[],
+                       recursive := true)),
+of_run AS (SELECT t.place, t.idx AS upto, l.*
+           FROM told t JOIN lease_of l ON l.run = t.run AND l.actor = t.actor AND l.idx <= t.idx)"""
+
 # Whether the run began before, and whether it ended before.
 _BEFORE = f"""
-WITH {_LEASE}
-SELECT EXISTS (SELECT 1 FROM lease_of WHERE run = $run AND actor = $actor AND idx < $idx),
-  EXISTS (SELECT 1 FROM run_finished WHERE run = $run AND actor = $actor AND idx < $idx)
-  OR (SELECT count(*) > 0 AND bool_and(ended) FROM (
-    SELECT EXISTS (SELECT 1 FROM revocation r
-                   WHERE r.grant_id = l.grant_id AND r.idx < $idx) AS ended
-    FROM lease_of l WHERE l.run = $run AND l.actor = $actor AND l.idx < $idx))"""  # noqa: S608
+WITH {_LEASE}, {_BATCH},
+earlier AS (
+  SELECT o.place, count(*) > 0 AS began, bool_and(r.idx IS NOT NULL) AS ended
+  FROM of_run o
+  LEFT JOIN (SELECT grant_id, min(idx) AS idx FROM revocation GROUP BY grant_id) r
+         ON r.grant_id = o.grant_id AND r.idx < o.upto
+  WHERE o.idx < o.upto GROUP BY o.place)
+SELECT t.place, coalesce(e.began, false),
+       coalesce(e.ended, false) OR EXISTS (
+         SELECT 1 FROM run_finished f WHERE f.run = t.run AND f.actor = t.actor AND f.idx < t.idx)
+FROM told t LEFT JOIN earlier e USING (place) ORDER BY t.place"""  # noqa: S608
 
 _INPUTS = f"""
-WITH {_LEASE},
-of_run AS (SELECT * FROM lease_of WHERE run = $run AND actor = $actor AND idx <= $idx)
-SELECT g.dataset, g.version, g.grant_id, g.decision, g.purpose, any_value(d.policy_epoch),
-       any_value(s.names), any_value(s.masks), any_value(s.masked),
-       coalesce(sum(c.rows), 0)::BIGINT, coalesce(sum(i.rows), 0)::BIGINT,
-       (SELECT min(r.time) FROM revocation r WHERE r.grant_id = g.grant_id AND r.idx <= $idx)
-FROM of_run l JOIN granted g USING (grant_id)
+WITH {_LEASE}, {_BATCH},
+counted AS (
+  SELECT place, lease, sum(rows) AS rows, sum(intended) AS intended
+  FROM (SELECT o.place, o.lease, c.rows, 0 AS intended
+        FROM of_run o JOIN confirmed c ON c.lease = o.lease AND c.idx <= o.upto
+        UNION ALL SELECT o.place, o.lease, 0, i.rows
+        FROM of_run o JOIN intent i ON i.lease = o.lease AND i.idx <= o.upto)
+  GROUP BY place, lease)
+SELECT o.place, g.dataset, g.version, g.grant_id, g.decision, g.purpose,
+       any_value(d.policy_epoch), any_value(s.names), any_value(s.masks), any_value(s.masked),
+       coalesce(sum(c.rows), 0)::BIGINT, coalesce(sum(c.intended), 0)::BIGINT,
+       any_value(CASE WHEN r.idx <= o.upto THEN r.time END)
+FROM of_run o JOIN granted g USING (grant_id)
 LEFT JOIN column_set s ON s.id = g.column_set
 LEFT JOIN decision d ON d.decision = g.decision
-LEFT JOIN (SELECT lease, sum(rows) AS rows FROM confirmed
-           WHERE idx <= $idx AND lease IN (SELECT lease FROM of_run) GROUP BY lease) c
-       ON c.lease = l.lease
-LEFT JOIN (SELECT lease, sum(rows) AS rows FROM intent
-           WHERE idx <= $idx AND lease IN (SELECT lease FROM of_run) GROUP BY lease) i
-       ON i.lease = l.lease
-GROUP BY g.dataset, g.version, g.grant_id, g.decision, g.purpose
-ORDER BY g.dataset, g.version, g.grant_id"""  # noqa: S608
+LEFT JOIN counted c ON c.place = o.place AND c.lease = o.lease
+LEFT JOIN (SELECT grant_id, min(idx) AS idx, arg_min(time, idx) AS time FROM revocation
+           GROUP BY grant_id) r ON r.grant_id = g.grant_id
+GROUP BY o.place, g.dataset, g.version, g.grant_id, g.decision, g.purpose
+ORDER BY o.place, g.dataset, g.version, g.grant_id"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,22 +143,44 @@ def happened(
     return [Happened(**dict(zip(names, row, strict=True))) for row in rows]
 
 
-def run_event(
-    cursor: duckdb.DuckDBPyConnection, voice: Voice, of: Happened, log: dict[str, Any]
-) -> bytes:
-    """The RunEvent as one line of JSON.
+def run_events(
+    cursor: duckdb.DuckDBPyConnection,
+    voice: Voice,
+    batch: Sequence[Happened],
+    log: dict[str, Any],
+) -> list[bytes]:
+    """The RunEvent of each, as one line of JSON; two statements, however many there are.
 
     Args:
-        cursor: on a snapshot that has event `of.idx`.
+        cursor: on a snapshot that has the last of them.
         voice: whose side.
-        of: what happened.
+        batch: what happened.
         log: node, size and root of a LogCheckpoint that covers it.
     """
-    given = {"run": of.run, "actor": of.actor, "idx": of.idx, "tenant": voice.tenant}
-    ((began, ended),) = cursor.execute(_BEFORE, given).fetchall()
-    inputs = cursor.execute(_INPUTS, given).fetchall()
+    told = [
+        {"place": place, "idx": of.idx, "actor": of.actor, "run": of.run}
+        for place, of in enumerate(batch)
+    ]
+    given = {"told": told, "tenant": voice.tenant}
+    before = cursor.execute(_BEFORE, given).fetchall()
+    inputs: dict[int, list[tuple[Any, ...]]] = {}
+    for place, *row in cursor.execute(_INPUTS, given).fetchall():
+        inputs.setdefault(place, []).append(tuple(row))
+    return [
+        _run_event(voice, of, inputs.get(place, []), (began, ended), log)
+        for of, (place, began, ended) in zip(batch, before, strict=True)
+    ]
+
+
+def _run_event(
+    voice: Voice,
+    of: Happened,
+    inputs: list[tuple[Any, ...]],
+    before: tuple[bool, bool],
+    log: dict[str, Any],
+) -> bytes:
     event = {
-        "eventType": _state(of, inputs, began=began, ended=ended),
+        "eventType": _state(of, inputs, before),
         "eventTime": _iso(of.time),
         "producer": voice.issuer,
         "schemaURL": _SPEC,
@@ -155,7 +192,8 @@ def run_event(
     return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _state(of: Happened, inputs: list[tuple[Any, ...]], *, began: bool, ended: bool) -> str:
+def _state(of: Happened, inputs: list[tuple[Any, ...]], before: tuple[bool, bool]) -> str:
+    began, ended = before
     if ended:
         return "OTHER"
     if of.what == "began":

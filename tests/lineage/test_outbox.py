@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.lineage.link import LineageLink
+from gateway.lineage.outgoing import BATCH_MIN
 from tests.lineage.history import History
 from tests.lineage.real_journal import RealJournal
 from tests.lineage.receiver import Receiver
@@ -98,17 +99,17 @@ async def until_told(link: LineageLink, place: int = 0) -> dict[str, Any]:
 
 def test_history_and_what_happens_next_is_told_in_order(world: World, receiver: Receiver) -> None:
     async def story() -> None:
-        world.run(26)  # more than one batch
+        world.run(BATCH_MIN // 2 + 1)  # more than one batch
         async with world.telling(receiver.url) as (link, _):
-            await asyncio.to_thread(receiver.wait, 52)
+            await asyncio.to_thread(receiver.wait, BATCH_MIN + 2)
             world.run()
-            await asyncio.to_thread(receiver.wait, 54)
+            await asyncio.to_thread(receiver.wait, BATCH_MIN + 4)
             status = await until_told(link)
             assert (status["refused"], status["error"]) == (0, None)
         async with world.telling(receiver.url) as (link, _):  # a restart tells nothing again
             await until_told(link)
             world.run()
-            await asyncio.to_thread(receiver.wait, 56)
+            await asyncio.to_thread(receiver.wait, BATCH_MIN + 6)
 
     asyncio.run(story())
     assert said(receiver.events) == world.told

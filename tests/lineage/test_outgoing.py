@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-from gateway.lineage.outgoing import Voice, happened, run_event
+from gateway.lineage.outgoing import Voice, happened, run_events
 from gateway.lineage.projection import Projection
 from gateway.wire import access_facet
 from gateway.wire.openlineage import read
@@ -37,9 +37,11 @@ class Told(History):
         voice = Voice(issuer=ISSUER, tenant=tenant)
         with projection.reading() as cursor:
             found = happened(cursor, voice, start, projection.projected)
-            events = [json.loads(run_event(cursor, voice, one, LOG)) for one in found]
+            together = run_events(cursor, voice, found, LOG)
+            alone = [run_events(cursor, voice, [one], LOG)[0] for one in found[:20]]
+            assert together[:20] == alone
         projection.close()
-        return events
+        return [json.loads(line) for line in together]
 
     def finished(self, run: str, **more: Any) -> None:
         facts = {"run": run, "model": None, "artifact_sha256": None, **more}
