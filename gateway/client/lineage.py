@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gateway.wire as W
-from gateway.client.pins import Checkpoint, Pin, Pins, opened, witnessed
+from gateway.client.pins import Checkpoint, LogKey, Pin, Pins, named_key, opened, witnessed
 from gateway.client.proofs import check_chain, check_event
 from gateway.client.records import Record, Table, Trace
 from gateway.client.transport import segment
@@ -189,7 +189,7 @@ class Lineage:
             IntegrityError: something does not hold; LogForked: it is not the log seen before.
         """
         key = None if log_key is None else _verifier(_text(log_key))
-        older = None if since is None else opened(_text(since), key)
+        older = None if since is None else self._kept(_text(since), key)
         request = W.VerificationRequest(since=None if older is None else older.size)
         done = self._gateway.finished(
             self._gateway.post("/v1/lineage/verification", request), progress
@@ -222,11 +222,29 @@ class Lineage:
         }
         return Record(facts, self._gateway)
 
-    def _look(self) -> None:
+    def _look(self) -> W.CheckpointView:
         """See that the newest LogCheckpoint continues the pinned one, and pin it."""
         before = self._pins.read()
         reply = self._gateway.get("/v1/lineage/checkpoint", since=_size(before))
-        self._pins.accept(codec.decode_reply(W.CheckpointView, reply), before)
+        view = codec.decode_reply(W.CheckpointView, reply)
+        self._pins.accept(view, before)
+        return view
+
+    def _kept(self, note: str, key: LogKey | None) -> Checkpoint:
+        """What the caller kept: its signature first, then may its size and root be believed."""
+        known = key or self._key_seen()
+        try:
+            return opened(note, known)
+        except IntegrityError as cause:
+            raise IntegrityError(
+                f"the LogCheckpoint you kept is not as `{known[0]}` signed it: {cause.message}",
+                advice="it was changed, or another log's; take the copy that you keep elsewhere",
+            ) from cause
+
+    def _key_seen(self) -> LogKey:
+        """The log's key as it is pinned; as the gateway names it, where nothing can be pinned."""
+        pin = self._pins.read()
+        return named_key(self._look()) if pin is None else pin.log_key
 
     def _prove_event(self, index: int, newest: Checkpoint) -> str | None:
         """Its leaf hash, when it stands in that log."""

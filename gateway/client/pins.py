@@ -136,7 +136,7 @@ class Pins:
             LogForked: shorter, forked, or signed by another key than before.
             IntegrityError: not what it says it is.
         """
-        known = key or (before.log_key if before else _named_key(view))
+        known = key or (before.log_key if before else named_key(view))
         if before is not None and known != before.log_key:
             raise self._forked("the pinned log is another than the one of the key you named")
         try:
@@ -190,7 +190,8 @@ class Pins:
         )
 
 
-def _named_key(view: W.CheckpointView) -> LogKey:
+def named_key(view: W.CheckpointView) -> LogKey:
+    """The key of the log as the gateway names it; raises IntegrityError."""
     try:
         return parse_verifier_key(view.log_key)
     except InvalidInput as cause:
