@@ -215,4 +215,4 @@ class _Watch:
 
 
 _SLOW = "it takes more processor time than a file of its size may"
-_REWRITE = "write the file again with row groups or record batches of at most 64 MiB"
+_REWRITE = "write the file again with row groups or record batches of at most 32 MiB"

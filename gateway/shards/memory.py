@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
+import pyarrow as pa
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT_BYTES = 16 << 20
 
@@ -20,3 +22,8 @@ def keep_small() -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         libc.mallopt(_M_ARENA_MAX, 2)
+
+
+def give_back() -> None:
+    """Return what Arrow's pool keeps of freed memory: before a block as large as that may be."""
+    pa.default_memory_pool().release_unused()

@@ -40,7 +40,7 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
         stream.send(
             "refused",
             message="the file needs more memory than a parser may use",
-            advice="write it again in row groups or record batches of at most 64 MiB",
+            advice="write it again in row groups or record batches of at most 32 MiB",
         )
     except UnicodeDecodeError:
         stream.send(

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 from gateway.process.channel import Channel
+from gateway.shards.memory import give_back
 
 READ_BYTES_MAX = 16 << 20  # of one answer
 _AHEAD_BYTES = 1 << 20
@@ -49,7 +50,9 @@ class RemoteFile(io.RawIOBase):
             if len(piece) == want:
                 self._at += want
                 return piece
-        # A page of blobs is read at once: it stands in memory only once, and a piece beside it.
+        # A page of blobs is read at once: it stands here and in Arrow's buffer, a piece beside it,
+        # and what Arrow kept of the page before would be a third.
+        give_back()
         whole = bytearray(want)
         for_now = memoryview(whole)
         while for_now:

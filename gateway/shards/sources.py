@@ -139,23 +139,33 @@ class ParquetSource:
         """Row group by row group, in batches sized by a sample of their rows."""
         for group in range(self._file.num_row_groups):
             left = self._file.metadata.row_group(group).num_rows
-            for batch in self._file.iter_batches(
-                self._batch_rows(group), row_groups=[group], use_threads=False
-            ):
+            for batch in self._of_group(group):
                 left -= len(batch)
                 yield from bounded(logical(batch, self.schema))
             if left:
                 raise uneven(group)
 
-    def _batch_rows(self, group: int) -> int:
+    def _of_group(self, group: int) -> Iterator[Any]:
         about = self._file.metadata.row_group(group)
         stated = about.total_byte_size // max(about.num_rows, 1)
         # No more of wide rows than a batch holds: a sample of blobs would be the largest batch.
-        rows = max(16, min(_SAMPLE_ROWS, BATCH_BYTES // max(stated, 1)))
-        reader = self._file.iter_batches(rows, row_groups=[group], use_threads=False)
+        few = max(16, min(_SAMPLE_ROWS, BATCH_BYTES // max(stated, 1)))
+        reader = self._reader(group, few)
         sample = next(reader, None)
-        seen = sample.nbytes // len(sample) if sample is not None and len(sample) else 1
-        return int(max(16, min(_BATCH_ROWS_MAX, BATCH_BYTES // max(stated, seen, 1))))
+        if sample is None:
+            return
+        seen = sample.nbytes // max(len(sample), 1)
+        rows = int(max(16, min(_BATCH_ROWS_MAX, BATCH_BYTES // max(stated, seen, 1))))
+        if few // 2 <= rows <= few * 2:
+            # The sample's size will do, and what may be one page of 32 MiB is not read again.
+            yield sample
+        else:
+            del sample
+            reader = self._reader(group, rows)
+        yield from reader
+
+    def _reader(self, group: int, rows: int) -> Any:
+        return self._file.iter_batches(rows, row_groups=[group], use_threads=False)
 
     def _by_statistics(self) -> set[int]:
         metadata = self._file.metadata

@@ -208,9 +208,20 @@ def write_sources(place: Path, sizes: dict[str, int]) -> None:
     (place / "whole").touch()
 
 
-def open_gateway(place: Path) -> Home:
-    """`gateway init`, `serve`, three datasets, three rules: as an owner does it."""
-    home = Home.make(Path(tempfile.mkdtemp(prefix="gateway-", dir=place)))
+@contextmanager
+def gateway(place: Path) -> Iterator[Home]:
+    """A gateway with its datasets; nothing of it is left, even if they cannot be registered."""
+    with tempfile.TemporaryDirectory(prefix="gateway-", dir=place) as root:
+        home = Home.make(Path(root))
+        try:
+            set_up(home, place)
+            yield home
+        finally:
+            home.end()
+
+
+def set_up(home: Home, place: Path) -> None:
+    """`gateway serve`, three datasets, three rules: as an owner does it."""
     home.start()
     for name, more in (("tokens", ()), ("blobs", ()), ("people", ())):
         home.run("dataset", "register", f"home/{name}", str(place / f"{name}.parquet"),
@@ -221,7 +232,6 @@ def open_gateway(place: Path) -> Home:
         home.run("policy", "new", f"home/{name}", "--to", "home/role:owner", "--purpose",
                  "product-training", "--columns", ",".join(columns), *limits.get(name, ()),
                  "--push")  # fmt: skip
-    return home
 
 
 def environment(place: Path, name: str) -> str:
@@ -342,13 +352,9 @@ def main() -> int:
     if not link.exists():
         link.symlink_to(environments, target_is_directory=True)
     write_sources(place, QUICK if args.quick else FULL)
-    home = open_gateway(place)
-    try:
-        rounds = args.rounds or (1 if args.quick else ROUNDS)
+    rounds = args.rounds or (1 if args.quick else ROUNDS)
+    with gateway(place) as home:
         facts = [f for which in args.only or SETS for f in compare(place, home, which, rounds)]
-    finally:
-        home.end()
-        shutil.rmtree(home.root)
     for found in facts:
         if args.quick:
             found |= {"goal": "-", "ok": True}
