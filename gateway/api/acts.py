@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
+import gateway.wire as W
 from gateway.api import bodies
 from gateway.api.facade import Gateway
 from gateway.api.problems import dump
@@ -24,6 +25,7 @@ from gateway.errors import GatewayError, InvalidInput
 from gateway.wire import codec
 
 K = TypeVar("K")
+_WEIGHT = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z")
 
 
@@ -73,6 +75,11 @@ class Asked:
         return self.http.headers.get("idempotency-key")
 
     @property
+    def wants_arrow(self) -> bool:
+        """Whether `Accept` prefers an Arrow IPC stream to JSON."""
+        return prefers_arrow(",".join(self.http.headers.getlist("accept")))
+
+    @property
     def ref(self) -> str:
         """`tenant/name[@version]` of the path; raises InvalidInput."""
         tenant = parse_name(self.path["tenant"], what="tenant")
@@ -96,6 +103,7 @@ class Act:
     status: int = 200
     is_public: bool = False  # served without authentication
     is_binary: bool = False  # the body is read by the call, as a stream
+    is_also_arrow: bool = False  # who accepts it gets an Arrow IPC stream instead
     is_secret: bool = False  # the reply holds keys: told once, never kept for a retry
     headers: Callable[[Any], Mapping[str, str]] = lambda _: {}  # from the reply
     error_response: Callable[[GatewayError, str], Response] | None = None
@@ -104,6 +112,27 @@ class Act:
     def takes_idempotency_key(self) -> bool:
         """Whether a retry may carry an Idempotency-Key."""
         return self.method == "POST" and self.path.startswith("/v1/") and not self.is_secret
+
+
+def prefers_arrow(accept: str) -> bool:
+    """Whether this `Accept` names Arrow and wants nothing more than it (RFC 9110 §12.5.1).
+
+    JSON is what comes otherwise, also when both are named as equals; a wildcard is no name.
+    """
+    weights = dict(_weighed(part) for part in accept.split(","))
+    arrow = weights.get(W.ARROW_STREAM, 0.0)
+    if "application/json" in weights:
+        return arrow > weights["application/json"]
+    other = weights.get("application/*", weights.get("*/*", 0.0))
+    return arrow > 0 and arrow >= other
+
+
+def _weighed(part: str) -> tuple[str, float]:
+    kind, *parameters = (word.strip().lower() for word in part.split(";"))
+    given = [text[2:] for text in parameters if text.startswith("q=")]
+    if not given:
+        return kind, 1.0
+    return kind, float(given[0]) if _WEIGHT.match(given[0]) else 0.0
 
 
 def strict_query(act: Act, request: Request) -> dict[str, str]:

@@ -135,7 +135,8 @@ class Door:
         if key is None:
             return await run()
         scope = scope_of(request, caller, key)
-        return await self._replies.once(scope, digest_of(asked.body), run)
+        is_arrow = act.is_also_arrow and asked.wants_arrow
+        return await self._replies.once(scope, digest_of([asked.body, is_arrow]), run)
 
     async def _authenticate(self, act: Act, request: Request) -> Any:
         return await self._gateway.authenticate(

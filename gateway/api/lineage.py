@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+from starlette.responses import Response
+
 import gateway.wire as W
 from gateway.api import bodies
 from gateway.api.acts import Act, Asked
@@ -9,6 +13,7 @@ from gateway.api.datasets import operation_location
 from gateway.api.facade import Gateway
 from gateway.domain.claim import CLAIM_BYTES_MAX
 from gateway.errors import InvalidInput
+from gateway.wire import codec
 from gateway.wire.tokens import LINEAGE_PATH
 
 _HERE = "/v1/lineage"
@@ -42,6 +47,16 @@ async def _claim(gateway: Gateway, asked: Asked) -> W.ClaimReceipt:
     return await gateway.claim(asked.caller, raw)
 
 
+async def _query(gateway: Gateway, asked: Asked) -> W.Answer | Response:
+    wanted = asked.value(W.QueryRequest)
+    if not asked.wants_arrow:
+        return await gateway.query(asked.caller, wanted)
+    answer = await gateway.query_arrow(asked.caller, wanted)
+    facts = json.dumps(codec.encode(answer.facts), separators=(",", ":"))  # ASCII, without CR or LF
+    headers = {W.ANSWER_HEADER: facts, "Vary": "Accept"}
+    return Response(answer.stream, 200, headers, media_type=W.ARROW_STREAM)
+
+
 ACTS = (
     Act(
         method="GET",
@@ -63,9 +78,11 @@ ACTS = (
         method="POST",
         path=_HERE + "/query",
         summary="Run SQL in a sandbox that holds only your tenants' rows",
-        call=lambda g, a: g.query(a.caller, a.value(W.QueryRequest)),
+        call=_query,
         body=W.QueryRequest,
         reply=W.Answer,
+        is_also_arrow=True,
+        headers=lambda _: {"Vary": "Accept"},
     ),
     Act(
         method="POST",

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, Union, get_args, get_origin
 
 import gateway
+import gateway.wire as W
 from gateway.api.acts import PAGE_DEFAULT, PAGE_MAX, Act
 from gateway.wire.codec import INTEGER_MAX, hints_of
 from gateway.wire.tokens import LINEAGE_PATH
@@ -196,7 +197,19 @@ def _responses(act: Act, schemas: dict[str, Any]) -> dict[str, Any]:
                 "next": {"type": ["string", "null"]},
             },
         }
-    good = {"description": act.summary, "content": {media_type: {"schema": schema}}}
+    good: dict[str, Any] = {
+        "description": act.summary,
+        "content": {media_type: {"schema": schema}},
+    }
+    if act.is_also_arrow:
+        good["content"][W.ARROW_STREAM] = {"schema": _PLAIN[bytes]}
+        facts = {"schema": schema_of(W.AnswerFacts, schemas, strict=False)}
+        good["headers"] = {
+            W.ANSWER_HEADER: {
+                "description": "Beside an Arrow stream: what the JSON says beside its rows",
+                "content": {"application/json": facts},
+            }
+        }
     return {str(act.status): good, "default": problem}
 
 

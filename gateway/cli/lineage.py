@@ -10,6 +10,7 @@ import typer
 
 from gateway.cli import flags as f
 from gateway.cli.output import note, print_record, print_table, progress_bar
+from gateway.client.arrow_answer import ArrowAnswer
 from gateway.client.graph import tree
 from gateway.client.records import Table
 from gateway.wire.spreadsheet import to_csv
@@ -89,20 +90,36 @@ def _print_answer(schema: str, table: Table, *, as_json: bool) -> None:
         _say_what_is_missing(table)
 
 
-def _say_what_is_missing(table: Table) -> None:
+def _say_what_is_missing(table: Table | ArrowAnswer) -> None:
     if table.facts.get("truncated"):
         note("there is more than is shown")
     if table.facts.get("expired"):
         note(f"expired by retention, and not in it: {', '.join(table.facts['expired'])}")
 
 
-@app.command("query", epilog="Example: gateway lineage query 'SELECT purpose, sum(rows) FROM read'")
+@app.command("query", epilog="Example: gateway lineage query 'SELECT sum(rows) FROM read'")
 def query(
-    sql: str, server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
+    sql: str,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="write an Arrow IPC stream into this file")
+    ] = None,
+    server: f.Server = None,
+    key_file: f.KeyFile = None,
+    as_json: f.Json = False,
 ) -> None:
-    """Run one SELECT in a sandbox that holds only your tenants' rows."""
-    table = f.client(server, key_file).lineage.query(sql)
-    _print_answer("lineage.query", table, as_json=as_json)
+    """Run one SELECT in a sandbox that holds only your tenants' rows.
+
+    With --out the values keep their types, also whole numbers beyond ±(2^53 − 1).
+    """
+    lineage = f.client(server, key_file).lineage
+    if out is None:
+        _print_answer("lineage.query", lineage.query(sql), as_json=as_json)
+        return
+    answer = lineage.query(sql, as_arrow=True)
+    answer.save(out)
+    print_record("lineage.query", {**answer.to_dict(), "out": str(out)}, as_json=as_json)
+    if not as_json:
+        _say_what_is_missing(answer)
 
 
 @app.command("report", epilog="Example: gateway lineage report art30 --since 365d --out art30.html")

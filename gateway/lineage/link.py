@@ -129,11 +129,16 @@ class LineageLink:
         form: str = "json",
         since: str | None = None,
         until: str | None = None,
+        shown: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Answer:
-        """Run an auditor's SQL in the sandbox; `form` is `json` or `arrow`."""
-        message = await self._call(
-            "query", sql=sql, form=form, since=since, until=until, **side.to_body()
-        )
+        """Run an auditor's SQL in the sandbox; `form` is `json` or `arrow`.
+
+        `shown` is for `arrow`, whose bytes nobody opens on their way: `names` (tag → name), and
+        `columns` that hold tags (→ their title with names in them).
+        """
+        payload = b"" if shown is None else json.dumps(shown).encode()
+        times = {"since": since, "until": until}
+        message = await self._call("query", payload, sql=sql, form=form, **times, **side.to_body())
         return _answer(message)
 
     async def trace(
@@ -163,14 +168,14 @@ class LineageLink:
         """
         return (await self._call("status")).body
 
-    async def _call(self, kind: str, **body: Any) -> Message:
+    async def _call(self, kind: str, payload: bytes = b"", /, **body: Any) -> Message:
         if self._channel is None:
             raise Unavailable("lineage is starting again", advice="try again in a moment")
         number = next(self._ids)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            await self._channel.send(kind, id=number, **body)
+            await self._channel.send(kind, payload, id=number, **body)
             message = await asyncio.wait_for(future, REPLY_SECONDS_MAX)
         except (ChannelClosed, TimeoutError) as cause:
             raise Unavailable("lineage does not answer", advice="try again in a moment") from cause

@@ -220,7 +220,8 @@ class LineageServer:
             "truncated": table.is_truncated,
             "expired": table.expired,
         }
-        return "answer", answers.to_json(table.rows), reply
+        names = [column["name"] for column in table.columns]
+        return "answer", answers.to_json(table.rows, names), reply
 
     def _query(self, message: Message) -> _Reply:
         body, now = message.body, time.time()
@@ -229,6 +230,7 @@ class LineageServer:
             tenant=body.get("tenant"),
             is_operator=body.get("operator") is True,
             form="arrow" if body.get("form") == "arrow" else "json",
+            shown=bytes(message.payload),
             since=parameters.parse_time(body["since"], now) if body.get("since") else None,
             until=parameters.parse_time(body["until"], now) if body.get("until") else None,
         )

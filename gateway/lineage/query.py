@@ -27,7 +27,7 @@ from gateway.errors import (
     TooLarge,
     Unavailable,
 )
-from gateway.lineage import guard
+from gateway.lineage import answers, guard
 from gateway.lineage.views import AUDITOR_VIEWS
 from gateway.process.channel import Channel, ChannelClosed, Message
 from gateway.process.spawn import Child, Confinement, Launch, spawn
@@ -57,6 +57,7 @@ class Query:
     tenant: str | None
     is_operator: bool = False
     form: str = "json"  # how the rows come back: `json` | `arrow`
+    shown: bytes = b""  # who is behind the tags of an Arrow answer (results.Shown, as JSON)
     since: datetime | None = None  # only rows of this time on are loaded
     until: datetime | None = None
     rows_max: int = ROWS_MAX
@@ -118,6 +119,7 @@ class SandboxPool:
         message = _call(
             child.channel,
             "run",
+            payload=query.shown,
             sql=query.sql,
             form=query.form,
             rows_max=max(1, min(query.rows_max, ROWS_MAX)),
@@ -228,6 +230,8 @@ def _expect(message: Message, kind: str) -> Message:
     reason = message.body.get("reason")
     if reason == "memory":
         raise LimitExceeded("the query needs too much memory", advice="aggregate or narrow it")
+    if reason == "inexact":
+        raise InvalidInput(text, advice=answers.AS_TEXT)
     if reason == "result":
         raise TooLarge("the result is too large", advice="aggregate, or add a LIMIT")
     raise InvalidInput(f"the query does not run: {text}", advice="correct the statement")

@@ -9,17 +9,16 @@ out: they were never here.
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from gateway.lineage import answers
+from gateway.errors import InvalidInput
+from gateway.lineage import results
 from gateway.process.channel import Channel, Message
 
 MESSAGE_CHARS_MAX = 500
-_BATCH_ROWS = 2048
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "temp_directory": "",
     "threads": 1,
@@ -30,10 +29,6 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "allow_persistent_secrets": False,
     "max_expression_depth": 250,
 }
-
-
-class _TooMuch(Exception):
-    """The result is over its byte limit."""
 
 
 def main(channel: Channel, options: dict[str, Any]) -> None:
@@ -52,8 +47,10 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
             else:
                 _run(connection, message, channel)
                 return
-        except _TooMuch:
+        except results.TooMuch:
             channel.send("refused", reason="result", text="the result is too large")
+        except InvalidInput as refusal:
+            channel.send("refused", reason="inexact", text=refusal.message)
         except (duckdb.Error, MemoryError, ValueError, OverflowError) as refusal:
             reason = "memory" if _is_memory(refusal) else "sql"
             channel.send("refused", reason=reason, text=str(refusal)[:MESSAGE_CHARS_MAX])
@@ -99,43 +96,17 @@ def _load(connection: duckdb.DuckDBPyConnection, message: Message) -> None:
 
 def _run(connection: duckdb.DuckDBPyConnection, message: Message, channel: Channel) -> None:
     body = message.body
-    reader: Any = connection.sql(_text(message)).to_arrow_reader(_BATCH_ROWS)
-    batches, is_truncated = _take(reader, body["rows_max"], body["bytes_max"])
-    payload = _ipc(reader.schema, batches) if body["form"] == "arrow" else _json(batches)
-    if len(payload) > body["bytes_max"]:
-        raise _TooMuch
-    columns = [{"name": field.name, "type": str(field.type)} for field in reader.schema]
-    rows = sum(batch.num_rows for batch in batches)
-    channel.send("answer", payload=payload, columns=columns, rows=rows, truncated=is_truncated)
-
-
-def _take(
-    reader: pa.RecordBatchReader, rows_max: int, bytes_max: int
-) -> tuple[list[pa.RecordBatch], bool]:
-    batches: list[pa.RecordBatch] = []
-    rows = size = 0
-    for batch in reader:
-        size += batch.nbytes
-        if size > bytes_max:
-            raise _TooMuch
-        batches.append(batch.slice(0, rows_max - rows))
-        rows += batch.num_rows
-        if rows > rows_max:
-            return batches, True
-    return batches, False
-
-
-def _ipc(schema: pa.Schema, batches: list[pa.RecordBatch]) -> bytes:
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    return sink.getvalue()
-
-
-def _json(batches: list[pa.RecordBatch]) -> bytes:
-    columns = [
-        [value for batch in batches for value in batch.column(place).to_pylist()]
-        for place in range(batches[0].num_columns if batches else 0)
-    ]
-    return answers.to_json(zip(*columns, strict=True))
+    bytes_max = body["bytes_max"]
+    rows = results.take(
+        connection.sql(_text(message)), rows_max=body["rows_max"], bytes_max=bytes_max
+    )
+    if body["form"] == "arrow":
+        payload = results.to_arrow(rows, results.Shown.read(bytes(message.payload)))
+    else:
+        payload = results.to_json(rows)
+    if len(payload) > bytes_max:
+        raise results.TooMuch
+    columns = [{"name": field.name, "type": str(field.type)} for field in rows.schema]
+    channel.send(
+        "answer", payload=payload, columns=columns, rows=rows.count, truncated=rows.is_truncated
+    )

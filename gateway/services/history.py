@@ -34,6 +34,10 @@ class History:
         """Run an auditor's SQL in the sandbox; recorded first."""
         return await audit.query(self.house, caller, asked)
 
+    async def query_arrow(self, caller: Caller, asked: W.QueryRequest) -> W.ArrowAnswer:
+        """The same, as an Arrow IPC stream."""
+        return await audit.query_arrow(self.house, caller, asked)
+
     async def trace(self, caller: Caller, ref: str, depth: int) -> W.Trace:
         """Where something came from and went to."""
         return await graph.trace(self.house, caller, ref, depth)

@@ -39,9 +39,10 @@ _NAMES = {
     "exports": """EXPORT_PART_BYTES Export ExportRequest ExportedColumn ExportedShard
         PREVIEW_ROWS_DEFAULT PREVIEW_ROWS_MAX Preview""",
     "keys": "KeyView",
-    "lineage": """Answer AskRequest ChainProof CheckpointView ClaimReceipt EvidenceRequest Proof
-        QueryRequest Question QuestionParameter Report ReportRequest Trace TraceEdge TraceNode
-        Graph GraphEdge GraphNode VerificationRequest""",
+    "lineage": """ANSWER_HEADER ARROW_STREAM Answer AnswerFacts ArrowAnswer AskRequest ChainProof
+        CheckpointView ClaimReceipt EvidenceRequest Graph GraphEdge GraphNode Proof QueryRequest
+        Question QuestionParameter Report ReportRequest Trace TraceEdge TraceNode
+        VerificationRequest""",
     "obligations": "EVIDENCE_CHARS_MAX FulfilmentRequest ObligationView",
     "operations": "CheckResult Operation Readiness",
     "policy": """AccessChange AccessEntry ApprovalRequest BundleView ForeignChange PolicyDiff

@@ -6,6 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+ARROW_STREAM = "application/vnd.apache.arrow.stream"  # what `Accept` names for it
+ANSWER_HEADER = "Gateway-Answer"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionParameter:
@@ -67,6 +70,24 @@ class Answer:
     truncated: bool = False
     expired: tuple[str, ...] = ()  # months asked for that are gone by retention: `2026-01`
     checkpoint: CheckpointView | None = None  # of a log that holds those events
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerFacts:
+    """What an Answer says beside its rows: beside an Arrow stream, the JSON of ANSWER_HEADER."""
+
+    as_of_index: int
+    truncated: bool = False
+    expired: tuple[str, ...] = ()
+    checkpoint: CheckpointView | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrowAnswer:
+    """Rows as an Arrow IPC stream, whose bytes the gateway does not open."""
+
+    stream: bytes
+    facts: AnswerFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
+
+import pyarrow as pa
 
 import gateway.wire as W
 from gateway.errors import (
@@ -43,6 +46,15 @@ class SimulatedHistory:
         if not asked.sql.lower().startswith("select"):
             raise InvalidInput("only one SELECT is run")
         return W.Answer(columns=("n", "x"), rows=((1, None), (2, 2.5)), as_of_index=self.durable)
+
+    async def query_arrow(self, caller: Any, asked: W.QueryRequest) -> W.ArrowAnswer:
+        answer = await self.query(caller, asked)
+        rows = {name: [row[i] for row in answer.rows] for i, name in enumerate(answer.columns)}
+        sink, table = io.BytesIO(), pa.table(rows)
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        facts = W.AnswerFacts(as_of_index=answer.as_of_index)
+        return W.ArrowAnswer(stream=sink.getvalue(), facts=facts)
 
     async def trace(self, caller: Any, ref: str, depth: int) -> W.Trace:
         return W.Trace(

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
+import gateway.wire as W
 from gateway.api.app import ACTS
 from gateway.errors import InvalidInput
 from gateway.wire import codec
@@ -326,3 +328,32 @@ def test_a_decoded_body_is_of_one_shape() -> None:
 def test_the_page_of_errors_is_the_one_the_server_shows(http: TestClient) -> None:
     page = Path(__file__).resolve().parents[2] / "docs/reference/errors.md"
     assert page.read_text() == http.get("/docs/reference/errors.md").text
+
+
+ARROW, JSON_TYPE = W.ARROW_STREAM, "application/json"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", JSON_TYPE), ("*/*", JSON_TYPE), ("application/*", JSON_TYPE), ("text/csv", JSON_TYPE),
+        (f"{ARROW};q=0", JSON_TYPE), (f"{ARROW};q=much", JSON_TYPE), (f"{ARROW};q=-1", JSON_TYPE),
+        (f"{JSON_TYPE}, {ARROW}", JSON_TYPE), (f"{ARROW};q=0.4, {JSON_TYPE};q=0.5", JSON_TYPE),
+        (f"{ARROW};q=0.4, */*;q=0.5", JSON_TYPE), (f"{ARROW}x", JSON_TYPE), (",;,q=1", JSON_TYPE),
+        (ARROW, ARROW), (ARROW.upper(), ARROW), (f"{ARROW}, */*", ARROW),
+        (f"{ARROW};q=0.001", ARROW),
+        (f"{JSON_TYPE};q=0.9, {ARROW}", ARROW), (f"text/html , {ARROW} ; q=1.0 , */*;q=0.1", ARROW),
+    ],
+)  # fmt: skip
+def test_arrow_comes_only_to_whom_prefers_it(accept: str, kind: str, owner: TestClient) -> None:
+    reply = owner.post("/v1/lineage/query", json={"sql": "select 1"}, headers={"accept": accept})
+    assert (reply.status_code, reply.headers["content-type"]) == (200, kind)
+    if kind == ARROW:
+        table = pa.ipc.open_stream(reply.content).read_all()
+        assert table.to_pydict() == {"n": [1, 2], "x": [None, 2.5]}
+        assert "as_of_index" in json.loads(reply.headers[W.ANSWER_HEADER])
+
+
+def test_a_refusal_is_a_problem_document_also_for_arrow(owner: TestClient) -> None:
+    reply = owner.post("/v1/lineage/query", json={"sql": "DROP x"}, headers={"accept": ARROW})
+    assert (reply.status_code, reply.headers["content-type"]) == (422, "application/problem+json")

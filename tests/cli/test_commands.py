@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -371,6 +372,11 @@ def test_an_auditor_asks_queries_and_traces(as_: Typed, home: Path) -> None:
     assert as_(OWNER, "lineage", "report", "art30", "--csv").out == "csv of []\n"
     assert as_(OWNER, "lineage", "query", "DROP TABLE x").code == 2
     assert as_(OWNER, "lineage", "query", "SELECT 1", "--json").json["columns"] == ["n", "x"]
+    kept = as_(OWNER, "lineage", "query", "SELECT 1", "--out", home / "n.arrows", "--json")
+    assert kept.json["columns"] == {"n": "int64", "x": "double"}
+    assert pa.ipc.open_stream((home / "n.arrows").read_bytes()).read_all().num_rows == 2
+    assert as_(OWNER, "lineage", "query", "DROP x", "--out", home / "no.arrows").code == 2
+    assert not (home / "no.arrows").exists()
     traced = as_(OWNER, "lineage", "trace", "clinic/icu@1", "--svg", home / "t.svg")
     assert traced.out == "version clinic/icu@1\n└─ read run run:1\n"
     assert (home / "t.svg").read_text().startswith("<svg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pyarrow as pa
 import pytest
 
 from gateway.client import GatewayClient
+from gateway.errors import GatewayError, InvalidInput, TooLarge
 from gateway.shards.types import is_fixed_width, normal_schema
 from tests.cli.test_real_gateway import Typed, client, home, server, typed
+from tests.lineage.every_type import TYPES, selected
 from tests.shards.kit import ipc_bytes
 from tests.shards.test_types import ARRAYS
 
@@ -105,3 +108,92 @@ def test_rows_are_filtered_by_a_column_that_is_never_sent(
     _, found = table_of(client, "home/adults")
     assert found.column_names == ["n"]
     assert found.to_pydict() == {"n": [1, 2, 3, 5]}
+
+
+QUERY = "/v1/lineage/query"
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+def asked(client: GatewayClient) -> int:
+    """How many statements are on record."""
+    return len([q for q in client.lineage.ask("questions-asked") if q.question == "query"])
+
+
+@pytest.mark.parametrize(
+    ("sql", "error"),
+    [
+        ("SELECT * FROM read_text('/etc/passwd')", InvalidInput),
+        ("SELECT 1::UHUGEINT AS n", InvalidInput),
+        ("SELECT string_agg(range, ',') FROM range(3000000)", TooLarge),
+    ],
+    ids=lambda value: str(value)[:30],
+)  # fmt: skip
+def test_sql_is_refused_alike_as_arrow_and_as_json(
+    client: GatewayClient, sql: str, error: type[GatewayError]
+) -> None:
+    said = []
+    for as_arrow in (False, True):
+        with pytest.raises(error) as refused:
+            client.lineage.query(sql, as_arrow=as_arrow)  # type: ignore[call-overload]
+        said.append((refused.value.message, refused.value.advice))
+    assert said[0] == said[1]
+
+
+def test_sql_answers_every_type_as_arrow_and_is_on_record(
+    client: GatewayClient, typed: Typed, home: Path
+) -> None:
+    before = asked(client)
+    answer = client.lineage.query(selected(*TYPES), as_arrow=True)
+    assert asked(client) == before + 1
+    found = {f.name: (str(f.type), pa.table(answer).column(f.name)[0].as_py())
+             for f in pa.table(answer).schema}  # fmt: skip
+    assert found == {name: (kind, value) for name, (_, kind, value, _) in TYPES.items()}
+    assert (answer.facts["truncated"], answer.facts["witnessed"]) == (False, "none")
+    said = typed("lineage", "query", selected(*TYPES), "--out", home / "types.arrows", "--json")
+    kept = pa.ipc.open_stream((home / "types.arrows").read_bytes()).read_all()
+    assert kept.equals(answer.table)
+    assert (json.loads(said.stdout)["rows"], json.loads(said.stdout)["truncated"]) == (1, False)
+    exact = [name for name, (*_, plain) in TYPES.items() if plain is not ...]
+    (row,) = client.lineage.query(selected(*exact))
+    assert row.to_dict() == {name: TYPES[name][3] for name in exact}
+
+
+def test_a_whole_number_beyond_json_is_refused_with_both_ways_out(
+    client: GatewayClient, typed: Typed
+) -> None:
+    refused = typed("lineage", "query", "SELECT hash(1) AS n", expect=2).stderr
+    assert "column `n` holds" in refused
+    assert "VARCHAR" in refused
+    assert "--out FILE" in refused
+    (row,) = client.lineage.query("SELECT hash(1)::VARCHAR AS n")
+    (exact,) = client.lineage.query("SELECT hash(1) AS n", as_arrow=True).table.to_pylist()
+    assert int(row.n) == exact["n"] > 2**53
+
+
+def test_as_arrow_rows_are_cut_and_people_are_named_as_in_json(client: GatewayClient) -> None:
+    cut = client.lineage.query("SELECT * FROM range(20000)", as_arrow=True)
+    assert (len(cut), cut.facts["truncated"]) == (10_000, True)
+    sql = "SELECT subject_tag, question, subject_tag AS said FROM question"
+    (first, *_) = client.lineage.query(sql)
+    table = client.lineage.query(sql, as_arrow=True).table
+    assert table.column_names == ["subject", "question", "said"]
+    assert set(table.column("subject").to_pylist()) == {first.subject} == {"home/me"}
+    assert "home/me" not in table.column("said").to_pylist()
+
+
+def test_arrow_comes_to_whom_accepts_it_and_json_to_everybody_else(client: GatewayClient) -> None:
+    transport = client.transport
+    body = {"sql": "SELECT 1 AS n"}
+    for accept, kind in (("*/*", "application/json"), ("text/html", "application/json"),
+                         (f"{ARROW}, */*;q=0.5", ARROW)):  # fmt: skip
+        reply = transport.request("POST", QUERY, json=body, headers={"Accept": accept})
+        assert (reply.headers["content-type"], reply.headers["vary"]) == (kind, "Accept")
+    facts = json.loads(reply.headers["gateway-answer"])
+    assert set(facts) == {"as_of_index", "truncated", "expired", "checkpoint"}
+    once = {"Idempotency-Key": "k1", "Accept": ARROW}
+    first, again = (transport.request("POST", QUERY, json=body, headers=once) for _ in range(2))
+    assert (again.body, again.headers["gateway-answer"]) == (
+        first.body, first.headers["gateway-answer"],
+    )  # fmt: skip
+    with pytest.raises(InvalidInput, match="Idempotency-Key"):
+        transport.request("POST", QUERY, json=body, headers={"Idempotency-Key": "k1"})

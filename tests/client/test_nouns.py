@@ -162,6 +162,7 @@ def test_an_auditor_gets_tables_that_arrow_reads(login: Login, tmp_path: Path) -
     assert (reads[0].subject, reads[0].rows) == ("startup/ml", 100)
     table = pa.table(auditor.lineage.query("SELECT 1"))
     assert table.to_pydict() == {"n": [1, 2], "x": [None, 2.5]}
+    assert pa.table(auditor.lineage.query("SELECT 1", as_arrow=True)) == table
     auditor.lineage.trace("clinic/icu@1").save(tmp_path / "t.svg")
     assert "run:1" in (tmp_path / "t.svg").read_text()
 
