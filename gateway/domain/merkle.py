@@ -7,7 +7,7 @@ Pure arithmetic over 32-byte SHA-256 hashes; which bytes are leaves is said else
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from itertools import pairwise
 
@@ -197,12 +197,19 @@ class Frontier:
 
     def append(self, leaf: bytes) -> None:
         """Add one leaf hash."""
-        rest, edge = self.size, self._edge
-        while rest & 1:
-            leaf = sha256(b"\1" + edge.pop() + leaf).digest()
-            rest >>= 1
-        edge.append(leaf)
-        self.size += 1
+        self.extend((leaf,))
+
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Add leaf hashes in order."""
+        size, edge = self.size, self._edge
+        for leaf in leaves:
+            rest = size
+            while rest & 1:
+                leaf = sha256(b"\1" + edge.pop() + leaf).digest()  # noqa: PLW2901 - its parent
+                rest >>= 1
+            edge.append(leaf)
+            size += 1
+        self.size = size
 
     def root(self) -> bytes:
         """Root of all leaves so far."""

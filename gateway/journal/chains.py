@@ -16,7 +16,6 @@ from typing import Any
 from gateway.crypto import envelope
 from gateway.domain.events import canonical
 from gateway.domain.merkle import Tree, leaf_hash
-from gateway.domain.spelled import Link
 from gateway.errors import IntegrityError, NotFound
 
 NO_LEAF = "0" * 64  # `prev` of a tenant's first event
@@ -113,17 +112,14 @@ class Chains:
                 f"event {index} does not continue the chain of a tenant", index=index
             )
 
-    def follow(self, links: Iterable[Link], leaf: bytes, index: int) -> None:
-        """`check` and `extend` for links as `spelled` finds them in an event's bytes."""
-        newest, heads = leaf.hex(), self._heads
-        for raw, prev, seq in links:
-            tag, count = raw.decode("ascii"), int(seq)
-            if heads.get(tag, _START) != (count, prev.decode("ascii")):
-                raise IntegrityError(
-                    f"event {index} does not continue the chain of a tenant", index=index
-                )
-            heads[tag] = (count + 1, newest)
-            self._changed[tag] = None
+    def end(self, tag: str) -> tuple[int, str]:
+        """Events of a chain so far, and the leaf hash (hex) of its newest."""
+        return self._heads.get(tag, _START)
+
+    def put(self, ends: Mapping[str, tuple[int, str]]) -> None:
+        """Go on where several events have brought these chains, in the order they were touched."""
+        self._heads.update(ends)
+        self._changed.update(dict.fromkeys(ends))
 
     @property
     def tenants(self) -> int:

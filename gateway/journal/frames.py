@@ -79,3 +79,34 @@ def stream(fd: int, offset: int) -> Iterator[tuple[int, bytes, int]]:
             return
         data = data[done:]
         offset += done
+
+
+def runs(fd: int, offset: int) -> Iterator[tuple[list[bytes], int, bytes, int]]:
+    """`stream` by commits: (payloads of EVENT frames, then kind, payload, end of the next one).
+
+    One step per commit instead of one per event; EVENT frames that nothing follows are left out.
+    """
+    data, events = b"", list[bytes]()
+    while more := os.pread(fd, _READ_BYTES, offset + len(data)):
+        data += more
+        done, total = 0, len(data)
+        while (start := done + HEAD_BYTES) <= total:
+            size, kind, crc = _HEAD.unpack_from(data, done)
+            end = start + size
+            if kind not in _KINDS or size > PAYLOAD_BYTES_MAX:
+                raise BadFrame(offset + done)
+            if end > total:
+                break
+            payload = data[start:end]
+            if zlib.crc32(payload, zlib.crc32(data[done : done + _LEAD.size])) != crc:
+                raise BadFrame(offset + done)
+            done = end
+            if kind == EVENT:
+                events.append(payload)
+            else:
+                yield events, kind, payload, offset + end
+                events = []
+        data = data[done:]
+        offset += done
+    if data:
+        raise BadFrame(offset, is_short=True)

@@ -16,7 +16,7 @@ import gateway.wire as W
 from gateway.domain.access import Resource
 from gateway.domain.dataset import DatasetRef, parse_name
 from gateway.errors import InvalidInput, NotFound, Unavailable
-from gateway.journal import reader
+from gateway.journal import verification
 from gateway.lineage import questions as named
 from gateway.lineage.link import Answer, Side
 from gateway.lineage.parameters import require_known
@@ -229,7 +229,7 @@ async def verify(house: House, caller: Caller, since: int | None) -> Operation:
     async def act(report: Report) -> dict[str, Any]:
         state, config = house.settings.state_dir, house.settings.config_dir
         found = await asyncio.to_thread(
-            reader.verify,
+            verification.verify,
             state / "journal",
             house.signers.log.public_key,
             anchor=config / "anchor",

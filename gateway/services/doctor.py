@@ -25,7 +25,8 @@ from gateway.crypto.vault import SYSTEM_TENANT, KeyVault
 from gateway.errors import ConfigError, GatewayError, NotFound
 from gateway.journal.checkpoint import origin_of
 from gateway.journal.composer import open_details
-from gateway.journal.reader import Reader, verify
+from gateway.journal.reader import Reader
+from gateway.journal.verification import verify
 from gateway.lineage import sinks
 from gateway.process import confine
 from gateway.process.directory import DirectoryLock, check_format, read_server_file

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from gateway.catalog import snapshot
 from gateway.catalog.state import State
 from gateway.journal.journal import Journal
-from gateway.journal.reader import verify
+from gateway.journal.verification import verify
 from gateway.lineage.asking import Asker, ask
 from gateway.lineage.projection import BATCH_EVENTS_MAX, Projection
 from gateway.lineage.questions import QUESTIONS

@@ -44,7 +44,8 @@ from gateway.journal.anchor import read_anchor
 from gateway.journal.checkpoint import origin_of, parse_checkpoint
 from gateway.journal.composer import read_event
 from gateway.journal.journal import Journal
-from gateway.journal.reader import Reader, verify
+from gateway.journal.reader import Reader
+from gateway.journal.verification import verify
 from gateway.lineage import schema
 from gateway.lineage.follow import Follower
 from gateway.lineage.projection import Projection

@@ -29,7 +29,7 @@ from gateway.client.transport import Transport
 from gateway.config import Settings
 from gateway.crypto.signing import load_or_create
 from gateway.domain.dataset import DatasetRef
-from gateway.journal import reader
+from gateway.journal import verification
 from gateway.process import status_page
 from gateway.process.tree import as_options
 from gateway.services.doctor import LEFTOVERS
@@ -215,7 +215,7 @@ class Place:
         """The log verifies; every version is its source, old ones too; nothing else is stored."""
         config = self.settings.config_dir
         log_key = load_or_create(config / "keys" / "log.json", "log").public_key
-        reader.verify(self.settings.state_dir / "journal", log_key, config / "anchor")
+        verification.verify(self.settings.state_dir / "journal", log_key, config / "anchor")
         assert self.leftovers() == ""
         with self.opened() as house:
             known = {str(v.ref): v for d in house.catalog.datasets() for v in d.versions}

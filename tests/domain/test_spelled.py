@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.domain import facts as f
 from gateway.domain.events import FACTS, EventKind, canonical, parse
 from gateway.domain.facts import INTEGER_MAX
-from gateway.domain.spelled import spelled
+from gateway.domain.spelled import links_of, spelled
 from gateway.errors import InvalidInput
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors/event-v0"
@@ -89,10 +89,42 @@ def test_the_kinds_that_come_by_the_million_get_a_yes() -> None:
 def test_the_chains_that_are_found_are_those_of_the_event() -> None:
     for name in FAST:
         event = parse(GOOD[name])
-        links = spelled(GOOD[name], event.index, event.node.encode())
-        assert links is not None
-        found = {t.decode(): {"prev": p.decode(), "seq": int(s)} for t, p, s in links}
-        assert found == dict(event.chains)
+        found = spelled(GOOD[name], event.index, event.node.encode())
+        assert found is not None
+        links = links_of(found[1])
+        assert {t.decode(): {"prev": p.decode(), "seq": int(s)} for t, p, s in links} == dict(
+            event.chains
+        )
+
+
+@pytest.mark.parametrize("many", [0, 1, 2, 3, 5])
+def test_however_many_chains_an_event_has_they_are_found_in_order(many: int) -> None:
+    value = parse(GOOD["ok-segment-intent"]).envelope()
+    chains = {f"{n:032x}": {"prev": f"{n:064x}", "seq": n} for n in range(many)}
+    found = spelled(canonical({**value, "chains": chains}), value["index"], b"n1")
+    assert found is not None
+    assert links_of(found[1]) == [
+        (f"{n:032x}".encode(), f"{n:064x}".encode(), b"%d" % n) for n in range(many)
+    ]
+
+
+def test_the_words_of_an_event_are_its_values() -> None:
+    for name in FAST:
+        event = parse(GOOD[name])
+        value = event.envelope()
+        found = spelled(GOOD[name], event.index, event.node.encode())
+        assert found is not None
+        form, words = found
+        assert form.kind is event.kind
+        assert set(form.facts) == set(FACTS[event.kind])
+        for place, of in ((form.members, value), (form.facts, event.facts)):
+            for member, at in place.items():
+                word, is_text = words[at], isinstance(of.get(member), str)
+                if of.get(member) is None:
+                    assert word is None, member
+                else:
+                    text = f'"{word.decode()}"' if is_text else word.decode()  # type: ignore[union-attr]
+                    assert text.encode() == canonical(of[member]), member
 
 
 def test_a_record_that_lacks_a_member_gets_no_yes() -> None:

@@ -19,7 +19,7 @@ from gateway.errors import ConfigError, GatewayError, IntegrityError, Unavailabl
 from gateway.journal import frames, recovery
 from gateway.journal.anchor import FILE_NAME as ANCHOR
 from gateway.journal.checkpoint import LogCheckpoint, origin_of
-from gateway.journal.reader import verify
+from gateway.journal.verification import verify
 from tests.journal.places import LOG, NODE, fill, opened, refused_request
 
 ROOT = Path(__file__).resolve().parents[2]

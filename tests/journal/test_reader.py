@@ -11,7 +11,8 @@ from gateway.crypto.signing import Signer
 from gateway.domain.events import EventKind
 from gateway.errors import IntegrityError, NotFound
 from gateway.journal import frames
-from gateway.journal.reader import Reader, parse_checkpoint, tail, verify
+from gateway.journal.reader import Reader, parse_checkpoint, tail
+from gateway.journal.verification import verify
 from tests.journal.places import LOG, fill, opened, refused_request
 
 KEY = LOG.public_key

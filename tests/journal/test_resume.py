@@ -20,8 +20,8 @@ from gateway.journal.anchor import FILE_NAME as ANCHOR
 from gateway.journal.checkpoint import open_checkpoint, origin_of
 from gateway.journal.journal import Journal
 from gateway.journal.memory import Memory
-from gateway.journal.reader import verify
 from gateway.journal.tree import BLOCK_EVENTS, LogTree
+from gateway.journal.verification import verify
 from tests.journal.places import LOG, NODE, fill, opened, setup
 
 SEGMENT = 100_000  # bytes: some hundred events a file

@@ -10,7 +10,7 @@ from gateway.domain.events import EventKind, canonical, parse
 from gateway.errors import GatewayError
 from gateway.journal import recovery
 from gateway.journal.composer import read_event
-from gateway.journal.reader import verify
+from gateway.journal.verification import verify
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 EVENTS = sorted((VECTORS / "event-v0").iterdir())

@@ -15,7 +15,7 @@ from gateway.crypto.signing import load_or_create, open_document
 from gateway.domain.events import Event, EventKind
 from gateway.domain.manifest import Manifest
 from gateway.errors import Unavailable
-from gateway.journal import reader
+from gateway.journal import reader, verification
 from tests.journeys.home import Home, wait
 from tests.journeys.story import DIRECT, Ledger, Story
 
@@ -103,7 +103,7 @@ def check_journal(home: Home, ledger: Ledger) -> int:
     """
     settings = home.settings
     anchor = settings.config_dir / "anchor"
-    verified = reader.verify(_journal(settings), _log_key(settings), anchor=anchor)
+    verified = verification.verify(_journal(settings), _log_key(settings), anchor=anchor)
     story = events(settings)
     assert len(story) == verified.size
     intents: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -40,6 +40,7 @@ KINDS = {
     "gateway.shards.sealer": "sealer",
     "gateway.shards.decoder": "decoder",
     "gateway.shards.counter": "counter",
+    "gateway.journal.apart": "verifier",
 }
 
 

@@ -24,7 +24,7 @@ from gateway.domain.manifest import Manifest
 from gateway.domain.retention import DAYS_MIN, end_of, is_over, month_at
 from gateway.errors import ConfigError, GatewayError, IntegrityError, InvalidInput, KeyUnavailable
 from gateway.journal import verify_pack
-from gateway.journal.reader import verify
+from gateway.journal.verification import verify
 from gateway.services import (
     doctor,
     evidence,
