@@ -22,7 +22,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.wire import codec
-from gateway.wire.leases import LeaseManifest, LeaseRequest, LeaseView
+from gateway.wire.leases import LOST, LeaseManifest, LeaseRequest, LeaseView
 
 DELIVERIES = ("auto", "ring", "http")
 _KEY_BYTES = 32
@@ -117,6 +117,15 @@ class HeldLease:
         if (after.order_id, after.lanes) != (before.order_id, before.lanes):
             raise PlanChanged("the gateway now gives another plan or order")
         self.access = access
+
+    def is_lost(self) -> bool:
+        """Whether the gateway says that the worker of this lease died."""
+        try:
+            path = f"/v1/leases/{self.manifest.lease}"
+            view = self._view(self._transport.request("GET", path, token=self._token()))
+        except GatewayError:
+            return False  # whoever refuses us says so again, when a segment is asked for
+        return view.closed == LOST
 
     def renew_when_due(self) -> None:
         """Renew at half the lease's life; a gateway that is away is asked again later."""

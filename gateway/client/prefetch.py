@@ -187,9 +187,10 @@ class Prefetcher:
                 if is_back and was_away:
                     pauses = 0  # a lease that is short would not outlast a long pause
                 was_away = not is_back
-            pause = _PAUSE_SECONDS[min(pauses, len(_PAUSE_SECONDS) - 1)]
+            self._stop.wait(_PAUSE_SECONDS[min(pauses, len(_PAUSE_SECONDS) - 1)])
             pauses += 1
-            self._stop.wait(pause)
+            # With its worker dead nobody would say so where it was: control does.
+            was_away = was_away and not (self._lease.is_lost() and self._reopen())
 
     def _next(self, number: int, following: int | None) -> int | None:
         """The segment to ask for already, if there is room for it behind this one."""

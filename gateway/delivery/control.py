@@ -65,6 +65,7 @@ class ControlLink:
     async def serve(self) -> None:
         """Obey until control is gone; then stop every stream and return."""
         try:
+            self._channel.post("started")  # who has not said so is given no new lease
             while True:
                 self._take(await self._channel.receive())
         except (ChannelClosed, GatewayError):

@@ -84,6 +84,7 @@ class WorkerLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reports: set[asyncio.Task[None]] = set()  # those nobody waits for an answer of
         self._alive = True
+        self._has_spoken = False
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
@@ -95,6 +96,11 @@ class WorkerLink:
     def is_alive(self) -> bool:
         """Whether the worker's end is still open."""
         return self._alive
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether the worker has started: before, whatever it is told waits."""
+        return self._has_spoken
 
     async def open(self, spec: LeaseSpec) -> None:
         """Hand a lease to the worker; raises what the worker refuses it with."""
@@ -164,6 +170,7 @@ class WorkerLink:
 
     def _take(self, message: Message) -> None:
         body = message.body
+        self._has_spoken = True
         if message.kind == "answer":
             future = self._waiting.get(body["call"])
             if future is not None and not future.done():

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -40,6 +41,7 @@ STOP_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.1
 _YOUNG_SECONDS = 10.0
 _WAIT_SECONDS_MAX = 5.0
+_BACKLOG = 512
 _TRUSTED = Confinement(network=True, sandboxed=False, open_files_max=16384)
 
 CONTROL, WORKER, LINEAGE = "gateway.api.control", "gateway.delivery.worker", "gateway.lineage.main"
@@ -164,14 +166,25 @@ class _Tree:
         if self.members["control"].process.poll() is not None:
             return False
         for role, member in list(self.members.items()):
-            is_due = role != "control" and time.monotonic() >= member.not_before
-            if is_due and member.process.poll() is not None:
+            if role == "control" or member.process.poll() is None:
+                continue
+            self._turn_away(role)
+            if time.monotonic() >= member.not_before:
                 near, far = socket.socketpair()
                 self._start_member(role, far)
                 with contextlib.suppress(OSError):
                     socket.send_fds(self.handover, [role.encode()], [near.fileno()])
                 near.close()
         return True
+
+    def _turn_away(self, role: str) -> None:
+        """Close who waits for a dead worker: our sockets still let clients connect."""
+        if role != "lineage":
+            number = int(role.partition("-")[2])
+            turn_away(self.listeners.data[number])
+            ring = self.listeners.rings[number]
+            if ring is not None:
+                turn_away(ring)
 
     def stop(self) -> None:
         """Ask control to finish, then end everybody."""
@@ -218,6 +231,15 @@ def ring_path(settings: Settings, worker: int) -> Path:
     return settings.runtime_dir / f"ring-{tree}-{worker}.sock"
 
 
+def turn_away(listening: socket.socket) -> None:
+    """Close the connections that wait on a socket which nobody serves."""
+    for _ in range(_BACKLOG):  # whoever comes again and again does not hold us
+        if not select.select([listening], [], [], 0)[0]:
+            return
+        with contextlib.suppress(OSError):
+            listening.accept()[0].close()
+
+
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -229,7 +251,7 @@ def _bind(host: str, port: int) -> socket.socket:
             sock.bind((host, 0))  # occupied: another one, and it is printed
         except OSError as cause:
             raise ConfigError(f"cannot listen on `{host}`: {cause.strerror}") from cause
-    sock.listen(512)
+    sock.listen(_BACKLOG)
     return sock
 
 

@@ -34,6 +34,7 @@ from gateway.errors import (
 from gateway.process.channel import AsyncChannel
 from gateway.services.house import House
 from gateway.services.limits import require_budget
+from gateway.wire.leases import LOST
 
 _log = logging.getLogger("gateway.workers")
 _REASONS: dict[str, Callable[[], GatewayError]] = {
@@ -84,12 +85,16 @@ class Workers:
         self._doors[worker] = door
 
     def choose(self) -> int:
-        """The living worker with the fewest leases; Unavailable when there is none."""
+        """The living worker with the fewest leases, one that has started if there is any.
+
+        Raises:
+            Unavailable: there is none.
+        """
         alive = [n for n, link in self._links.items() if link.is_alive]
         if not alive:
             raise Unavailable("no data worker is running", advice="try again in a few seconds")
         held = list(self._held.values())
-        return min(alive, key=lambda n: (held.count(n), n))
+        return min(alive, key=lambda n: (not self._links[n].has_spoken, held.count(n), n))
 
     def door_of(self, worker: int) -> Door:
         """Where the worker is reached."""
@@ -222,7 +227,7 @@ class Workers:
         lost = [lease for lease, at in self._held.items() if at == worker]
         for lease in lost:
             del self._held[lease]
-            self._record_end(lease, "lost")
+            self._record_end(lease, LOST)
         if lost:
             _log.warning("a data worker is gone", extra={"worker": worker, "leases": len(lost)})
 

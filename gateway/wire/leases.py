@@ -15,6 +15,7 @@ from gateway.errors import InvalidInput
 LEASE_MANIFEST_FORMAT = "lease-manifest-v0"
 LANES_MAX = 240
 WORLD_MAX = 4096
+LOST = "lost"  # `closed` of a lease whose data worker died; a new lease goes on from there
 LANES_SHUFFLED_DEFAULT = 8  # ≤ 8 x 16 MiB of segments open at once in a single-rank client
 
 
@@ -121,4 +122,4 @@ class LeaseView:
     manifest: dict[str, Any] | None = None  # signed document whose payload is a LeaseManifest
     plan: dict[str, Any] | None = None  # what the Grant permits, for the reader
     operation: str | None = None  # op_… while the view is being built
-    closed: str | None = None  # error code that a closed lease answers with
+    closed: str | None = None  # why it is closed: LOST, `revoked`, …

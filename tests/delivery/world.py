@@ -364,6 +364,8 @@ class Gateway:
         lease = path.split("/")[3]
         if lease not in self.specs:
             raise NotFound("no such lease")
+        if method == "GET":
+            return Answer({"lease": lease, "state": "open", "expires_at": 0})
         if path.endswith("/renewal"):
             self.control.renewed += 1
             expires = int(time.time() + self.control.lease_seconds)

@@ -105,9 +105,11 @@ class Home:
         assert done.returncode == expect, f"{words} ended with {done.returncode}: {done.stderr}"
         return done.stdout
 
-    def client(self, key_file: Path | None = None, *, patience_seconds: int = 60) -> GatewayClient:
+    def client(
+        self, key_file: Path | None = None, *, patience_seconds: int = 60, delivery: str = "auto"
+    ) -> GatewayClient:
         """A client of this home's server, as its owner or as whoever has the key."""
-        settings = replace(self.settings, patience_seconds=patience_seconds)
+        settings = replace(self.settings, patience_seconds=patience_seconds, delivery=delivery)
         return GatewayClient(settings=settings, key_file=key_file)
 
     @property
