@@ -7,8 +7,10 @@ messages; pyarrow is imported when the first one arrives.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -36,8 +38,51 @@ class OpenSegment:
     """One segment ready to be cut: its columns, and the order of its rows when shuffled."""
 
     columns: Arrays  # of a direct segment
-    table: Any  # pyarrow.RecordBatch of a view
+    frames: Frames | None  # of a view
     order: Rows | None
+
+
+class Frames:
+    """The frames of one segment of a view: pyarrow.RecordBatches over the segment's memory."""
+
+    __slots__ = ("_ends", "_frames")
+
+    def __init__(self, frames: Sequence[Any]) -> None:
+        """Take them in the order of their rows."""
+        self._frames = frames
+        self._ends = list(accumulate(frame.num_rows for frame in frames))
+
+    @property
+    def rows(self) -> int:
+        """Over all frames."""
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def schema(self) -> Any:
+        """Of every frame."""
+        return self._frames[0].schema
+
+    def slices(self, start: int, count: int) -> Iterator[Any]:
+        """The rows from `start` on, frame by frame, without a copy."""
+        at = bisect_right(self._ends, start)
+        while count > 0:
+            frame = self._frames[at]
+            piece = frame.slice(start - self._ends[at] + frame.num_rows, count)
+            yield piece
+            start, count, at = start + piece.num_rows, count - piece.num_rows, at + 1
+
+    def take(self, rows: Rows) -> Any:
+        """Rows by their numbers, as one batch."""
+        import pyarrow as pa
+
+        (whole,) = self._frames if len(self._frames) == 1 else [pa.concat_batches(self._frames)]
+        return whole.take(pa.array(rows))
+
+    def joined(self) -> Frames:
+        """The same rows as one frame: for a shuffled segment, whose rows come from all over."""
+        import pyarrow as pa
+
+        return self if len(self._frames) == 1 else Frames([pa.concat_batches(self._frames)])
 
 
 class Opener:
@@ -57,7 +102,8 @@ class Opener:
         order = window_order(self._key, head.segment, head.rows) if self._key else None
         if self.schema is None:
             return OpenSegment(self._direct(segment), None, order)
-        return OpenSegment({}, self._view(segment), order)
+        frames = self._view(segment)
+        return OpenSegment({}, frames if order is None else frames.joined(), order)
 
     def _direct(self, segment: Segment) -> Arrays:
         columns: Arrays = {}
@@ -73,7 +119,7 @@ class Opener:
             raise IntegrityError("a segment has other columns than the lease manifest")
         return columns
 
-    def _view(self, segment: Segment) -> Any:
+    def _view(self, segment: Segment) -> Frames:
         import pyarrow as pa
 
         body = pa.py_buffer(segment.body)
@@ -84,16 +130,16 @@ class Opener:
             ]
         except (pa.ArrowException, ValueError, OSError) as cause:
             raise IntegrityError("a segment holds what is no Arrow message") from cause
-        whole = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-        if whole.num_rows != segment.head.rows:
+        frames = Frames(batches)
+        if frames.rows != segment.head.rows:
             raise IntegrityError("a segment has other rows than its head says")
-        return whole
+        return frames
 
 
 def to_numpy(parts: Sequence[Part]) -> Arrays:
     """Return one batch; a part of one unshuffled segment is a view of its memory."""
-    if parts[0].segment.table is not None:
-        batch = to_arrow(parts, parts[0].segment.table.schema)
+    if (frames := parts[0].segment.frames) is not None:
+        batch = to_arrow(parts, frames.schema)
         return {name: _objects(name, batch.column(i)) for i, name in enumerate(batch.schema.names)}
     if len(parts) == 1 and parts[0].segment.order is None:
         part = parts[0]
@@ -135,16 +181,16 @@ def to_arrow(parts: Sequence[Part], schema: Any) -> Any:
     """Return one batch as pyarrow.RecordBatch of the lease's `arrow_schema`."""
     import pyarrow as pa
 
-    if parts[0].segment.table is None:
+    if parts[0].segment.frames is None:
         return _direct_to_arrow(to_numpy(parts), schema)
-    cut = []
+    cut: list[Any] = []
     for part in parts:
-        span = slice(part.start, part.start + part.count)
-        table, order = part.segment.table, part.segment.order
+        frames, order = part.segment.frames, part.segment.order
+        assert frames is not None, "one lease has one kind of segments"
         if order is None:
-            cut.append(table.slice(part.start, part.count))
+            cut += frames.slices(part.start, part.count)
         else:
-            cut.append(table.take(pa.array(order[span])))
+            cut.append(frames.take(order[part.start : part.start + part.count]))
     return cut[0] if len(cut) == 1 else pa.concat_batches(cut)
 
 

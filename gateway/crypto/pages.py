@@ -185,6 +185,54 @@ def open_frame(
     return unseal(key, frame, _frame_place(view, plan_digest, number, count))
 
 
+class FrameOpener:
+    """Opens frames of one view file into a caller's buffer. Not for several threads at once."""
+
+    __slots__ = ("_cipher", "_count", "_place", "_private")
+
+    def __init__(self, key: bytes, *, view: str, plan_digest: str, count: int) -> None:
+        """Hold the view's key (32 bytes) and what its frames are bound to."""
+        if len(key) != KEY_BYTES:
+            raise InvalidInput("a frame opener needs a key of 32 bytes")
+        self._cipher = AESGCM(key)
+        self._place, self._count = (view, plan_digest), count
+        self._private = bytearray()
+
+    def open_into(self, frame: memoryview, number: int, out: memoryview) -> int:
+        """Decrypt one frame to the start of `out`; return its length in bytes.
+
+        Only for a buffer that nobody else sees yet; `out` may be longer than the frame.
+
+        Raises:
+            IntegrityError: not this frame of this file under this key; `out` holds zeros where
+                the message would be.
+            InvalidInput: `out` is too small.
+        """
+        size = len(frame) - FRAME_OVERHEAD_BYTES
+        if size < 0:
+            raise IntegrityError("a frame is too short")
+        if len(out) < size:
+            raise InvalidInput(f"a frame of {size} bytes does not fit into {len(out)}")
+        aad, target = _frame_place(*self._place, number, self._count), out[:size]
+        nonce, sealed = frame[:NONCE_BYTES], frame[NONCE_BYTES:]
+        try:
+            return self._cipher.decrypt_into(nonce, sealed, aad, target)
+        except InvalidTag as cause:
+            target[:] = bytes(size)
+            raise IntegrityError("a frame is not the one that was recorded") from cause
+
+    def copy_into(self, frame: memoryview, number: int, out: memoryview) -> int:
+        """Like `open_into` for a buffer that others map: it changes only after the tag held."""
+        if len(frame) > len(self._private):
+            self._private = bytearray(len(frame))
+        view = memoryview(self._private)
+        size = self.open_into(frame, number, view)
+        if len(out) < size:
+            raise InvalidInput(f"a frame of {size} bytes does not fit into {len(out)}")
+        out[:size] = view[:size]
+        return size
+
+
 def _frame_place(view: str, plan_digest: str, number: int, count: int | None) -> bytes:
     if number < 0 or (count is not None and number >= count):
         raise InvalidInput(f"there is no frame {number} of {count}")

@@ -11,12 +11,12 @@ import os
 from collections import OrderedDict
 from typing import NamedTuple, Protocol
 
-from gateway.crypto.pages import PageOpener, open_frame
+from gateway.crypto.pages import FrameOpener, PageOpener
 from gateway.delivery.geometry import direct_geometry, tables_of, view_geometry
 from gateway.delivery.spec import DirectSource, LeaseSpec, ViewSource
 from gateway.domain.order import Segment
 from gateway.errors import IntegrityError
-from gateway.wire.segments import ALIGNMENT
+from gateway.wire.segments import ALIGNMENT, CHUNK_BYTES_MAX
 
 _MAPS_MAX = 256
 
@@ -124,7 +124,13 @@ class ViewReader:
 
     def __init__(self, source: ViewSource, plan_digest: str, maps: Maps) -> None:
         """Map the file; a view without rows has none to map."""
-        self._source, self._plan = source, source.plan_digest or plan_digest
+        self._source = source
+        self._opener = FrameOpener(
+            source.key,
+            view=source.view,
+            plan_digest=source.plan_digest or plan_digest,
+            count=len(source.frames),
+        )
         self._map = maps.open(source.path) if source.frames else memoryview(b"")
         if any(offset + length > len(self._map) for offset, length, _ in source.frames):
             raise IntegrityError("a view is shorter than its index says")
@@ -140,19 +146,12 @@ class ViewReader:
         return found
 
     def open(self, piece: Piece, out: memoryview) -> None:
-        """Decrypt one frame into `out`."""
+        """Decrypt one frame into `out`, which may be shared unless it is larger than a chunk."""
         offset, length, _ = self._source.frames[piece.block]
-        message = open_frame(
-            self._source.key,
-            bytes(self._map[offset : offset + length]),
-            view=self._source.view,
-            plan_digest=self._plan,
-            number=piece.block,
-            count=len(self._source.frames),
-        )
-        if len(message) != piece.size:
+        is_private = piece.size > CHUNK_BYTES_MAX  # a body opens it as a whole and cuts it later
+        opened = self._opener.open_into if is_private else self._opener.copy_into
+        if opened(self._map[offset : offset + length], piece.block, out) != piece.size:
             raise IntegrityError("a frame has another length than its index says")
-        out[:] = message
 
 
 def open_source(spec: LeaseSpec, maps: Maps) -> Source:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.client.arrow_types import direct_column, direct_schema
-from gateway.client.batches import OpenSegment, Part, to_arrow, to_numpy
+from gateway.client.batches import Frames, OpenSegment, Part, to_arrow, to_numpy
 from gateway.domain.layout import layout_of
 from gateway.errors import IntegrityError, InvalidInput
 from gateway.shards.types import kept_metadata, type_text
@@ -117,9 +117,9 @@ def test_an_unshuffled_column_is_a_view_of_the_segment() -> None:
 def test_a_value_that_numpy_cannot_hold_is_refused_with_the_way_out() -> None:
     clock = pa.array([1_000, 1_001]).cast(pa.time64("ns"))
     batch = pa.record_batch({"id": [1, 2], "clock": clock, "inside": clock_lists(clock)})
-    rows = OpenSegment({}, batch, None)
+    rows = OpenSegment({}, Frames([batch]), None)
     for name in ("clock", "inside"):
-        only = OpenSegment({}, batch.select([name]), None)
+        only = OpenSegment({}, Frames([batch.select([name])]), None)
         assert len(to_numpy([Part(only, 0, 1)])[name]) == 1  # whole microseconds
         with pytest.raises(InvalidInput, match=f"column `{name}` .*time64") as refused:
             to_numpy([Part(only, 0, 2)])

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.crypto.pages import (
+    FrameOpener,
     ModuleType,
     PageOpener,
     module_aad,
@@ -255,6 +257,49 @@ def test_a_view_file_that_was_cut_short_has_no_last_frame() -> None:
         open_frame(KEY, frames[1], **{**PLACE, "number": 1, "count": 2})
     with pytest.raises(IntegrityError):
         open_frame(KEY, frames[2], **{**PLACE, "number": 2, "count": 4})
+
+
+def frame_opener(**change: Any) -> FrameOpener:
+    place = {name: value for name, value in {**PLACE, **change}.items() if name != "number"}
+    return FrameOpener(KEY, **place)
+
+
+@pytest.mark.parametrize("way", ["open_into", "copy_into"])
+def test_a_frame_opens_into_a_buffer_at_no_other_place(way: str) -> None:
+    frame = memoryview(seal_frame(KEY, b"rows", **PLACE))
+    for change in ({"view": "v2"}, {"plan_digest": "p2"}, {"count": 2}):
+        out = bytearray(b"before")
+        with pytest.raises(IntegrityError):
+            getattr(frame_opener(**change), way)(frame, 1, memoryview(out))
+        assert out == (b"before" if way == "copy_into" else bytes(4) + b"re")
+    for number in (0, 2):
+        with pytest.raises(IntegrityError):
+            getattr(frame_opener(), way)(frame, number, memoryview(bytearray(4)))
+    with pytest.raises(IntegrityError):
+        getattr(frame_opener(), way)(frame[:27], 1, memoryview(bytearray(4)))
+    with pytest.raises(InvalidInput):
+        getattr(frame_opener(), way)(frame, 1, memoryview(bytearray(3)))
+    with pytest.raises(InvalidInput):
+        FrameOpener(b"short", view="v1", plan_digest="p1", count=3)
+
+
+@given(st.lists(st.binary(max_size=300), min_size=3, max_size=3), st.data())
+def test_a_buffer_holds_no_byte_of_a_frame_whose_tag_failed(
+    messages: list[bytes], data: st.DataObject
+) -> None:
+    """Frames of any sizes share one opener, and its private memory."""
+    opener = frame_opener()
+    for number, message in enumerate(messages):
+        frame = bytearray(seal_frame(KEY, message, **{**PLACE, "number": number}))
+        out = bytearray(b"\xee" * 300)
+        assert opener.copy_into(memoryview(frame), number, memoryview(out)) == len(message)
+        assert out == message + b"\xee" * (300 - len(message))
+        bit = data.draw(st.integers(0, len(frame) * 8 - 1))
+        frame[bit // 8] ^= 1 << bit % 8
+        out = bytearray(b"\xee" * 300)
+        with pytest.raises(IntegrityError):
+            opener.copy_into(memoryview(frame), number, memoryview(out))
+        assert out == b"\xee" * 300
 
 
 @pytest.mark.parametrize(("number", "count"), [(-1, 3), (3, 3), (0, 0)])
