@@ -21,6 +21,7 @@ import duckdb
 from gateway.errors import GatewayError, IntegrityError, InvalidInput, LimitExceeded, Unavailable
 from gateway.journal import reader
 from gateway.lineage import answers, asking, parameters
+from gateway.lineage.copies import Copies
 from gateway.lineage.follow import Follower, Tail
 from gateway.lineage.outbox import Outbox
 from gateway.lineage.projection import Projection
@@ -84,6 +85,9 @@ class LineageServer:
         self._askers = ThreadPoolExecutor(4, thread_name_prefix="ask")
         self._queriers = ThreadPoolExecutor(2, thread_name_prefix="query")
         self._sandboxes = SandboxPool()
+        self._copies = Copies(projection)
+        self._copier = ThreadPoolExecutor(1, thread_name_prefix="copy")
+        projection.taken_away = self._copies.clear
         self._journal = reader.Reader(journal, log_key)
         self._outboxes: list[Outbox] = []
 
@@ -127,7 +131,9 @@ class LineageServer:
         """End the threads and children and let go of the file."""
         self._askers.shutdown(wait=False, cancel_futures=True)
         self._queriers.shutdown(wait=False, cancel_futures=True)
+        self._copier.shutdown(wait=False, cancel_futures=True)
         self._sandboxes.close()
+        self._copies.close()
         for outbox in self._outboxes:
             outbox.stop()
         self._follower.stop()
@@ -234,15 +240,19 @@ class LineageServer:
             since=parameters.parse_time(body["since"], now) if body.get("since") else None,
             until=parameters.parse_time(body["until"], now) if body.get("until") else None,
         )
+        whose = query.tenant if query.is_of_whole_side else None
         self._wait(body)
         try:
             with self._projection.reading() as cursor:
                 as_of = _projected(cursor)
-                result = self._sandboxes.run(query, cursor)
+                with self._copies.lent(whose, cursor) as copy:
+                    result = self._sandboxes.run(query, cursor, copy)
                 asker = asking.Asker(tenant=query.tenant, is_operator=query.is_operator)
                 gone = asking.expired(cursor, asker, query.since, query.until)
         finally:
             self._queriers.submit(self._prepare)
+        if whose is not None and self._copies.is_worth(whose, result.loaded):
+            self._copier.submit(self._copies.make, whose)
         reply = {
             "columns": result.columns,
             "as_of_index": as_of,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class Projection:
 
     def __init__(self, directory: Path, key: bytes) -> None:
         """Open what is in `directory` if its seal under `key` holds; else begin at event 0."""
+        self.directory = directory
         self._path = directory / "lineage.duckdb"
         self._seal_path = directory / "lineage.seal"
         self._key = key
@@ -72,6 +73,8 @@ class Projection:
         directory.mkdir(parents=True, exist_ok=True)
         self.rebuilt_because: str | None = None
         self.projected, self.leaf = 0, ""
+        self.generation = 0  # of the open file: what was read from another is worth nothing
+        self.taken_away: Callable[[], None] = lambda: None  # called when rows went
         self._open()
 
     def _open(self) -> None:
@@ -106,6 +109,7 @@ class Projection:
         self.seal()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
+        self.generation += 1
         spill = self._path.with_suffix(".spill")
         shutil.rmtree(spill, ignore_errors=True)
         connection = duckdb.connect(
@@ -128,6 +132,7 @@ class Projection:
             Path(f"{self._path}{ending}").unlink(missing_ok=True)
 
     def _let_go(self) -> None:
+        self.taken_away()
         connection = getattr(self, "_connection", None)
         if connection is not None:
             connection.close()
@@ -170,7 +175,10 @@ class Projection:
             rows.add(batch, event)
             is_full = not place % _COUNTED_EVERY and max(map(len, batch.values())) > ROWS_MAX
             if is_full or place == len(fresh):
+                takes_away = bool(batch.get("expiring"))
                 self._write(batch, event, leaf)
+                if takes_away:
+                    self.taken_away()
                 self.projected, self.leaf = event.index + 1, leaf
                 batch = rows.new_batch()
 

@@ -8,6 +8,7 @@ a wall clock. Whatever the child sends back is passed on as bytes and never pars
 from __future__ import annotations
 
 import io
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.lineage import answers, guard
+from gateway.lineage.copies import Copy, later
 from gateway.lineage.views import AUDITOR_VIEWS
 from gateway.process.channel import Channel, ChannelClosed, Message
 from gateway.process.spawn import Child, Confinement, Launch, spawn
@@ -62,6 +64,12 @@ class Query:
     until: datetime | None = None
     rows_max: int = ROWS_MAX
 
+    @property
+    def is_of_whole_side(self) -> bool:
+        """Whether it is about all that one tenant sees, as a copy of its rows is."""
+        is_narrowed = self.since is not None or self.until is not None
+        return self.tenant is not None and not self.is_operator and not is_narrowed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -71,6 +79,7 @@ class Result:
     columns: list[dict[str, str]]
     rows: int
     is_truncated: bool
+    loaded: int  # bytes of rows that the child was given for it
 
 
 class SandboxPool:
@@ -95,8 +104,10 @@ class SandboxPool:
                 return
         child.kill()
 
-    def run(self, query: Query, source: duckdb.DuckDBPyConnection) -> Result:
-        """Run one query with rows read through `source`.
+    def run(
+        self, query: Query, source: duckdb.DuckDBPyConnection, copy: Copy | None = None
+    ) -> Result:
+        """Run one query with rows read through `source`, beside those in the tenant's `copy`.
 
         Raises:
             InvalidInput: the statement is refused or does not run.
@@ -110,12 +121,20 @@ class SandboxPool:
         with self._child() as child:
             tree = _call(child.channel, "parse", sql=query.sql)
             needs = guard.check(bytes(_expect(tree, "tree").payload), _VIEWS)
+            if copy is not None and not _attach(child.channel, copy):
+                copy = None
+            loaded = 0
             for view in sorted(needs.views):
-                rows = load(query, view, source, needs.words)
-                _expect(_call(child.channel, "load", payload=rows, view=view), "loaded")
-            return self._answer(child, query)
+                if copy is None:
+                    rows, onto = load(query, view, source, needs.words), None
+                else:
+                    rows, onto = load_later(query, view, source, copy)
+                loaded += len(rows)
+                given = _call(child.channel, "load", payload=rows, view=view, onto=onto)
+                _expect(given, "loaded")
+            return self._answer(child, query, loaded)
 
-    def _answer(self, child: Child, query: Query) -> Result:
+    def _answer(self, child: Child, query: Query, loaded: int) -> Result:
         message = _call(
             child.channel,
             "run",
@@ -131,6 +150,7 @@ class SandboxPool:
             columns=_columns(body.get("columns")),
             rows=int(body.get("rows", 0)),
             is_truncated=body.get("truncated") is True,
+            loaded=loaded,
         )
 
     @contextmanager
@@ -152,7 +172,9 @@ class SandboxPool:
             raise _death(is_late=is_late.is_set(), wall=self._wall) from cause
         finally:
             timer.cancel()
-            child.kill()
+            child.process.kill()
+            # The kernel takes its time to take the memory back: nobody waits for that.
+            threading.Thread(target=child.kill, name="reap").start()
 
     def close(self) -> None:
         """Kill the spares."""
@@ -173,17 +195,34 @@ def load(
 
     Of its columns only `time` and those among `words` (None = all).
     """
+    parameters: dict[str, Any] = {"since": query.since, "until": query.until}
     chosen = "*" if words is None else "COLUMNS(lambda c: c = 'time' OR list_contains($words, c))"
-    sql = f"""SELECT {chosen} FROM ({AUDITOR_VIEWS[view]})
-        WHERE ($since IS NULL OR time >= $since) AND ($until IS NULL OR time < $until)"""  # noqa: S608
-    parameters: dict[str, Any] = {
-        "tenant": query.tenant,
-        "operator": query.is_operator,
-        "since": query.since,
-        "until": query.until,
-    }
     if words is not None:
         parameters["words"] = sorted(words)
+    within = "($since IS NULL OR time >= $since) AND ($until IS NULL OR time < $until)"
+    return _rows(query, view, source, (chosen, within, parameters))
+
+
+def load_later(
+    query: Query, view: str, source: duckdb.DuckDBPyConnection, copy: Copy
+) -> tuple[bytes, str]:
+    """The rows of one view that `copy` lacks, and how they go onto it; b"" = it lacks none."""
+    wanted = later(view, copy.projected, source)
+    if wanted is None:
+        return b"", "add"
+    condition, onto = wanted
+    return _rows(query, view, source, ("*", condition, {"start": copy.projected})), onto
+
+
+def _rows(
+    query: Query,
+    view: str,
+    source: duckdb.DuckDBPyConnection,
+    wanted: tuple[str, str, dict[str, Any]],
+) -> bytes:
+    columns, condition, parameters = wanted
+    sql = f"SELECT {columns} FROM ({AUDITOR_VIEWS[view]}) WHERE {condition}"  # noqa: S608 - ours
+    parameters = {**parameters, "tenant": query.tenant, "operator": query.is_operator}
     reader: Any = source.sql(sql, params=parameters).to_arrow_reader(65_536)
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, reader.schema) as writer:
@@ -221,6 +260,16 @@ def _start() -> Child:
 
 def _call(channel: Channel, kind: str, *, payload: bytes = b"", **body: Any) -> Message:
     return channel.call(kind, payload, **body)
+
+
+def _attach(channel: Channel, copy: Copy) -> bool:
+    """Hand the child the copy; False when it cannot use it (a system without /proc)."""
+    channel.send("attach")
+    try:
+        socket.send_fds(channel.socket, [b"\0"], [copy.descriptor])
+    except OSError as cause:
+        raise ChannelClosed("the child is gone") from cause
+    return channel.receive().kind == "attached"
 
 
 def _expect(message: Message, kind: str) -> Message:

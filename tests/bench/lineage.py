@@ -4,8 +4,10 @@ Three parts. A real journal of so many events: how fast it opens from a snapshot
 and is projected from its files. Producers that each wait for their event, with a lineage
 process beside them, in turn with the same load on DuckDB's own commits. A generated history of
 one owner, many readers and many runs, projected in batches as the lineage process does it; then
-every question is asked on the owner's side, once to warm up and then several times. All times
-are wall-clock, medians over the runs; `--events 10000000` takes half an hour.
+every question is asked on the owner's side, once to warm up and then several times. Last, an
+auditor's SQL in a real sandbox process that has the owner's copy, in turn with the same SQL on
+the same rows in tables of a DuckDB with the same settings; the slowest statement counts. All
+times are wall-clock, medians over the runs; `--events 10000000` takes half an hour.
 """
 
 from __future__ import annotations
@@ -35,9 +37,13 @@ from gateway.catalog.state import State
 from gateway.journal.journal import Journal
 from gateway.journal.verification import verify
 from gateway.lineage.asking import Asker, ask
+from gateway.lineage.copies import Copies
 from gateway.lineage.projection import BATCH_EVENTS_MAX, Projection
+from gateway.lineage.query import Query, SandboxPool
 from gateway.lineage.questions import QUESTIONS
 from gateway.lineage.rebuild import rebuild
+from gateway.lineage.sandbox import open_database
+from gateway.lineage.views import AUDITOR_VIEWS
 from tests.journal import load
 from tests.journal.places import LOG, opened, setup
 
@@ -67,6 +73,15 @@ HELD = [
     {"grant": f"grant_{n}", "outcome": "delivered", "because": "stream", "strength": 4}
     for n in range(1000)
 ]
+
+
+STATEMENTS = (
+    "SELECT purpose, sum(rows) AS n FROM read GROUP BY 1",
+    "SELECT dataset, actor_tenant, count(*), sum(rows), max(time) FROM read GROUP BY ALL",
+    "SELECT * FROM read ORDER BY time DESC LIMIT 100",
+    "SELECT run, subject_tag, sum(bytes) FROM read WHERE dataset = 'clinic/d0' GROUP BY ALL",
+    'SELECT d.effect, count(*) FROM decision d JOIN read r USING ("grant") GROUP BY 1',
+)
 
 
 @dataclass(slots=True)
@@ -159,9 +174,42 @@ def of_questions(events: int) -> Iterator[Metric]:
         rate, size = made.projected / spent, made.file_bytes / made.projected
         yield f"projection of {events:,} events", rate, "/s", ">= 150000", rate >= 150_000, 1
         yield "size in DuckDB", size, "B/event", "<= 120", size <= 120, 1
+        if events <= EVENTS:
+            yield of_sandbox(made)
         for name, took in sorted(asked(made).items(), key=lambda pair: -pair[1]):
             yield f"question {name}", took * 1000, "ms", "<= 500", took <= 0.5, RUNS
         made.close()
+
+
+def of_sandbox(made: Projection) -> Metric:
+    """What the sandbox costs an auditor of the owner's side, over the bare statement."""
+    copies, pool, bare = Copies(made), SandboxPool(), open_database("512MB")
+    copies.make("clinic")
+    over: dict[str, list[float]] = {sql: [] for sql in STATEMENTS}
+    with made.reading() as source:
+        rows = sum(_table(bare, view, source) for view in AUDITOR_VIEWS)
+        for sql in STATEMENTS * (2 * RUNS + 1):
+            pool.prepare()
+            begin = time.perf_counter()
+            bare.sql(sql).to_arrow_reader(2048).read_all()
+            middle = time.perf_counter()
+            with copies.lent("clinic", source) as copy:
+                assert copy is not None
+                pool.run(Query(sql=sql, tenant="clinic", form="arrow"), source, copy)
+            over[sql].append(time.perf_counter() - middle - (middle - begin))
+    pool.close()
+    copies.close()
+    took = max(statistics.median(times[1:]) for times in over.values()) * 1000
+    return f"SQL in the sandbox over bare, {rows:,} rows", took, "ms", "<= 50", took <= 50, 2 * RUNS
+
+
+def _table(bare: duckdb.DuckDBPyConnection, view: str, source: duckdb.DuckDBPyConnection) -> int:
+    side = {"tenant": "clinic", "operator": False}
+    table = source.sql(AUDITOR_VIEWS[view], params=side).to_arrow_table()
+    bare.register("incoming", table)
+    bare.execute(f'CREATE TABLE "{view}" AS SELECT * FROM incoming')  # noqa: S608 - ours
+    bare.unregister("incoming")
+    return int(table.num_rows)
 
 
 def of_files(events: int) -> Iterator[Metric]:

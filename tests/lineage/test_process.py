@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +16,11 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidInput, LimitExceeded, NotFound, Unavailable
+from gateway.lineage import copies, query
+from gateway.lineage.copies import Copies, Copy
 from gateway.lineage.link import LineageLink, Side
-from gateway.process.channel import AsyncChannel
+from gateway.lineage.main import main
+from gateway.process.channel import AsyncChannel, Channel, ChannelClosed
 from gateway.process.spawn import Confinement, Launch, start
 from tests.lineage.real_journal import RealJournal
 
@@ -165,5 +169,44 @@ def test_a_damaged_journal_is_not_answered_from(journal: RealJournal, tmp_path: 
             assert "event" in str(fault)
             with pytest.raises(Unavailable, match="does not follow"):
                 await link.ask("who-read", {}, CLINIC)
+
+    asyncio.run(story())
+
+
+def test_sql_that_needed_many_rows_shares_a_copy_and_sees_what_came_later(
+    journal: RealJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, used = threading.Event(), []
+    keep, attach = Copies._keep, query._attach
+
+    def kept(self: Copies, tenant: str, copy: Copy) -> None:
+        keep(self, tenant, copy)
+        made.set()
+
+    monkeypatch.setattr(copies, "WORTH_BYTES", 1)
+    monkeypatch.setattr(Copies, "_keep", kept)
+    monkeypatch.setattr(query, "_attach", lambda c, copy: used.append(attach(c, copy)) or used[-1])
+
+    async def story() -> None:
+        near, far = socket.socketpair()
+        channel = Channel(far)
+        ended = asyncio.create_task(asyncio.to_thread(main, channel, {}))
+        link = LineageLink()
+        await link.attach(
+            await AsyncChannel.over(near), journal=journal.directory,
+            directory=tmp_path / "lineage", log_key=journal.log_key, seal_key=KEY,
+        )  # fmt: skip
+        sql = "SELECT count(*) AS n, sum(rows) AS rows FROM read"
+        for stories in (1, 2, 3):
+            size = journal.tell_story()
+            await caught_up(link, size)
+            answer = await link.query(sql, Side(tenant="clinic", at_least=size))
+            assert answer.rows == ((3 * stories, 350 * stories),)
+            assert await asyncio.to_thread(made.wait, 60)
+        assert used == [True, True]
+        link.detach()
+        with pytest.raises(ChannelClosed):
+            await ended
+        channel.close()
 
     asyncio.run(story())

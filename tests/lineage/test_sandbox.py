@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -267,5 +268,5 @@ def test_a_child_is_used_once(pool: SandboxPool) -> None:
         process = child.process
         with pytest.raises(GatewayError):
             query._expect(query._call(child.channel, "parse", sql="SELECT 1"), "answer")
-    assert process.returncode is not None
+    assert process.wait(20) == -signal.SIGKILL
     assert pool._spares == []
