@@ -5,7 +5,8 @@
         for batch in batches:       # dict[str, ndarray]; each pass is the next epoch
             step(batch)
 
-Rank, world and run come from the launcher's environment unless they are given.
+Arrays may be read-only (rows of one column in stored order lie in memory that is shared): copy
+before you write. Rank, world and run come from the launcher's environment unless they are given.
 """
 
 from __future__ import annotations

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import base64
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.client.arriving import Arriving
 from gateway.client.segments import Segment
 from gateway.domain.order import Rows, window_order
 from gateway.errors import IntegrityError, InvalidInput
@@ -26,9 +27,9 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`count` rows of an opened segment, from its row `start` in the order of delivery."""
+    """`count` rows of a segment, from its row `start` in the order of delivery."""
 
-    segment: OpenSegment
+    segment: OpenSegment | Arriving
     start: int
     count: int
 
@@ -95,6 +96,15 @@ class Opener:
         self.schema: Any = None
         if manifest.kind == "view":
             self.schema = arrow_schema(manifest)
+        order = manifest.order
+        is_one_lane = order.lanes_chosen == order.world  # as lanes are dealt, one for each rank
+        self.is_arriving = (
+            is_one_lane and not self._key and self.schema is None and len(manifest.columns) == 1
+        )
+
+    def arriving(self, rows: int, give_back: Callable[[bool], None]) -> Arriving:
+        """Return a segment of so many rows that is used while it arrives, if `is_arriving`."""
+        return Arriving(self._manifest.columns[0], rows, give_back)
 
     def open(self, segment: Segment) -> OpenSegment:
         """Return the columns of a segment; IntegrityError when they do not fit the manifest."""
@@ -136,16 +146,41 @@ class Opener:
         return frames
 
 
-def to_numpy(parts: Sequence[Part]) -> Arrays:
-    """Return one batch; a part of one unshuffled segment is a view of its memory."""
-    if (frames := parts[0].segment.frames) is not None:
-        batch = to_arrow(parts, frames.schema)
+def to_numpy(parts: Iterable[Part]) -> Arrays:
+    """Return one batch; rows of one unshuffled segment may be a view of its memory.
+
+    Parts are asked for one by one: a segment that arrives has its rows before the next begins.
+    """
+    iterator = iter(parts)
+    first = next(iterator)
+    if isinstance(first.segment, Arriving):
+        return _arrived(first.segment.name, chain((first,), iterator))
+    return _opened([first, *iterator])
+
+
+def _arrived(name: str, parts: Iterable[Part]) -> Arrays:
+    pieces: list[NDArray[Any]] = []
+    for part in parts:
+        assert isinstance(part.segment, Arriving), "a stream has segments of one kind"
+        pieces += part.segment.pieces(part.start, part.count)
+    return {name: pieces[0] if len(pieces) == 1 else np.concatenate(pieces)}
+
+
+def _opened(parts: Sequence[Part]) -> Arrays:
+    first = _segment(parts[0])
+    if first.frames is not None:
+        batch = _views(parts)
         return {name: _objects(name, batch.column(i)) for i, name in enumerate(batch.schema.names)}
-    if len(parts) == 1 and parts[0].segment.order is None:
+    if len(parts) == 1 and first.order is None:
         part = parts[0]
         span = slice(part.start, part.start + part.count)
-        return {name: column[span] for name, column in part.segment.columns.items()}
-    return {name: _gather(parts, name) for name in parts[0].segment.columns}
+        return {name: column[span] for name, column in first.columns.items()}
+    return {name: _gather(parts, name) for name in first.columns}
+
+
+def _segment(part: Part) -> OpenSegment:
+    assert isinstance(part.segment, OpenSegment), "a stream has segments of one kind"
+    return part.segment
 
 
 def _objects(name: str, column: Any) -> NDArray[Any]:
@@ -163,34 +198,41 @@ def _objects(name: str, column: Any) -> NDArray[Any]:
 
 
 def _gather(parts: Sequence[Part], name: str) -> NDArray[Any]:
-    first = parts[0].segment.columns[name]
+    first = _segment(parts[0]).columns[name]
     out = np.empty((sum(part.count for part in parts), *first.shape[1:]), dtype=first.dtype)
     at = 0
     for part in parts:
-        column, span = part.segment.columns[name], slice(part.start, part.start + part.count)
-        target = out[at : at + part.count]
-        if part.segment.order is None:
+        segment, span = _segment(part), slice(part.start, part.start + part.count)
+        column, target = segment.columns[name], out[at : at + part.count]
+        if segment.order is None:
             target[:] = column[span]
         else:
-            np.take(column, part.segment.order[span], axis=0, out=target, mode="clip")
+            np.take(column, segment.order[span], axis=0, out=target, mode="clip")
         at += part.count
     return out
 
 
-def to_arrow(parts: Sequence[Part], schema: Any) -> Any:
+def to_arrow(parts: Iterable[Part], schema: Any) -> Any:
     """Return one batch as pyarrow.RecordBatch of the lease's `arrow_schema`."""
+    iterator = iter(parts)
+    first = next(iterator)
+    if isinstance(first.segment, OpenSegment) and first.segment.frames is not None:
+        return _views([first, *iterator])
+    return _direct_to_arrow(to_numpy(chain((first,), iterator)), schema)
+
+
+def _views(parts: Sequence[Part]) -> Any:
     import pyarrow as pa
 
-    if parts[0].segment.frames is None:
-        return _direct_to_arrow(to_numpy(parts), schema)
     cut: list[Any] = []
     for part in parts:
-        frames, order = part.segment.frames, part.segment.order
-        assert frames is not None, "one lease has one kind of segments"
-        if order is None:
-            cut += frames.slices(part.start, part.count)
+        segment = _segment(part)
+        assert segment.frames is not None, "one lease has one kind of segments"
+        if segment.order is None:
+            cut += segment.frames.slices(part.start, part.count)
         else:
-            cut.append(frames.take(order[part.start : part.start + part.count]))
+            order = segment.order[part.start : part.start + part.count]
+            cut.append(segment.frames.take(order))
     return cut[0] if len(cut) == 1 else pa.concat_batches(cut)
 
 

@@ -7,8 +7,10 @@ lease only, and why is said once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
+from gateway.client.arriving import Arriving
 from gateway.client.buffers import Buffers
 from gateway.client.leases import HeldLease
 from gateway.client.ring import NoRing, RingReader
@@ -23,12 +25,22 @@ _log = logging.getLogger("gateway.client")
 class Reader(Protocol):
     """What fetches the segments of one lease (see SegmentReader for the errors)."""
 
-    def fetch(self, number: int, received: Received, following: int | None = None) -> Segment:
-        """Return one verified segment."""
+    def fetch(
+        self,
+        number: int,
+        received: Received,
+        following: int | None = None,
+        arriving: Arriving | None = None,
+    ) -> Segment:
+        """Return one verified segment; `arriving`, if given, may have had its rows already."""
         ...
 
     def acknowledge(self, received: Received) -> None:
         """Tell the worker what was verified in all."""
+        ...
+
+    def give_back(self, *, is_waiting: bool = False) -> None:
+        """Give slots back that the consumer does not look at any more."""
         ...
 
     def interrupt(self) -> None:
@@ -43,9 +55,19 @@ class Reader(Protocol):
 class Delivery:
     """The reader of a stream, lease after lease."""
 
-    def __init__(self, lease: HeldLease, choice: str, buffers: Buffers) -> None:
-        """Begin with the lease that is held now; `choice`: see LeaseTerms."""
+    def __init__(
+        self, lease: HeldLease, choice: str, buffers: Buffers, meanwhile: Callable[[], None]
+    ) -> None:
+        """Begin with the lease that is held now.
+
+        Args:
+            lease: which one.
+            choice: see LeaseTerms.
+            buffers: for segments that are copied.
+            meanwhile: called now and then during long waits.
+        """
         self._lease, self._choice, self._buffers = lease, choice, buffers
+        self._meanwhile = meanwhile
         self._is_proven = False  # a ring was had before: without one now, the gateway is away
         self.used = HTTP
         self.reason: str | None = None  # why it is not the ring
@@ -60,17 +82,24 @@ class Delivery:
             self.reader = self._http()  # of the lease that is held now
             return
         self.used, self.reason = RING, None
-        self.reader = RingReader(self._lease.access, self._buffers)
+        self.reader = RingReader(self._lease.access, self._buffers, self._meanwhile)
 
-    def fetch(self, number: int, received: Received, following: int | None) -> Segment:
+    def give_back(self, *, is_waiting: bool) -> None:
+        """Give slots back that the consumer does not look at any more, when it is time."""
+        self.reader.give_back(is_waiting=is_waiting)
+
+    def fetch(
+        self, number: int, received: Received, following: int | None, arriving: Arriving | None
+    ) -> Segment:
         """Return one verified segment, over HTTP if no ring is to be had."""
+        reader = self.reader
         try:
-            segment = self.reader.fetch(number, received, following)
+            return reader.fetch(number, received, following, arriving)
         except NoRing as why:
             self._do_without(why)
-            segment = self.reader.fetch(number, received, following)
-        self._is_proven = self._is_proven or self.used == RING
-        return segment
+            return self.reader.fetch(number, received, following, arriving)
+        finally:
+            self._is_proven |= isinstance(reader, RingReader) and reader.was_greeted
 
     def _do_without(self, why: NoRing) -> None:
         lost = why.__cause__

@@ -7,11 +7,11 @@ segments arrive is the order in which they are needed. Pure.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from gateway.domain.order import Deal, GlobalOrder
+from gateway.domain.order import Deal, GlobalOrder, Slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +50,21 @@ class Walk:
     def steps(self, position: int) -> Iterator[Step]:
         """Walk from global `position` to the end."""
         held: set[int] = set()
+        before = self.order.taken(position)
         for _ in range(self.batches(position)):
-            takes = tuple(self._takes(position))
+            position = min(self.order.rows, position + self._deal.step_rows)
+            after = self.order.taken(position)
+            takes = tuple(self._takes(self.order.share(before, after, self._deal)))
             needed = dict.fromkeys(take.segment for take in takes)
             opens = tuple(number for number in needed if number not in held)
-            position = min(self.order.rows, position + self._deal.step_rows)
             held.update(opens)
-            over = tuple(number for number in sorted(held) if self._is_over(number, position))
+            over = tuple(number for number in sorted(held) if self._is_over(number, after))
             held.difference_update(over)
+            before = after
             yield Step(position, takes, opens, over)
 
-    def _takes(self, position: int) -> Iterator[Take]:
-        for piece in self.order.batch(position, self._deal):
+    def _takes(self, pieces: Iterable[Slice]) -> Iterator[Take]:
+        for piece in pieces:
             starts = self._starts[piece.lane]
             at, left = piece.start, piece.count
             while left:
@@ -70,7 +73,6 @@ class Walk:
                 yield Take(self._first[piece.lane] + index, at - starts[index], count)
                 at, left = at + count, left - count
 
-    def _is_over(self, number: int, position: int) -> bool:
+    def _is_over(self, number: int, taken: Sequence[int]) -> bool:
         lane = bisect_right(self._first, number) - 1
-        end = self._starts[lane][number - self._first[lane] + 1]
-        return self.order.taken(position)[lane] >= end
+        return taken[lane] >= self._starts[lane][number - self._first[lane] + 1]

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
 
+import numpy as np
+
+from gateway.client.arriving import Arriving
 from gateway.client.batches import Opener, OpenSegment
 from gateway.client.budget import Budget, NoRoom
 from gateway.client.buffers import Buffers
-from gateway.client.delivery import Delivery
+from gateway.client.delivery import RING, Delivery
 from gateway.client.leases import HeldLease, LeaseTerms
 from gateway.client.segments import Cut, Received, Segment
 from gateway.errors import (
@@ -38,7 +41,7 @@ _LOST = (NotFound, NotAuthenticated, LeaseExpired)  # the worker restarted, or t
 _AWAY = (Unavailable, KeyUnavailable)
 
 
-_Fetched = tuple[int, OpenSegment, int]  # its number, itself, its bytes in the budget
+_Fetched = tuple[int, OpenSegment | Arriving, int]  # its number, itself, its bytes in the budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,11 @@ class Prefetcher:
         self._segments = self._bytes = 0  # of every lease of this stream
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
         self._opener = Opener(lease.manifest)
+        self._arriving: Arriving | None = None  # the one that is fetched
         order = lease.manifest.order
         idle = _IDLE_BUFFERS + order.lanes_chosen // order.world
         buffers = Buffers(idle, self._budget.claim)
-        self.delivery = Delivery(lease, terms.delivery, buffers)
+        self.delivery = Delivery(lease, terms.delivery, buffers, self._renew_meanwhile)
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 
@@ -93,7 +97,7 @@ class Prefetcher:
             "bytes": self._bytes,
         }
 
-    def get(self, number: int) -> OpenSegment:
+    def get(self, number: int) -> OpenSegment | Arriving:
         """Return the next segment, which is `number`; raises why there is none."""
         found = self._queue.get()
         if isinstance(found, GatewayError):
@@ -118,27 +122,60 @@ class Prefetcher:
         """Let the thread end by itself, soon."""
         self._stop.set()
 
+    def give_back(self, is_waiting: bool) -> None:  # noqa: FBT001 - Arriving calls it
+        """Give slots of the ring back that the consumer does not look at any more."""
+        self.delivery.give_back(is_waiting=is_waiting)
+
     def _run(self) -> None:
         try:
             for number, following in pairwise(chain(self._needs, (None,))):
                 assert number is not None
-                segment = self._fetch(number, following)
-                held = self._budget.keep()
-                self._received = self._received.plus(segment.head.rows)
-                self._segments += 1
-                self._bytes += segment.head.bytes
-                self.receipts.append(segment.receipt)
-                if not self._put((number, self._opener.open(segment), held)):
+                once = self._use_arriving if self._opener.is_arriving else self._use_whole
+                if not once(number, following):
                     return
         except GatewayError as error:
-            self._put(error)
+            self._fail(error)
         except Exception as cause:  # noqa: BLE001 - a dead thread would hang the trainer
             broken = StreamBroken(f"the stream failed: {type(cause).__name__}")
             broken.__cause__ = cause
-            self._put(broken)
+            self._fail(broken)
         finally:
             if self._stop.is_set():
                 self.delivery.reader.close()
+
+    def _fail(self, error: GatewayError) -> None:
+        if self._arriving is not None:
+            self._arriving.fail(error)
+        self._put(error)
+
+    def _use_whole(self, number: int, following: int | None) -> bool:
+        segment = self._fetch(number, following)
+        held = self._note(segment)
+        return self._put((number, self._opener.open(segment), held))
+
+    def _use_arriving(self, number: int, following: int | None) -> bool:
+        """Hand the segment on before it is here; over HTTP its rows come all at once."""
+        rows = self._lease.access.rows_of(number)
+        arriving = self._arriving = self._opener.arriving(rows, self.give_back)
+        is_early = self.delivery.used == RING
+        if is_early and not self._put((number, arriving, 0)):
+            return False
+        segment = self._fetch(number, following)
+        held = self._note(segment)
+        if segment.body:
+            arriving.begin(segment.head)
+            arriving.add(np.frombuffer(segment.body, dtype=np.uint8))
+        if is_early:
+            self._budget.take(held)
+            return True
+        return self._put((number, arriving, held))
+
+    def _note(self, segment: Segment) -> int:
+        self._received = self._received.plus(segment.head.rows)
+        self._segments += 1
+        self._bytes += segment.head.bytes
+        self.receipts.append(segment.receipt)
+        return self._budget.keep()
 
     def _put(self, item: _Fetched | GatewayError) -> bool:
         while not self._stop.is_set():
@@ -169,7 +206,8 @@ class Prefetcher:
             self._await_room(number)
             try:
                 self._lease.renew_when_due()
-                return self.delivery.fetch(number, self._received, self._next(number, following))
+                ahead = self._next(number, following)
+                return self.delivery.fetch(number, self._received, ahead, self._arriving)
             except NoRoom:
                 self.delivery.reader.close()
                 continue
@@ -194,6 +232,8 @@ class Prefetcher:
 
     def _next(self, number: int, following: int | None) -> int | None:
         """The segment to ask for already, if there is room for it behind this one."""
+        if self._arriving is not None and self.delivery.used == RING:
+            return following  # it waits in the ring
         if following is None or self._queue.qsize() + 1 >= self._queue.maxsize:
             return None
         return following if self._budget.has_room(number, following) else None

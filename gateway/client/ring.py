@@ -1,7 +1,8 @@
 """Fetch segments of a lease from a ring of sealed memory (docs/formats/ring-v1.md).
 
-For a gateway on this host. Chunks are copied out of their slots once, and the slots given
-back; nothing of a segment is used before its end frame and every chunk have been verified.
+For a gateway on this host. Rows in their stored order are used where they lie, while their
+segment arrives; else chunks are copied out of their slots once, and nothing is used before
+the end frame.
 """
 
 from __future__ import annotations
@@ -13,25 +14,28 @@ import os
 import socket
 import stat
 import struct
+import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gateway.client.arriving import Arriving
 from gateway.client.buffers import Buffers
 from gateway.client.segments import Access, Cut, Received, Segment, read_end, read_head
-from gateway.crypto.ring import CHUNK_SEAL_BYTES, Handshake, chunk_seal
+from gateway.client.slots import Bytes, Slots
+from gateway.crypto.ring import Handshake
 from gateway.errors import GatewayError, IntegrityError, StreamStopped, Unavailable
 from gateway.wire import codec
 from gateway.wire import ring as frames
 from gateway.wire.problems import error_of_problem
-from gateway.wire.segments import END_MAGIC, HEAD_MAGIC, PREFIX, SegmentHead
+from gateway.wire.segments import END_MAGIC, HEAD_MAGIC, SegmentHead
 
 TIMEOUT_SECONDS = 60.0
 GREETING_SECONDS = 5.0
-CREDITS_AT_ONCE = frames.SLOTS // 2  # each word wakes the worker
-_CREDIT_FRAME_BYTES = PREFIX.size + frames.RETURNED.size
+_TICK_SECONDS = 0.5
+_TICKS_OF_LIFE = 10  # after so many without a word we say that we live
 _RECEIVE_BYTES = 64 << 10
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _SEALS = 0x0002 | 0x0004 | 0x0010 | 0x0001  # shrink, grow, future write, seal (linux/fcntl.h)
@@ -44,17 +48,32 @@ class NoRing(Exception):
 class RingReader:
     """One ring of one lease. Not for several threads at once."""
 
-    def __init__(self, access: Access, buffers: Buffers) -> None:
-        """Nothing is opened yet."""
-        self._access, self._buffers = access, buffers
+    def __init__(
+        self, access: Access, buffers: Buffers, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Nothing is opened yet; `meanwhile` is called now and then during long waits."""
+        self._access, self._buffers, self._meanwhile = access, buffers, meanwhile
         self._asked: deque[int] = deque()
         self._sock: socket.socket | None = None
-        self._memory: memoryview = memoryview(b"")
-        self._slot_bytes = 0
+        self._sending = threading.Lock()  # the consumer gives slots back
+        self._slots = Slots(memoryview(b""), 0)
         self._incoming = frames.Incoming(frames.FROM_WORKER)
+        self._received = Received()
+        self._arriving: Arriving | None = None
+        self._is_greeted = self.was_greeted = False
+        self._stuck = 0  # ticks without a word while the consumer waited
 
-    def fetch(self, number: int, received: Received, following: int | None = None) -> Segment:
+    def fetch(
+        self,
+        number: int,
+        received: Received,
+        following: int | None = None,
+        arriving: Arriving | None = None,
+    ) -> Segment:
         """Return one verified segment; the arguments and errors of SegmentReader.fetch.
+
+        `arriving` hears of its rows as they come, if they can be used so; the body of the
+        segment is empty then.
 
         Raises:
             NoRing: this lease has to be read otherwise.
@@ -63,6 +82,7 @@ class RingReader:
             self.close()
         if self._sock is None:
             self._connect()
+        self._received, self._arriving = received, arriving
         try:
             for wanted in (number, following):
                 if wanted is not None and wanted not in self._asked:
@@ -91,11 +111,13 @@ class RingReader:
 
     def close(self) -> None:
         """Let go of socket and memory; the next request connects again."""
-        sock, self._sock = self._sock, None
+        with self._sending:
+            sock, self._sock = self._sock, None
+            self._slots = Slots(memoryview(b""), 0)  # what is lent stays until it is let go of
         if sock is not None:
             sock.close()
-        self._memory = memoryview(b"")
         self._asked.clear()
+        self._is_greeted, self._stuck = False, 0
         self._incoming = frames.Incoming(frames.FROM_WORKER)
 
     # -- a segment ----------------------------------------------------------------------
@@ -107,31 +129,52 @@ class RingReader:
     def _segment(self, number: int) -> Segment:
         head_frame = frames.frame(HEAD_MAGIC, self._expect(HEAD_MAGIC))
         head = read_head(head_frame, number, self._access)
-        body = self._buffers.lend(head.bytes)
-        seals = b"".join(self._chunks(head, body))
+        used = bytearray()
+        if self._arriving is not None and self._arriving.begin(head):
+            body = memoryview(b"")
+            for size in head.chunks:
+                if not self._arriving.add(self._chunk(size, used), self._slots):
+                    self.give_back(is_waiting=True)  # the consumer has nothing of it
+        else:
+            body = self._copied(head, used)
         end = frames.frame(END_MAGIC, self._expect(END_MAGIC))
         stated = read_end(head_frame, head, end, self._access)
-        if stated.seals != seals or len(seals) != CHUNK_SEAL_BYTES * len(head.chunks):
-            raise IntegrityError("a chunk of the segment is not the one that was opened")
+        if stated.seals != used:
+            raise IntegrityError("a chunk of the segment lay in another slot")
         return Segment(head, body, stated.receipt)
 
-    def _chunks(self, head: SegmentHead, body: memoryview) -> list[bytes]:
-        """Copy every chunk to its place; what is sealed is the copy, not the slot."""
-        seals, at, returned = [], 0, bytearray()
-        for left, size in zip(reversed(range(len(head.chunks))), head.chunks, strict=True):
-            slot, length = frames.CHUNK_PLACE.unpack(self._expect(frames.CHUNK))
-            start = slot * self._slot_bytes
-            if length != size or length > self._slot_bytes or start + length > len(self._memory):
-                raise IntegrityError("a slot holds another chunk than the segment has")
-            copy = body[at : at + size]
-            np.copyto(_array(copy), _array(self._memory[start : start + size]))
-            seals.append(chunk_seal(copy))
-            returned += frames.frame(frames.CREDIT, frames.RETURNED.pack(slot))
-            if not left or len(returned) >= CREDITS_AT_ONCE * _CREDIT_FRAME_BYTES:
-                self._socket().sendall(returned)
-                returned.clear()
+    def _copied(self, head: SegmentHead, used: bytearray) -> memoryview:
+        body, at = self._buffers.lend(head.bytes), 0
+        for size in head.chunks:
+            place = np.frombuffer(body[at : at + size], dtype=np.uint8)
+            np.copyto(place, self._chunk(size, used))
+            self._slots.see()
+            self.give_back()
             at += size
-        return seals
+        self.give_back(is_waiting=True)
+        return body
+
+    def _chunk(self, size: int, used: bytearray) -> Bytes:
+        """Wait for the next chunk, and note its slot."""
+        slot, length = frames.CHUNK_PLACE.unpack(self._expect(frames.CHUNK))
+        if length != size:
+            raise IntegrityError("a slot holds another chunk than the segment has")
+        content = self._slots.lend(slot, length)
+        used.append(slot)
+        return content
+
+    def give_back(self, *, is_waiting: bool = False) -> None:
+        """Give slots back that nobody looks at any more, when it is time; in any thread.
+
+        Args:
+            is_waiting: for the next chunk, now.
+        """
+        with self._sending:
+            slots = self._slots.take_returned(is_waiting=is_waiting)
+            words = [frames.frame(frames.CREDIT, frames.RETURNED.pack(slot)) for slot in slots]
+            if words and self._sock is not None:
+                with contextlib.suppress(OSError):  # the next wait sees that the ring is broken
+                    self._sock.sendall(b"".join(words))
 
     # -- frames -------------------------------------------------------------------------
 
@@ -145,12 +188,29 @@ class RingReader:
         return payload
 
     def _receive(self) -> tuple[bytes, bytes]:
+        quiet = 0
         while (frame := self._incoming.next()) is None:
-            data = self._socket().recv(_RECEIVE_BYTES)
+            try:
+                data = self._socket().recv(_RECEIVE_BYTES)
+            except TimeoutError:
+                quiet += 1
+                self._wait_on(quiet)
+                continue
             if not data:
                 raise ConnectionError("the worker is gone")
+            self._stuck = 0
             self._incoming.feed(data)
         return frame
+
+    def _wait_on(self, quiet: int) -> None:
+        """The worker says nothing. While the consumer is busy, that is as it must be."""
+        self._meanwhile()
+        is_awaited = self._arriving is None or self._arriving.is_awaited
+        self._stuck = self._stuck + 1 if is_awaited else 0
+        if not self._is_greeted or self._stuck * _TICK_SECONDS >= TIMEOUT_SECONDS:
+            raise TimeoutError("the worker is silent")
+        if quiet % _TICKS_OF_LIFE == 0:
+            self.acknowledge(self._received)
 
     def _refusal(self, payload: bytes) -> GatewayError:
         if self._asked:
@@ -161,7 +221,8 @@ class RingReader:
             raise IntegrityError("a refusal on the ring cannot be read") from cause
 
     def _send(self, magic: bytes, payload: bytes) -> None:
-        self._socket().sendall(frames.frame(magic, payload))
+        with self._sending:
+            self._socket().sendall(frames.frame(magic, payload))
 
     def _socket(self) -> socket.socket:
         if self._sock is None:
@@ -186,7 +247,8 @@ class RingReader:
         except (OSError, GatewayError) as cause:
             self.close()
             raise NoRing(str(cause) or type(cause).__name__) from cause
-        sock.settimeout(TIMEOUT_SECONDS)
+        sock.settimeout(_TICK_SECONDS)
+        self._is_greeted = self.was_greeted = True
 
     def _greet(self, sock: socket.socket) -> None:
         manifest = self._access.manifest
@@ -225,7 +287,7 @@ class RingReader:
         if sealed & _SEALS != _SEALS or not 0 < slots * slot_bytes <= facts.st_size:
             raise IntegrityError("the memory of the ring is not sealed")
         mapped = mmap.mmap(descriptor, slots * slot_bytes, prot=mmap.PROT_READ)
-        self._memory, self._slot_bytes = memoryview(mapped), slot_bytes
+        self._slots = Slots(memoryview(mapped), slot_bytes)
 
 
 def _connect(sock: socket.socket, path: Path) -> None:
@@ -244,7 +306,3 @@ def _connect(sock: socket.socket, path: Path) -> None:
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     if _CREDENTIALS.unpack(raw)[1] != os.geteuid():
         raise Unavailable("the ring is served by another account")
-
-
-def _array(data: memoryview) -> NDArray[np.uint8]:
-    return np.frombuffer(data, dtype=np.uint8)

@@ -109,7 +109,13 @@ class SegmentReader:
         self._partial: _Partial | None = None
         self._asked: int | None = None  # the segment whose answer is on its way
 
-    def fetch(self, number: int, received: Received, following: int | None = None) -> Segment:
+    def fetch(
+        self,
+        number: int,
+        received: Received,
+        following: int | None = None,
+        arriving: object = None,  # noqa: ARG002 - Reader
+    ) -> Segment:
         """Return one verified segment.
 
         Args:
@@ -117,6 +123,7 @@ class SegmentReader:
             received: what was verified so far; the acknowledgement.
             following: a segment to ask for before this one is verified, so that the worker
                 opens it meanwhile; the next call fetches it.
+            arriving: unused: over HTTP a segment is used when it is whole.
 
         Raises:
             Cut: the body ended early; call again and it goes on where it ended.
@@ -156,6 +163,9 @@ class SegmentReader:
         span = f"bytes={start}-" if start else ""
         self._request("GET", f"{path}?{received.query}", span)
         self._asked = number
+
+    def give_back(self, *, is_waiting: bool = False) -> None:
+        """There are no slots."""
 
     def interrupt(self) -> None:
         """End what another thread is waiting for."""

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from gateway.client.arriving import Arriving
 from gateway.client.batches import OpenSegment, Part, arrow_schema, to_arrow, to_numpy
 from gateway.client.leases import HeldLease, LeaseTerms, Transport
 from gateway.client.position import Step, Walk
@@ -80,7 +81,7 @@ class Stream:
         )
         self._prefetcher: Prefetcher | None = None
         self._steps: Iterator[Step] | None = None
-        self._held: dict[int, OpenSegment] = {}
+        self._held: dict[int, OpenSegment | Arriving] = {}
         self._ended: GatewayError | None = None
         self._stats: dict[str, Any] = {}  # of the prefetcher that is over
         self._lease = HeldLease(transport, request, options.terms)
@@ -155,14 +156,21 @@ class Stream:
         weakref.finalize(self, self._prefetcher.abandon)
 
     def _batch(self, step: Step) -> Any:
-        assert self._prefetcher is not None
-        for number in step.opens:
-            self._held[number] = self._prefetcher.get(number)
-        parts = [Part(self._held[t.segment], t.start, t.count) for t in step.takes]
+        parts = (Part(self._segment(t.segment), t.start, t.count) for t in step.takes)
         batch = to_numpy(parts) if self._schema is None else to_arrow(parts, self._schema)
         for number in step.closes:
             del self._held[number]
         return batch
+
+    def _segment(self, number: int) -> OpenSegment | Arriving:
+        """Segments come in the order in which the steps need them."""
+        if number not in self._held:
+            assert self._prefetcher is not None
+            for held in self._held.values():
+                if isinstance(held, Arriving):
+                    held.absorb()
+            self._held[number] = self._prefetcher.get(number)
+        return self._held[number]
 
     def _typed(self, error: GatewayError) -> GatewayError:
         """Return the error as one that carries the position."""

@@ -2,8 +2,8 @@
 
 Both MACs are made with keys derived from the lease key, over the worker's challenge and the
 client's nonce: what was recorded on one connection is worth nothing on another. The bytes of
-a segment are kept by the kernel's seals; `chunk_seal` notices when what was copied is not
-what was opened (a slot that was zeroed or filled again meanwhile).
+a segment are kept by the kernel's seals, and by the worker, which changes no slot that the
+client has.
 """
 
 from __future__ import annotations
@@ -12,13 +12,8 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from gateway.crypto.envelope import derive
 from gateway.errors import IntegrityError, NotAuthenticated
-
-CHUNK_SEAL_BYTES = 8
-_WORD = np.dtype("<u8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +52,3 @@ class Handshake:
 
 def _is_same(expected: str, presented: str) -> bool:
     return hmac.compare_digest(expected.encode(), presented.encode("utf-8", "replace"))
-
-
-def chunk_seal(chunk: memoryview) -> bytes:
-    """8 bytes: the sum of the chunk's little-endian 64-bit words, the last padded with zeros."""
-    whole = len(chunk) // _WORD.itemsize * _WORD.itemsize
-    words = np.frombuffer(chunk[:whole], dtype=_WORD)
-    total = int(np.add.reduce(words)) + int.from_bytes(chunk[whole:], "little")
-    return (total % (1 << 64)).to_bytes(CHUNK_SEAL_BYTES, "little")

@@ -40,7 +40,10 @@ class Outlet(Protocol):
         ...
 
     async def room(self) -> None:
-        """Return when there is memory for the next chunk; raises when there never will be."""
+        """Wait for memory for the next chunk; raises when there never will be any.
+
+        May return without it when the client has shown that it lives: the wait begins anew.
+        """
         ...
 
     def place(self) -> memoryview:
@@ -96,7 +99,7 @@ class Producer:
             raise IntegrityError("the stored bytes of this segment are not authentic")
         await self._gate.admit(lease)  # (4)
         receipt = await self._gate.record(lease, segment)  # (5)
-        await self._in_time(out.room())
+        await self._room(out)
         await self._gate.admit(lease)
         body = lease.body(segment)
         out.expect(body.length(receipt))
@@ -123,8 +126,7 @@ class Producer:
     ) -> bool:
         """Send the frames that are left; whether the client was there until the end."""
         while out.is_open:
-            if not out.has_room:
-                await self._in_time(out.room())
+            await self._room(out)
             if not self._gate.holds(lease):  # (7)
                 await self._gate.admit(lease)
             following = next(frames, None)
@@ -144,6 +146,10 @@ class Producer:
         waiting = out.write(frame)
         if waiting is not None:
             await self._in_time(waiting)
+
+    async def _room(self, out: Outlet) -> None:
+        while not out.has_room:
+            await self._in_time(out.room())
 
     async def _in_time(self, waiting: Awaitable[None]) -> None:
         async with asyncio.timeout(self._stall_seconds):

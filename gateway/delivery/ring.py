@@ -1,8 +1,9 @@
 """Segments over a ring of sealed memory, for clients of this host (docs/formats/ring-v1.md).
 
 The thin end beside HTTP: chunks are opened in the slots of the ring, and the socket says which
-slot holds what. One connection serves one lease, one segment after the other; when it ends,
-for whatever reason, every slot is zeroed.
+slot holds what. One connection serves one lease, one segment after the other. A slot is the
+client's from the word that it is filled until its credit: nothing changes it meanwhile. When
+the connection ends, for whatever reason, all others are zeroed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import cast
 
-from gateway.crypto.ring import Handshake, chunk_seal
+from gateway.crypto.ring import Handshake
 from gateway.crypto.segments import FrameMac
 from gateway.delivery.leases import LeaseTable, OpenLease
 from gateway.delivery.producer import Producer
@@ -37,9 +38,7 @@ CONNECTIONS_MAX = 256
 RINGS_MAX = 128  # of 8 MiB each, per worker
 RINGS_OF_A_LEASE_MAX = 4
 WANTED_MAX = 4  # segments a client may ask for ahead
-TOLD_AT_ONCE = (
-    frames.SLOTS // 2
-)  # each word wakes the client; it empties one half, we fill the other
+TOLD_AT_ONCE = 4  # each word wakes the client
 _CHUNK_FRAME_BYTES = PREFIX.size + frames.CHUNK_PLACE.size
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
@@ -109,7 +108,7 @@ class RingConnection(asyncio.Protocol):
             self._transport.write(frames.frame(frames.CHALLENGE, self._challenge))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason is nobody's
-        """The client is gone: nothing of its ring is left."""
+        """The client is gone, and with it the last look at the slots it had."""
         self._release()
         self._server.connections.discard(self)
         if self._work is not None:
@@ -136,7 +135,7 @@ class RingConnection(asyncio.Protocol):
         self._is_drained.set()
 
     def abort(self) -> None:
-        """Zero every slot and drop the connection; harmless twice."""
+        """Zero every slot that the client does not have, drop the connection; harmless twice."""
         self._release()
         self._transport.abort()
 
@@ -167,7 +166,7 @@ class RingConnection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         if self._memory is not None:
-            self._memory.zero_all()
+            self._memory.zero_all_but(self._handed)
             self._memory = None  # unmapped when its last slot is let go of
         if self._lease is not None:
             self._lease.rings.discard(self)
@@ -246,6 +245,7 @@ class RingConnection(asyncio.Protocol):
     def _acknowledge(self, segments: int, rows: int) -> None:
         if self._lease is not None:
             self._server.producer.acknowledge(self._lease, segments, rows)
+            self._has_room.set()  # it lives: who waits for room waits anew
 
     # -- segments -----------------------------------------------------------------------
 
@@ -281,15 +281,20 @@ class RingConnection(asyncio.Protocol):
         return bool(self._free)
 
     async def room(self) -> None:
-        """Wait until a slot is free; Unavailable when the client left."""
-        while not self._free and self.is_open:
+        """Wait until a slot is free or the client says that it lives; Unavailable if it left."""
+        if not self._free and self.is_open:
             self._has_room.clear()
             await self._has_room.wait()
         self._require_open()
 
+    @property
+    def next_slot(self) -> int:
+        """The slot that is filled."""
+        return self._free[0]
+
     def place(self) -> memoryview:
         """The next free slot."""
-        return self._require_open().slot(self._free[0])
+        return self._require_open().slot(self.next_slot)
 
     def _require_open(self) -> RingMemory:
         if self._memory is None or self._transport.is_closing():
@@ -309,11 +314,7 @@ class RingConnection(asyncio.Protocol):
             self._untold += frame
         self._transport.write(bytes(self._untold))
         self._untold.clear()
-        return self._yield()
-
-    async def _yield(self) -> None:
-        await asyncio.sleep(0)  # let the loop hear of credits, and of a client that left
-        await self.handed_over()
+        return None if self._is_drained.is_set() else self.handed_over()
 
     async def handed_over(self) -> None:
         """Wait until the kernel has everything written so far; Unavailable without a client."""
@@ -339,7 +340,7 @@ class _Outlet:
         return self.connection.has_room
 
     def seal(self, mac: FrameMac, chunk: memoryview, position: int) -> bytes:  # noqa: ARG002 - Outlet
-        return chunk_seal(chunk)
+        return bytes((self.connection.next_slot,))
 
     def expect(self, length: int) -> None:
         """No length is told ahead."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 
@@ -57,9 +58,9 @@ class RingMemory:
             self._bytes[start : start + CHUNK_BYTES_MAX].fill(0)
             self._used.remove(number)
 
-    def zero_all(self) -> None:
-        """Overwrite every slot that was filled and not yet zeroed."""
-        for number in tuple(self._used):
+    def zero_all_but(self, kept: AbstractSet[int]) -> None:
+        """Overwrite every slot that was filled and not yet zeroed, but for those in `kept`."""
+        for number in self._used - kept:
             self.zero(number)
 
     def close_descriptor(self) -> None:

@@ -176,8 +176,11 @@ class GlobalOrder:
         if not 0 <= position < self.rows:
             raise InvalidInput(f"no batch begins at `{position}` of `{self.rows}` rows")
         end = min(position + deal.step_rows, self.rows)
-        before, after = self.taken(position), self.taken(end)
-        size = -(-(end - position) // deal.world)
+        return self.share(self.taken(position), self.taken(end), deal)
+
+    def share(self, before: Sequence[int], after: Sequence[int], deal: Deal) -> list[Slice]:
+        """Return what `deal.rank` gets of the step between two results of `taken`."""
+        size = -(-(sum(after) - sum(before)) // deal.world)
         first, last = deal.rank * size, (deal.rank + 1) * size
         found: list[Slice] = []
         at = 0

@@ -126,6 +126,10 @@ class Spy:
         for _ in range(frames.SLOTS):
             self.expect(frames.CHUNK)
 
+    def content(self) -> bytes:
+        assert self.memory is not None
+        return bytes(self.memory)
+
     def is_zero(self) -> bool:
         assert self.memory is not None
         return not np.frombuffer(self.memory, dtype=np.uint64).any()

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.client.batches import Opener, Part, arrow_schema, to_arrow, to_numpy
 from gateway.client.segments import Access, verify
-from gateway.crypto.ring import Handshake, chunk_seal
+from gateway.crypto.ring import Handshake
 from gateway.domain.lease import OrderSpec
 from gateway.domain.order import (
     Deal,
@@ -162,8 +162,4 @@ def _stream(value: dict[str, Any]) -> None:
     assert found == value["frames"]
 
 
-def _seal(value: dict[str, Any]) -> None:
-    assert chunk_seal(memoryview(bytes.fromhex(value["chunk"]))).hex() == value["seal"]
-
-
-RINGS = {"hello": _hello, "welcome": _welcome, "stream": _stream, "seal": _seal}
+RINGS = {"hello": _hello, "welcome": _welcome, "stream": _stream}

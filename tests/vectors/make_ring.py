@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.crypto.ring import Handshake, chunk_seal
+from gateway.crypto.ring import Handshake
 from gateway.wire import ring as frames
 from gateway.wire.segments import END_MAGIC, HEAD_MAGIC, PREFIX
 
@@ -96,10 +96,6 @@ def main() -> None:
            error="integrity")  # fmt: skip
     stream("bad-stream-endless-hello", "client", frames.HELLO + b"\xff" * 4, error="integrity")
     stream("bad-stream-unknown", "client", b"GWX1" + bytes(4), error="integrity")
-
-    for name, content in {"words": bytes(range(16)), "tail": b"\xff" * 11, "short": b"abc"}.items():
-        write(f"ok-seal-{name}", "seal", chunk=content.hex(),
-              seal=chunk_seal(memoryview(content)).hex())  # fmt: skip
 
 
 if __name__ == "__main__":

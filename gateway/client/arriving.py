@@ -1,0 +1,121 @@
+"""A segment whose rows are used while it arrives, in the slots of the ring (ring-v1.md §5).
+
+For one column in its stored order: then a chunk is some whole rows, and the consumer can have
+them where they lie. The prefetching thread adds chunks, the consumer takes them in order.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.client.slots import Bytes, Slots
+from gateway.errors import GatewayError
+from gateway.wire.leases import LeaseColumn
+from gateway.wire.segments import SegmentHead
+
+KEPT_MAX = 3  # of the eight slots: what a consumer keeps beyond is copied for it
+
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    first: int  # its first row in the segment
+    rows: Rows
+
+
+class Arriving:
+    """One segment between the thread that receives it and the consumer."""
+
+    def __init__(self, column: LeaseColumn, count: int, give_back: Callable[[bool], None]) -> None:
+        """Wait for `count` rows of `column`; `give_back` is told whether we wait."""
+        self.name, self.count = column.name, count
+        self._dtype, self._shape = np.dtype(column.dtype), column.shape
+        self._width = self._dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
+        self._give_back = give_back
+        self._queue: queue.SimpleQueue[tuple[Rows, Slots | None] | GatewayError] = (
+            queue.SimpleQueue()
+        )
+        self._added = self._at = 0  # rows; the second counts in the fetch that runs
+        self._current: _Chunk | None = None
+        self._taken = 0
+        self._absorbed: deque[_Chunk] = deque()
+        self.is_awaited = False  # the consumer can do nothing else
+
+    # -- the thread that receives -----------------------------------------------------
+
+    def begin(self, head: SegmentHead) -> bool:
+        """A fetch begins, perhaps again; whether every chunk of it holds whole rows."""
+        self._at, left = 0, head.rows * self._width
+        for size in head.chunks:
+            if not self._width or min(size, left) % self._width:
+                return False
+            left -= min(size, left)
+        return left == 0 and head.rows == self.count
+
+    def add(self, content: Bytes, slots: Slots | None = None) -> bool:
+        """Take the next bytes of the segment; False if all their rows came before a cut."""
+        count = min(len(content) // self._width, self.count - self._at)
+        known, self._at = self._added - self._at, self._at + count
+        if count <= known:
+            if slots is not None:
+                slots.see()
+            return False
+        flat = content[: count * self._width].view(self._dtype)
+        self._added = self._at
+        self._queue.put((flat.reshape(count, *self._shape)[known:], slots))
+        return True
+
+    def fail(self, error: GatewayError) -> None:
+        """Nothing more comes; the consumer gets `error` after what is there."""
+        self._queue.put(error)
+
+    # -- the consumer -----------------------------------------------------------------
+
+    def pieces(self, start: int, count: int) -> Iterator[Rows]:
+        """Rows `start` to `start + count`, as they lie; waits for those that are to come.
+
+        Not before those of the call before; raises what the segment failed with.
+        """
+        while count:
+            chunk = self._chunk_with(start)
+            piece = chunk.rows[start - chunk.first : start - chunk.first + count]
+            start, count = start + len(piece), count - len(piece)
+            yield piece
+
+    def absorb(self) -> None:
+        """Copy out all that is still to come, so that others can arrive."""
+        while self._taken < self.count:
+            chunk = self._next()
+            self._absorbed.append(_Chunk(chunk.first, chunk.rows.copy()))
+
+    def _chunk_with(self, row: int) -> _Chunk:
+        chunk, self._current = self._current, None
+        while chunk is None or row >= chunk.first + len(chunk.rows):
+            chunk = None  # let go of it before the wait
+            chunk = self._absorbed.popleft() if self._absorbed else self._next()
+        self._current = chunk
+        return chunk
+
+    def _next(self) -> _Chunk:
+        self._give_back(self._queue.empty())
+        self.is_awaited = True
+        found = self._queue.get()
+        self.is_awaited = False
+        if isinstance(found, GatewayError):
+            self._queue.put(found)  # whoever asks again hears the same
+            raise found
+        rows, slots = found
+        if slots is not None:
+            slots.see()
+            if slots.kept > KEPT_MAX:
+                rows = rows.copy()
+        first, self._taken = self._taken, self._taken + len(rows)
+        return _Chunk(first, rows)

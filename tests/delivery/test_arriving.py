@@ -1,0 +1,285 @@
+"""Rows that are used in the slots of the ring while their segment arrives (ring-v1.md §5)."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gateway.client.ring as client_ring
+from gateway.client.arriving import KEPT_MAX, Arriving
+from gateway.client.slots import Slots
+from gateway.errors import IntegrityError, LeaseRevoked, StreamBroken, Unavailable
+from gateway.wire.leases import LeaseColumn, LeaseRequest, OrderRequest
+from gateway.wire.ring import SLOTS
+from gateway.wire.segments import SegmentHead
+from tests.delivery.spies import stream_of
+from tests.delivery.world import Data, Gateway, Worker, direct_data
+
+COLUMN = LeaseColumn(name="x", arrow="int64", dtype="<i8")
+SLOT_BYTES = 64
+
+
+def one_column(data: Data) -> Data:
+    """The same shards under a plan of one column, which is streamed as it lies."""
+    source = replace(data.source, columns=data.source.columns[1:])  # type: ignore[union-attr, call-arg, type-var]
+    return replace(data, source=source, columns=data.columns[1:],
+                   expected={"tokens": data.expected["tokens"]})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """24 MiB of one column: two segments of 16 and 8 MiB."""
+    place = tmp_path_factory.mktemp("tokens")
+    return one_column(direct_data(place, shard_rows=(4000, 2145), width=1024))
+
+
+@pytest.fixture
+def ring(worker: Worker, tokens: Data) -> Any:
+    gateway = Gateway(tokens, worker)
+    yield gateway
+    gateway.close()
+
+
+def received(batches: list[Any]) -> Any:
+    return np.concatenate([batch["tokens"] for batch in batches])
+
+
+# -- one segment, by itself -----------------------------------------------------------------
+
+
+def head_of(chunks: list[int]) -> SegmentHead:
+    size = 8 * sum(chunks)
+    sizes = tuple(8 * n for n in chunks)
+    return SegmentHead(lease="l", segment=0, plan="p", kind="direct", rows=sum(chunks), blocks=1,
+                       bytes=size, chunks=sizes, parts=((0, size),))  # fmt: skip
+
+
+def test_chunks_that_end_within_a_row_are_not_used_as_they_lie() -> None:
+    arriving = Arriving(COLUMN, 4, lambda _: None)
+    head = head_of([2, 2])
+    assert arriving.begin(head)
+    assert not arriving.begin(replace(head, chunks=(12, 20)))
+    assert not arriving.begin(replace(head, chunks=(16,)))
+    assert not arriving.begin(replace(head, rows=3))
+
+
+def test_a_slot_that_is_lent_or_outside_is_not_lent() -> None:
+    slots = Slots(memoryview(bytes(SLOTS * SLOT_BYTES)), SLOT_BYTES)
+    kept = slots.lend(0, 8)
+    with pytest.raises(IntegrityError, match="before it was given back"):
+        slots.lend(0, 8)
+    for slot, length in ((SLOTS, 8), (1, SLOT_BYTES + 1), (1 << 31, 8)):
+        with pytest.raises(IntegrityError, match="outside"):
+            slots.lend(slot, length)
+    del kept
+    slots.lend(1, 8)
+    assert slots.take_returned(is_waiting=False) == [0, 1]
+
+
+def test_what_a_segment_fails_with_comes_after_what_it_had() -> None:
+    arriving = Arriving(COLUMN, 4, lambda _: None)
+    arriving.begin(head_of([2, 2]))
+    arriving.add(np.arange(2).view(np.uint8))
+    arriving.fail(Unavailable("gone"))
+    assert [piece.tolist() for piece in arriving.pieces(0, 2)] == [[0, 1]]
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="gone"):
+            list(arriving.pieces(2, 1))
+
+
+@settings(max_examples=60)
+@given(
+    chunks=st.lists(st.integers(1, 8), min_size=1, max_size=30),
+    takes=st.lists(st.integers(1, 40), min_size=1, max_size=40),
+    cuts=st.lists(st.integers(0, 30), max_size=3),
+    keep=st.integers(0, 20),
+    absorb_at=st.integers(0, 60),
+)
+def test_every_row_comes_once_however_it_is_cut_taken_and_kept(
+    chunks: list[int], takes: list[int], cuts: list[int], keep: int, absorb_at: int
+) -> None:
+    """A worker with eight slots that waits for credits, and a consumer that keeps batches."""
+    rows = sum(chunks)
+    worker = _Worker(chunks, [*cuts, len(chunks)])
+    arriving = worker.arriving
+    kept: deque[Any] = deque(maxlen=keep)
+    at = 0
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    for seen, count in enumerate(takes):
+        for piece in arriving.pieces(at, min(count, rows - at)):
+            assert piece.tolist() == list(range(at, at + len(piece)))
+            at += len(piece)
+            kept.append((piece, piece.tolist()))
+            assert worker.slots.kept <= KEPT_MAX + 1
+        if seen == absorb_at:
+            arriving.absorb()
+    arriving.absorb()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert all(piece.tolist() == values for piece, values in kept)
+    kept.clear()
+    piece = None
+    del arriving, worker.arriving
+    worker.slots.take_returned(is_waiting=True)
+    assert worker.slots.kept == 0
+
+
+class _Worker:
+    """Fills slots with whole rows, is cut now and then, begins again."""
+
+    def __init__(self, chunks: list[int], ends: list[int]) -> None:
+        self._chunks, self._ends = chunks, ends
+        self._rows = np.arange(sum(chunks))
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.slots = self._connect()
+        self.arriving: Arriving = Arriving(COLUMN, sum(chunks), self._give_back)
+
+    def _connect(self) -> Slots:
+        self._free = queue.SimpleQueue()
+        for slot in range(SLOTS):
+            self._free.put(slot)
+        self._memory = bytearray(SLOTS * SLOT_BYTES)
+        return Slots(memoryview(self._memory).toreadonly(), SLOT_BYTES)
+
+    def _give_back(self, is_waiting: bool) -> None:  # noqa: FBT001 - as Arriving calls it
+        for slot in self.slots.take_returned(is_waiting=is_waiting):
+            self._free.put(slot)
+
+    def run(self) -> None:
+        arriving = self.arriving
+        for end in self._ends:
+            arriving.begin(head_of(self._chunks))
+            at = 0
+            for size in self._chunks[:end]:
+                slot = self._free.get(timeout=10)
+                content = self._rows[at : at + size].tobytes()
+                start = slot * SLOT_BYTES
+                self._memory[start : start + len(content)] = content
+                arriving.add(self.slots.lend(slot, len(content)), self.slots)
+                self._give_back(True)
+                at += size
+            if end < len(self._chunks):
+                self.slots = self._connect()
+
+
+# -- over a real worker ---------------------------------------------------------------------
+
+
+@settings(max_examples=12)
+@given(
+    world=st.integers(1, 3),
+    window_blocks=st.integers(1, 64),
+    batch_size=st.sampled_from([1, 63, 64, 100, 256, 4096, 7000]),
+    uneven=st.sampled_from(["pad", "drop"]),
+    keep=st.booleans(),
+)
+def test_rows_in_slots_are_the_rows_over_http(
+    worker: Worker, tokens: Data, world: int, window_blocks: int, batch_size: int,
+    uneven: str, *, keep: bool
+) -> None:  # fmt: skip
+    gateway = Gateway(tokens, worker)
+    order = OrderRequest(world=world, rank=world - 1, lanes=world, window_blocks=window_blocks)
+    got: dict[str, list[Any]] = {}
+    for delivery in ("ring", "http"):
+        kept: list[Any] = []
+        got[delivery] = []
+        with stream_of(gateway, LeaseRequest(order=order), delivery=delivery,
+                       batch_size=batch_size, uneven=uneven) as stream:  # fmt: skip
+            for batch in stream:
+                got[delivery].append(batch["tokens"][:, 0].copy())
+                kept += [batch] if keep else []
+            assert stream.stats["delivery"] == delivery
+        for batch, first in zip(kept, got[delivery], strict=False):
+            np.testing.assert_array_equal(batch["tokens"][:, 0], first)
+    gateway.close()
+    assert len(got["ring"]) == len(got["http"])
+    for one, other in zip(got["ring"], got["http"], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_batch_lies_in_the_ring_and_nobody_can_write_to_it(ring: Gateway) -> None:
+    with stream_of(ring, delivery="ring", batch_size=64) as stream:
+        batch = next(stream)["tokens"]
+        assert not batch.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            batch[0, 0] = 1
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            batch.flags.writeable = True
+
+
+def test_a_batch_stays_as_it_was_when_its_lease_is_revoked_and_its_worker_killed(
+    worker: Worker, tokens: Data
+) -> None:
+    mine = Worker()
+    gateway = Gateway(tokens, mine)
+    stream = stream_of(gateway, delivery="ring", batch_size=256)
+    batch = next(stream)["tokens"]
+    gateway.revoke(stream.manifest.lease)
+    with pytest.raises(LeaseRevoked):
+        list(stream)
+    mine.close()
+    np.testing.assert_array_equal(batch, tokens.expected["tokens"][:256])
+
+
+def test_a_consumer_may_be_busy_for_longer_than_a_client_may_stall(
+    tokens: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_ring, "_TICK_SECONDS", 0.1)
+    monkeypatch.setattr(client_ring, "_TICKS_OF_LIFE", 1)
+    impatient = Worker(stall_seconds=0.5)
+    gateway = Gateway(tokens, impatient)
+    with stream_of(gateway, delivery="ring", batch_size=256) as stream:
+        got = [next(stream)]
+        time.sleep(1.5)
+        got += list(stream)
+        assert gateway.status()["segments"] == 2, "no segment was sent twice"
+    np.testing.assert_array_equal(received(got), tokens.expected["tokens"])
+    gateway.close()
+    impatient.close()
+
+
+@pytest.mark.parametrize("batches", [1, 3, 5, 17])
+def test_a_worker_killed_within_a_segment_is_a_pause_and_no_row_comes_twice(
+    tokens: Data, batches: int
+) -> None:
+    mine = Worker()
+    gateway = Gateway(tokens, mine)
+    with stream_of(gateway, delivery="ring", batch_size=256, patience=20) as stream:
+        got = [next(stream) for _ in range(batches)]
+        gateway.kill()
+        threading.Timer(0.2, gateway.start).start()
+        got += list(stream)
+    np.testing.assert_array_equal(received(got), tokens.expected["tokens"])
+    gateway.close()
+    mine.close()
+
+
+def test_rows_before_a_changed_page_are_given_and_none_of_it(
+    tmp_path: Path, worker: Worker
+) -> None:
+    data = one_column(direct_data(tmp_path, shard_rows=(4000,), width=1024))
+    path = Path(data.source.shards[0].path)  # type: ignore[union-attr]
+    sealed = bytearray(path.read_bytes())
+    sealed[len(sealed) * 3 // 4] ^= 1
+    path.write_bytes(sealed)
+    gateway = Gateway(data, worker)
+    got: list[Any] = []
+    stream = stream_of(gateway, batch_size=64)
+    with pytest.raises(StreamBroken) as stop:
+        got.extend(batch["tokens"].copy() for batch in stream)
+    assert stop.value.facts["cause_code"] == IntegrityError.code
+    rows = np.concatenate(got)
+    assert 2048 <= stop.value.position.rows == len(rows) <= 3000  # type: ignore[union-attr]
+    np.testing.assert_array_equal(rows, data.expected["tokens"][: len(rows)])
+    gateway.close()
