@@ -17,6 +17,7 @@
     ├── InvalidInput          422  the request or the file cannot be understood
     │   ├── MethodNotAllowed  405  another verb is wanted here
     │   ├── PolicyError            a rule, with file, line and column
+    │   ├── UnknownName            a question about a name that is not in the asker's history
     │   └── SourceRefused          an uploaded file
     ├── LimitExceeded         429  a budget or rate is used up
     ├── IntegrityError        502  a digest, tag, signature or proof does not hold
@@ -34,6 +35,7 @@ that says what to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -198,6 +200,34 @@ class PolicyError(InvalidInput):
 
     code = "policy-invalid"
     advice_default = "correct the rule at the named place; the old bundle stays in force"
+
+
+class UnknownName(InvalidInput):
+    """A question names what the asker's history does not have; facts: `parameter`, `nearest`."""
+
+    code = "unknown-name"
+    exit_code = 4
+    advice_default = "check the name; what you may not see looks the same as what is not there"
+
+    @classmethod
+    def near(
+        cls, message: str, nearest: Sequence[str], *, parameter: str, expired: Sequence[str] = ()
+    ) -> UnknownName:
+        """One whose advice names what the asker may have meant, or where it may have gone.
+
+        Args:
+            message: what is not there, and where.
+            nearest: names that the asker may see, the most alike first.
+            parameter: of the question.
+            expired: months that have left the asker's history.
+        """
+        said = []
+        if nearest:
+            said.append(f"did you mean {' or '.join(f'`{name}`' for name in nearest)}?")
+        if expired:
+            said.append(f"it may have gone with what retention let expire: {', '.join(expired)}")
+        advice = "; ".join((*said, cls.advice_default))
+        return cls(message, advice=advice, parameter=parameter, nearest=list(nearest))
 
 
 class SourceRefused(InvalidInput):

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from gateway.errors import LimitExceeded
-from gateway.lineage import expiry, parameters
+from gateway.lineage import expiry, names, parameters
 from gateway.lineage.question import Question
 from gateway.lineage.views import VIEWS
 
@@ -37,6 +37,7 @@ class Asker:
     is_operator: bool = False  # every tenant, without private attributes
     terms: Sequence[Mapping[str, Any]] = ()  # what cards of its own datasets say
     held: Sequence[Mapping[str, Any]] = ()  # what Grants had of the person asked about
+    vouched: Sequence[str] = ()  # parameters whose names control knows to be there
 
 
 def ask(
@@ -58,6 +59,7 @@ def ask(
 
     Raises:
         InvalidInput: a parameter is unknown, missing or not of its type.
+        UnknownName: a name is not in this side of history.
         LimitExceeded: it took longer than ASK_SECONDS_MAX.
     """
     bound = parameters.bind(question.parameters, given, now=now)
@@ -69,9 +71,16 @@ def ask(
         held=list(asker.held),
         limit=limit + 1,
     )
-    sql, names = question.statement()
+    sql, wanted = question.statement()
     with within(cursor, ASK_SECONDS_MAX):
-        cursor.execute(sql, {name: bound[name] for name in names})
+        names.require_known(
+            cursor,
+            question.parameters,
+            bound,
+            vouched=asker.vouched,
+            expired=expired(cursor, asker),
+        )
+        cursor.execute(sql, {name: bound[name] for name in wanted})
         columns = [{"name": str(c[0]), "type": str(c[1])} for c in cursor.description or ()]
         rows = cursor.fetchall()
     return Table(

@@ -111,13 +111,15 @@ class LineageLink:
         *,
         terms: Sequence[Mapping[str, Any]] = (),
         held: Sequence[Mapping[str, Any]] = (),
+        vouched: Sequence[str] = (),
     ) -> Answer:
         """Answer a named question; raises what the question raises, or Unavailable.
 
         `terms` is what the cards of that side's own datasets say, `held` what Grants had of the
-        person asked about.
+        person asked about, `vouched` which parameters name what is known to be there.
         """
         given = {"params": dict(params), "terms": list(terms), "held": list(held)}
+        given["vouched"] = list(vouched)
         message = await self._call("ask", name=name, **given, **side.to_body())
         return _answer(message)
 

@@ -215,6 +215,7 @@ class LineageServer:
                     is_operator=body.get("operator") is True,
                     terms=body.get("terms") or (),
                     held=body.get("held") or (),
+                    vouched=body.get("vouched") or (),
                 ),
                 now=time.time(),
             )

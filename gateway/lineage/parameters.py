@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.domain.dataset import COLUMN_NAME_CHARS_MAX, DatasetRef, parse_name
+from gateway.domain.purpose import parse_purpose
 from gateway.errors import InvalidInput
 
 _AGE = re.compile(r"([1-9][0-9]{0,5})([smhdw])\Z")
@@ -133,6 +134,10 @@ def _word(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 
     return {name: _text(name, value, _WORD_CHARS_MAX)}
 
 
+def _purpose(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
+    return {name: None if value is None else parse_purpose(value)}
+
+
 def _tenant(name: str, value: Any, now: float) -> dict[str, Any]:  # noqa: ARG001 - all readers have one shape
     """Bound as NAME_name: `$tenant` itself is the asker."""
     return {f"{name}_name": None if value is None else parse_name(value, what="tenant")}
@@ -207,7 +212,7 @@ TYPES: dict[str, Callable[[str, Any, float], dict[str, Any]]] = {
     "subject": _tag,
     "person": _person,
     "tenant": _tenant,
-    "purpose": _word,
+    "purpose": _purpose,
     "run": _run,
     "grant": _word,
     "question": _word,

@@ -162,6 +162,11 @@ SELECT v.time, v.idx AS index, v.dataset, v.version, v.profile, v.rows, v.bytes,
 FROM version v WHERE {_side("v")}
 """  # noqa: S608
 
+_VERSION_COLUMN = f"""
+SELECT v.dataset, v.version, c.name
+FROM version v JOIN version_column c USING (dataset_id, version) WHERE {_side("v")}
+"""  # noqa: S608
+
 # What a version was made from: seen by both sides of it and by the owner of the origin.
 _DERIVATION = f"""
 SELECT d.time, d.idx AS index, d.dataset, d.version, d.origin, d.origin_version, d.run,
@@ -274,6 +279,7 @@ VIEWS: dict[str, str] = {
     "token": _TOKEN,
     "run": _RUN,
     "version": _VERSION,
+    "version_column": _VERSION_COLUMN,
     "event": _EVENT,
     "tagged": _TAGGED,
     "erasure": _ERASURE,

@@ -8,14 +8,17 @@ the caller may see.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 import gateway.wire as W
 from gateway.domain.access import Resource
 from gateway.domain.dataset import DatasetRef, parse_name
-from gateway.errors import InvalidInput, NotFound, Unavailable
+from gateway.errors import InvalidInput, NotFound, Unavailable, UnknownName
 from gateway.journal import verification
 from gateway.lineage import questions as named
 from gateway.lineage.link import Answer, Side
@@ -28,6 +31,9 @@ from gateway.services.request_access import Caller, authorize, may
 from gateway.services.terms import terms_of
 
 SQL_CHARS_MAX = 20_000
+_SUBJECT_CHARS_MAX = 200
+_NEAREST_MAX = 3
+_TAG = re.compile(r"[0-9a-f]{32}\Z")
 _SHOWN = {
     "subject_tag": "subject",
     "subject_tags": "subjects",
@@ -83,8 +89,29 @@ async def answered(
         more["terms"] = terms_of(house, tenant)
     if question.uses_held and about is not None:
         more["held"] = await persons.held(house, tenant, wanted.get("dataset"), about)
-    answer = await house.lineage.ask(name, _with_tags(house, wanted), side(house, tenant), **more)
+    subject = wanted.get("subject")
+    people = [] if subject is None else list(names(house, tenant).values())
+    if subject in people:
+        more["vouched"] = ("subject",)
+    try:
+        answer = await house.lineage.ask(
+            name, _with_tags(house, wanted), side(house, tenant), **more
+        )
+    except UnknownName as unknown:
+        if unknown.facts.get("parameter") != "subject":
+            raise
+        raise _nobody(str(subject), tenant, people) from unknown
     return _answer(house, tenant, answer)
+
+
+def _nobody(subject: str, tenant: str, people: Iterable[str]) -> UnknownName:
+    """Lineage has tags alone: the names near it are those that answers put back."""
+    nearest = get_close_matches(subject[:_SUBJECT_CHARS_MAX], sorted(people), _NEAREST_MAX)
+    return UnknownName.near(
+        f"there is no subject `{subject[:80]}` in the history of `{tenant}`",
+        nearest,
+        parameter="subject",
+    )
 
 
 async def query(house: House, caller: Caller, asked: W.QueryRequest) -> W.Answer:
@@ -158,11 +185,22 @@ async def recorded(
     await noted(house, caller, tenant, question)
 
 
+async def require_dataset(house: House, tenant: str, dataset: str) -> None:
+    """Raise UnknownName unless the dataset is the tenant's or stands in its history."""
+    ref = DatasetRef.parse(dataset)
+    if ref.tenant == tenant:
+        with contextlib.suppress(NotFound):
+            house.catalog.dataset(ref.tenant, ref.name)
+            return
+    await house.lineage.ask("versions-at", {"dataset": dataset, "limit": 1}, side(house, tenant))
+
+
 def _with_tags(house: House, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Lineage knows a subject by its keyed tag."""
+    """Lineage knows a subject by its keyed tag; answers show that where a name is not to be had."""
     found = dict(parameters)
-    if isinstance(found.get("subject"), str):
-        found["subject"] = _tag(house, found["subject"])
+    subject = found.get("subject")
+    if isinstance(subject, str) and not _TAG.match(subject):
+        found["subject"] = _tag(house, subject)
     return found
 
 

@@ -80,10 +80,13 @@ async def export(house: House, caller: Caller, wanted: W.EvidenceRequest) -> Ope
     Raises:
         NotFound: no tenant or dataset that the caller may audit.
         InvalidInput: the range ends before it begins.
+        UnknownName: the tenant's history has no such dataset.
     """
     scope = _scope(house, caller, wanted)
     asked = {"since": wanted.since, "until": wanted.until, "dataset": wanted.dataset}
     await audit.recorded(house, caller, scope.tenant, ("evidence", asked))
+    if scope.dataset is not None:
+        await audit.require_dataset(house, scope.tenant, scope.dataset)
     operation = Operation(
         id=house.id("op_"),
         kind="evidence",

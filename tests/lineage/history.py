@@ -111,6 +111,11 @@ class History:
             self._grants[grant] = (owner, actor, subject, run)
         return grant or ""
 
+    @property
+    def grants(self) -> tuple[str, ...]:
+        """Ids of all Grants, the oldest first."""
+        return tuple(self._grants)
+
     def token(self, grant: str, thumbprint: str = "thumb-secret") -> None:
         owner, actor, subject, _ = self._grants[grant]
         self.add(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import statistics
 from collections import Counter, defaultdict
@@ -12,13 +13,24 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import InvalidInput
+from gateway.errors import InvalidInput, UnknownName
 from gateway.lineage import answers
 from gateway.lineage.asking import Asker, ask
 from gateway.lineage.projection import Projection
 from gateway.lineage.questions import QUESTIONS, question
 from tests.lineage.history import tag
-from tests.lineage.known import BUNDLES, DAY, REGIONS, SPECIAL, TERMS, Grant, Known, Read, tags
+from tests.lineage.known import (
+    BUNDLES,
+    DAY,
+    REGIONS,
+    SHARDS,
+    SPECIAL,
+    TERMS,
+    Grant,
+    Known,
+    Read,
+    tags,
+)  # fmt: skip
 
 TENANTS = ("clinic", "rival", "startup", "lab")
 Ask = Callable[..., list[dict[str, Any]]]
@@ -79,7 +91,8 @@ def test_who_read_a_column_since(asked: Ask, known: Known, column: str) -> None:
 def test_who_read_in_a_run_by_the_name_that_people_give_it(asked: Ask, name: str) -> None:
     (whole,) = {r["run"] for r in asked("who-read", "clinic", run=name)}
     assert whole.rpartition(":")[2] == "run-d"
-    assert not asked("who-read", "clinic", run="d")
+    with pytest.raises(UnknownName):
+        asked("who-read", "clinic", run="d")
 
 
 @pytest.mark.parametrize("tenant", TENANTS)
@@ -91,13 +104,13 @@ def test_denials(asked: Ask, known: Known, tenant: str) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("shard", [0, 1, 2])
+@pytest.mark.parametrize("shard", range(SHARDS))
 def test_runs_of_a_shard(asked: Ask, known: Known, shard: int) -> None:
     found = {
         (r["version"], r["actor_tenant"], r["run"], r["subject_tag"]): r["rows"]
         for r in asked("runs-of-shard", "clinic", dataset="clinic/icu", shard=shard)
     }
-    reads = [r for r in known.reads if r.grant.dataset == "clinic/icu" and shard < 2]
+    reads = [r for r in known.reads if r.grant.dataset == "clinic/icu"]
     assert found == rows_by(
         reads, lambda r: (r.grant.version, r.grant.actor, r.grant.run, tag(r.grant.subject))
     )
@@ -143,8 +156,9 @@ def test_provenance_of_a_model(asked: Ask, known: Known) -> None:
 def test_an_owner_learns_no_foreign_origin_of_a_model(asked: Ask, known: Known) -> None:
     for actor, _, model in known.models:
         if actor != "clinic":
-            found = asked("provenance-of-model", "clinic", model=model)
-            assert all(row["dataset"].startswith("clinic/") for row in found)
+            with contextlib.suppress(UnknownName):
+                found = asked("provenance-of-model", "clinic", model=model)
+                assert all(row["dataset"].startswith("clinic/") for row in found)
 
 
 def test_what_came_of_a_dataset(asked: Ask, known: Known) -> None:
@@ -290,7 +304,8 @@ def test_runs_of_a_person(asked: Ask, known: Known) -> None:
         assert set(row["models"] or ()) == {m for *who, m in known.models if tuple(who) == reader}
         reads = [r for r in known.reads if key_of(r.grant) == tuple(row[n] for n in names)]
         assert (row["first_read"] is None) == (not reads)
-    assert asked("runs-of-person", "rival", **given) == []
+    with pytest.raises(UnknownName):
+        asked("runs-of-person", "rival", **given)
     assert asked("runs-of-person", "clinic", **{**given, "held": []}) == []
 
 
@@ -360,8 +375,9 @@ def test_reads_after_erasure(asked: Ask, known: Known) -> None:
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_decisions_of_a_bundle(asked: Ask, known: Known, bundle: str) -> None:
     found: Counter[tuple[str, str]] = Counter()
-    for row in asked("decisions-of-bundle", "clinic", bundle=bundle):
-        found[row["tenant"], row["effect"]] += row["decisions"]
+    with contextlib.suppress(UnknownName):
+        for row in asked("decisions-of-bundle", "clinic", bundle=bundle):
+            found[row["tenant"], row["effect"]] += row["decisions"]
     truth = Counter((g.owner, "allow") for g in known.grants
                     if g.bundle == bundle and g.is_seen_by("clinic"))  # fmt: skip
     truth.update(
@@ -440,7 +456,9 @@ def test_keys_released(asked: Ask, known: Known, tenant: str) -> None:
     rows = asked("keys-released", tenant)
     taken = known.took_keys
     assert [(r["grant"], r["keys"]) for r in rows] == [(taken.id, 9)] * taken.is_seen_by(tenant)
-    through = asked("runs-of-shard", tenant, dataset="clinic/wards", shard=1)
+    through = []
+    if any(g.dataset == "clinic/wards" and g.is_seen_by(tenant) for g in known.grants):
+        through = asked("runs-of-shard", tenant, dataset="clinic/wards", shard=1)
     assert [r["run"] for r in through if r["through"] == "keys"] == [taken.run] * (
         tenant == "clinic"
     )
@@ -479,7 +497,8 @@ def test_the_place_of_an_event(asked: Ask, known: Known) -> None:
     for row in rows:
         assert row["checkpoint_size"] == min(h for h in known.heads if h >= row["index"]) + 1
     stranger = next(t for t in TENANTS if not grant.is_seen_by(t))
-    assert asked("place-of-event", stranger, id=grant.id) == []
+    with pytest.raises(UnknownName):
+        asked("place-of-event", stranger, id=grant.id)
 
 
 def test_versions_at_a_time(asked: Ask, known: Known) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import UnknownName
 from gateway.lineage import expiry, schema
 from gateway.lineage.asking import Asker, Table, ask
 from gateway.lineage.projection import Projection
@@ -74,7 +75,6 @@ def test_what_something_newer_names_stays_and_can_be_asked(tmp_path: Path, aged:
     [
         (CLINIC, None, None, [MONTH]),
         (STARTUP, None, None, [MONTH]),  # its own part of it is gone, too
-        (RIVAL, None, None, []),
         (CLINIC, "2026-05-31", "2026-06-30", [MONTH]),
         (CLINIC, "2026-06-01", None, []),
         (CLINIC, None, "2026-05-01", []),
@@ -133,4 +133,21 @@ def test_a_denial_that_its_asker_may_not_know_of_does_not_show_in_what_expired(
     history.clock += LATER
     history.add("MonthExpired", "clinic", tenant="clinic", month=MONTH)
     projected(tmp_path, history)
-    assert asked(Projection(tmp_path, KEY), "who-read", RIVAL, dataset="clinic/icu").expired == []
+    projection = Projection(tmp_path, KEY)
+    assert asked(projection, "who-read", RIVAL).expired == []
+    with pytest.raises(UnknownName) as unknown:
+        asked(projection, "who-read", RIVAL, dataset="clinic/icu")
+    assert "expire" not in unknown.value.advice
+
+
+def test_a_name_that_went_with_a_month_is_not_called_a_mistake(tmp_path: Path) -> None:
+    history = clinic_and_startup()
+    history.clock += LATER
+    history.add("MonthExpired", "clinic", tenant="clinic", month=MONTH)
+    projected(tmp_path, history)
+    projection = Projection(tmp_path, KEY)
+    for who, given in ((STARTUP, {"dataset": "clinic/icu"}), (CLINIC, {"run": "run-1"})):
+        with pytest.raises(UnknownName) as unknown:
+            asked(projection, "who-read", who, **given)
+        assert f"it may have gone with what retention let expire: {MONTH}" in unknown.value.advice
+    assert asked(projection, "who-read", CLINIC, dataset="clinic/icu").rows == []

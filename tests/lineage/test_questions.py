@@ -10,20 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import InvalidInput, NotFound
+from gateway.errors import InvalidInput, NotFound, UnknownName
 from gateway.lineage import answers
 from gateway.lineage.asking import Asker, Table, ask
+from gateway.lineage.names import KINDS
 from gateway.lineage.projection import Projection
 from gateway.lineage.questions import QUESTIONS, question
 from tests.lineage.history import BEGIN, History, clinic_and_startup, tag
 
 KEY = b"k" * 32
 LATER = BEGIN + 100_000
+GRANT = clinic_and_startup().grants[0]
 REQUIRED = {
     "runs-of-dataset": {"dataset": "clinic/icu"},
     "decisions-of-dataset": {"dataset": "clinic/icu"},
     "grants-of-dataset": {"dataset": "clinic/icu"},
-    "tokens-of-grant": {"grant": "grant_unknown"},
+    "tokens-of-grant": {"grant": GRANT},
     "runs-of-shard": {"dataset": "clinic/icu", "shard": 0},
     "column-unmasked": {"dataset": "clinic/icu", "column": "hr"},
     "provenance-of-model": {"model": "sepsis-v2"},
@@ -108,7 +110,12 @@ def test_a_required_parameter_must_be_given(projection: Projection) -> None:
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_tenant_that_was_not_there_gets_nothing(story: Projection, name: str) -> None:
-    assert asked(story, name, "stranger", **REQUIRED.get(name, {})) == []
+    given = REQUIRED.get(name, {})
+    if any(p.required and p.type in KINDS for p in question(name).parameters):
+        with pytest.raises(UnknownName):
+            asked(story, name, "stranger", **given)
+    else:
+        assert asked(story, name, "stranger", **given) == []
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -129,8 +136,11 @@ def test_what_a_tenant_sees_does_not_depend_on_others(tmp_path: Path, name: str)
     for place, history in enumerate((with_others, alone)):
         projection = Projection(tmp_path / str(place), KEY)
         projection.append(history.pairs())
-        found = asked(projection, name, "clinic", **REQUIRED.get(name, {}))
-        seen.append([_without_places(row) for row in found])
+        try:
+            found = asked(projection, name, "clinic", **REQUIRED.get(name, {}))
+            seen.append([_without_places(row) for row in found])
+        except UnknownName as unknown:
+            seen.append((unknown.message, unknown.advice))
         projection.close()
     assert seen[0] == seen[1]
 
@@ -171,7 +181,8 @@ def test_who_asks_for_an_unseen_dataset_finds_only_that_a_name_was_not_found(
         None,
         None,
     )
-    assert asked(projection, "decisions-of-dataset", "rival", dataset="clinic/icu") == []
+    with pytest.raises(UnknownName, match="no dataset `clinic/icu` in the history of `rival`"):
+        asked(projection, "decisions-of-dataset", "rival", dataset="clinic/icu")
     [seen] = asked(projection, "denials", "clinic")
     assert (seen["dataset"], seen["reasons"]) == ("clinic/icu", list(hidden))
 
@@ -234,7 +245,8 @@ def test_who_read_finds_readers_of_a_column(story: Projection) -> None:
     assert [r["actor_tenant"] for r in asked(story, "who-read", "clinic", column="diagnosis")] == [
         "lab"
     ]
-    assert asked(story, "who-read", "clinic", column="DIAGNOSIS") == []
+    with pytest.raises(UnknownName, match="no column `DIAGNOSIS`"):
+        asked(story, "who-read", "clinic", column="DIAGNOSIS")
 
 
 def test_who_read_before_and_after(story: Projection) -> None:
