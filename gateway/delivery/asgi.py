@@ -84,6 +84,10 @@ class DataApp:
         except GatewayError as error:
             await refuse(send, error)
 
+    def drop_buffers(self, keep: int) -> None:
+        """Keep at most so many of the buffers that no stream uses."""
+        del self._buffers[keep:]
+
     async def _segment(self, request: Request, name: str, number: int, send: Send) -> None:
         lease = self._authenticate(request, name)  # (1)
         start = _start_of(request.header(b"range"))  # (2)

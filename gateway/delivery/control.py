@@ -132,11 +132,10 @@ class ControlLink:
 
     def _status(self) -> dict[str, Any]:
         leases = self._table.all()
-        streams = sum(len(lease.streams) for lease in leases)
         return {
             **self._facts,
             "leases": len(leases),
-            "streams": streams,
+            "streams": self._table.streams,
             "rings": sum(len(lease.rings) for lease in leases),
             "frames": self._table.frames,
             "segments": self._table.segments,

@@ -135,6 +135,11 @@ class LeaseTable:
         """Return the open leases."""
         return list(self._open.values())
 
+    @property
+    def streams(self) -> int:
+        """How many segments are being sent now."""
+        return sum(len(lease.streams) for lease in self._open.values())
+
     def get(self, lease: str) -> OpenLease:
         """Return an open lease; NotFound when there is none of that id."""
         found = self._open.get(lease)

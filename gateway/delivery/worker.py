@@ -19,6 +19,7 @@ from gateway.delivery.asgi import DataApp
 from gateway.delivery.control import ControlLink
 from gateway.delivery.gate import Gate
 from gateway.delivery.guard import GuardedProtocol
+from gateway.delivery.idle import give_back_memory
 from gateway.delivery.leases import LeaseTable
 from gateway.delivery.producer import STALL_SECONDS, Producer
 from gateway.delivery.ring import HELLO_SECONDS_MAX, RingServer
@@ -51,11 +52,12 @@ async def _serve(channel: Channel, options: dict[str, Any]) -> None:
     gate = Gate(table, control, status, time.time)
     control.before_close = gate.confirm
     producer = Producer(table, gate, control, options.get("stall_seconds", STALL_SECONDS))
-    server = uvicorn.Server(_config(DataApp(table, producer, time.time), options))
+    app = DataApp(table, producer, time.time)
+    server = uvicorn.Server(_config(app, options))
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # counted, never printed
-    watch = asyncio.create_task(gate.watch())
     serving = asyncio.create_task(server.serve([listening]))
-    others = [watch, asyncio.create_task(control.serve())]
+    works = (gate.watch(), control.serve(), give_back_memory(table, app.drop_buffers))
+    others = [asyncio.create_task(work) for work in works]
     if "ring" in descriptors:
         rings = RingServer(table, producer, options.get("hello_seconds", HELLO_SECONDS_MAX))
         others.append(asyncio.create_task(rings.serve(socket.socket(fileno=descriptors["ring"]))))
