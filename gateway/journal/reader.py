@@ -82,15 +82,21 @@ class Reader:
         Raises:
             IntegrityError: what was acknowledged is damaged, or shorter than it was.
         """
+        for index, payload, leaf in self.leaves(start):
+            yield read_event(payload, index, self.node), leaf
+
+    def leaves(self, start: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """`tail` without reading the events: index, canonical bytes, leaf hash."""
         if self._place is None or start < self._place.frontier.size:
             self._place = None
             if not self.seek(start):
                 return
         for commit in self.commits():
-            for number, payload in enumerate(commit.payloads):
-                index = commit.first + number
+            for index, (payload, leaf) in enumerate(
+                zip(commit.payloads, commit.leaves, strict=True), commit.first
+            ):
                 if index >= start:
-                    yield read_event(payload, index, self.node), commit.leaves[number]
+                    yield index, payload, leaf
 
     @property
     def node(self) -> str:

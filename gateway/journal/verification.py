@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.errors import NotFound
-from gateway.journal import apart, segments
+from gateway.journal import apart, file_spans, segments
 from gateway.journal.anchor import read_anchor
 from gateway.journal.chains import Chains
 from gateway.journal.checkpoint import open_checkpoint, origin_of
+from gateway.journal.file_spans import FileSpans
 from gateway.journal.reader import Reader, damage
 from gateway.journal.segments import Segment
 from gateway.journal.spans import join, spans_of
@@ -59,9 +60,11 @@ def verify(
     wanted = _pins(reader, log_key, anchor, pinned)
     if processes is None:
         processes = apart.processes_for(files)
-    with closing(apart.parts(directory, log_key, files, list(wanted), processes)) as parts:
-        for part in parts:
-            if part is None or not reader.take_over(part.read):
+    children = apart.answers(files, processes, file_spans.__name__, log_key, sizes=list(wanted))
+    with closing(children):
+        for answer in children:
+            part = _part(answer)
+            if answer is None or part is None or not reader.take_over(answer.read):
                 break  # this one reads on and finds out
             for span in part.spans:
                 join(chains, span)
@@ -102,6 +105,13 @@ class _Totals:
     @property
     def share(self) -> float:
         return min(self.bytes_done / max(self.bytes_all, 1), 1.0)
+
+
+def _part(answer: apart.Answer | None) -> FileSpans | None:
+    try:
+        return FileSpans.unpacked(answer.payload) if answer else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _tell(progress: Progress | None, found: _Totals, reader: Reader) -> None:

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 import duckdb
 
 from gateway.errors import GatewayError, IntegrityError
-from gateway.lineage.projection import BATCH_EVENTS_MAX, Projection
+from gateway.lineage.batch import EVENTS_MAX
+from gateway.lineage.projection import Projection
 from gateway.lineage.rows import EventLike
 
 Tail = Callable[[int], Iterator[tuple[EventLike, bytes]]]
 _Item = tuple[EventLike, bytes] | BaseException
 
-QUEUE_EVENTS_MAX = 16_384
+QUEUE_EVENTS_MAX = 2 * EVENTS_MAX
 SEAL_BYTES_MIN = 16 << 20  # a busy projection is sealed when so much is unsealed
 SEAL_SECONDS_MIN = 30.0
 _SEAL_SHARE = 50  # sealing takes at most 1/50 of the time
@@ -164,7 +165,7 @@ class Follower(threading.Thread):
                     items.put(item)
                     return batch
                 batch.append((item[0], item[1].hex()))
-                if len(batch) == BATCH_EVENTS_MAX:
+                if len(batch) == EVENTS_MAX:
                     return batch
                 item = items.get_nowait()
         except queue.Empty:

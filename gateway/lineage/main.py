@@ -27,6 +27,7 @@ from gateway.lineage.outbox import Outbox
 from gateway.lineage.projection import Projection
 from gateway.lineage.query import Query, SandboxPool
 from gateway.lineage.questions import question
+from gateway.lineage.recorded import tail_of
 from gateway.lineage.sinks import SinkName
 from gateway.lineage.trace import DEPTH_DEFAULT, Walk, trace
 from gateway.process.channel import Channel, ChannelClosed, Message
@@ -93,7 +94,7 @@ class LineageServer:
 
         def read_anew() -> Tail:
             self._journal = reader.Reader(journal, log_key)
-            return self._journal.tail
+            return tail_of(self._journal)
 
         self._follower = Follower(projection, read_anew, time.time)
         self._follower.start()

@@ -13,20 +13,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from gateway.errors import IntegrityError, Unavailable
 from gateway.lineage import expiry, rows, schema, seal
-
-# An append of more than one row group (122,880 rows) would write the main file outside a
-# checkpoint and break the seal. Most events are a few rows of a table; a claim is up to
-# ROWS_OF_EVENT_MAX, so rows are counted every so many events.
-BATCH_EVENTS_MAX = 4096
-ROWS_OF_EVENT_MAX = 4096
-ROWS_MAX = 50_000
-_COUNTED_EVERY = 16
+from gateway.lineage.batch import PARTS, Batch, Prepared
 
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "wal_autocheckpoint": "1TB",  # checkpoints are ours alone, see seal.py
@@ -170,27 +163,34 @@ class Projection:
             range(self.projected, self.projected + len(fresh))
         ):
             raise IntegrityError(f"event {self.projected} is missing from the journal's tail")
-        batch = rows.new_batch()
+        batch = Batch()
         for place, (event, leaf) in enumerate(fresh, 1):
-            rows.add(batch, event)
-            is_full = not place % _COUNTED_EVERY and max(map(len, batch.values())) > ROWS_MAX
-            if is_full or place == len(fresh):
-                takes_away = bool(batch.get("expiring"))
-                self._write(batch, event, leaf)
-                if takes_away:
-                    self.taken_away()
-                self.projected, self.leaf = event.index + 1, leaf
-                batch = rows.new_batch()
+            batch.add(event)
+            if batch.is_full or place == len(fresh):
+                self.put(batch.prepared(leaf))
+                batch = Batch()
 
-    def _write(self, batch: rows.Batch, last: rows.EventLike, leaf: str) -> None:
-        parts = [p for p in batch.pop("column_set_part", ()) if p[0] not in self._known_sets]
-        expiring: list[Any] = batch.pop("expiring", [])
-        tables = {name: lines for name, lines in batch.items() if lines}
-        incoming = {
-            name: schema.arrow_table(schema.TABLES[name], lines) for name, lines in tables.items()
-        }
-        if parts:
-            incoming["column_set_part"] = schema.arrow_table(schema.COLUMN_SET_PART, parts)
+    def put(self, batch: Prepared) -> None:
+        """Put in the rows of the events that come next, all or none.
+
+        Raises:
+            IntegrityError: they are not what comes next.
+        """
+        if batch.first != self.projected:
+            raise IntegrityError(f"event {self.projected} is missing from the journal's tail")
+        parts = self._unknown_sets(batch.tables.get(PARTS))
+        self._insert(batch, parts)
+        if parts is not None:
+            self._known_sets.update(parts.column("id").to_pylist())
+        if len(self._known_sets) > 65_536:  # noqa: PLR2004 - forgotten sets are only asked again
+            self._known_sets.clear()
+        if batch.expiring:
+            self.taken_away()
+        self.projected, self.leaf = batch.size, batch.leaf
+
+    def _insert(self, batch: Prepared, parts: pa.Table | None) -> None:
+        tables = {name: table for name, table in batch.tables.items() if name != PARTS}
+        incoming = tables if parts is None else tables | {PARTS: parts}
         connection = self._connection
         for name, table in incoming.items():
             connection.register(f"incoming_{name}", table)
@@ -199,12 +199,12 @@ class Projection:
             for name in tables:
                 special = _GRANTED if name == "granted" else None
                 connection.execute(special or f"INSERT INTO {name} SELECT * FROM incoming_{name}")  # noqa: S608
-            if parts:
+            if parts is not None:
                 connection.execute(_COLUMN_SETS)
-            expiry.expire(connection, expiring)
+            expiry.expire(connection, batch.expiring)
             connection.execute(
                 "UPDATE progress SET projected = ?, leaf = ?, time = make_timestamp(?)",
-                [last.index + 1, leaf, rows.microseconds(last.time)],
+                [batch.size, batch.leaf, batch.time],
             )
             connection.commit()
         except BaseException:
@@ -213,9 +213,14 @@ class Projection:
         finally:
             for name in incoming:
                 connection.unregister(f"incoming_{name}")
-        self._known_sets.update(part[0] for part in parts)
-        if len(self._known_sets) > 65_536:  # noqa: PLR2004 - forgotten sets are only asked again
-            self._known_sets.clear()
+
+    def _unknown_sets(self, parts: pa.Table | None) -> pa.Table | None:
+        """Parts of column sets that may not be there yet."""
+        if parts is None:
+            return None
+        names = parts.column("id").to_pylist()
+        wanted = [place for place, name in enumerate(names) if name not in self._known_sets]
+        return parts.take(wanted) if wanted else None
 
     def seal(self) -> bool:
         """Move the write-ahead log into the file and seal it; False when readers hinder it."""

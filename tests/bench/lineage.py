@@ -37,8 +37,9 @@ from gateway.catalog.state import State
 from gateway.journal.journal import Journal
 from gateway.journal.verification import verify
 from gateway.lineage.asking import Asker, ask
+from gateway.lineage.batch import EVENTS_MAX
 from gateway.lineage.copies import Copies
-from gateway.lineage.projection import BATCH_EVENTS_MAX, Projection
+from gateway.lineage.projection import Projection
 from gateway.lineage.query import Query, SandboxPool
 from gateway.lineage.questions import QUESTIONS
 from gateway.lineage.rebuild import rebuild
@@ -164,7 +165,7 @@ def of_questions(events: int) -> Iterator[Metric]:
         warm.close()
         made = Projection(Path(place), b"k" * 32)
         happened, spent = history(events), 0.0
-        while batch := [(e, "ab" * 32) for e in islice(happened, BATCH_EVENTS_MAX)]:
+        while batch := [(e, "ab" * 32) for e in islice(happened, EVENTS_MAX)]:
             begin = time.perf_counter()
             made.append(batch)
             spent += time.perf_counter() - begin

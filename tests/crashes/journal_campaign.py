@@ -49,6 +49,7 @@ from gateway.journal.verification import verify
 from gateway.lineage import schema
 from gateway.lineage.follow import Follower
 from gateway.lineage.projection import Projection
+from gateway.lineage.recorded import tail_of
 from tests.journal.places import LOG, NODE, refused_request, setup
 
 KILLS = ("disk.journal", "disk.journal-sync", "disk.anchor", "disk.snapshot", "journal.file")
@@ -110,7 +111,7 @@ def _produce(journal: Journal, out: int, start: int) -> None:
 
 def _follow(base: Path) -> Follower:
     def anew() -> Callable[..., object]:
-        return Reader(base / "journal", LOG.public_key).tail
+        return tail_of(Reader(base / "journal", LOG.public_key))
 
     return Follower(Projection(base / "lineage", SEAL_KEY), anew, time.time)  # type: ignore[arg-type]
 

@@ -22,6 +22,7 @@ from gateway.journal.memory import Memory
 from gateway.journal.reader import Reader
 from gateway.lineage.follow import Follower
 from gateway.lineage.projection import Projection
+from gateway.lineage.recorded import tail_of
 from tests.journal.places import LOG, opened
 
 SEGMENTS = 30  # of a lease
@@ -143,7 +144,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: list[tuple[Any, ...]]) 
 def follow(journal: Path, directory: Path) -> None:
     """Project until the standard input ends; then print the 99th percentile of the lag."""
     reader = Reader(journal, LOG.public_key)
-    follower = Follower(Projection(directory, SEAL_KEY), lambda: reader.tail, time.time)
+    follower = Follower(Projection(directory, SEAL_KEY), lambda: tail_of(reader), time.time)
     follower.start()
     follower.wait_for(1, 60.0)  # what is imported with the first event is no lag
     follower._lags.clear()

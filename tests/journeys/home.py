@@ -40,7 +40,8 @@ KINDS = {
     "gateway.shards.sealer": "sealer",
     "gateway.shards.decoder": "decoder",
     "gateway.shards.counter": "counter",
-    "gateway.journal.apart": "verifier",
+    "gateway.journal.file_spans": "verifier",
+    "gateway.lineage.file_rows": "projector",
 }
 
 

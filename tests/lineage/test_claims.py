@@ -13,7 +13,8 @@ from gateway.domain.claim import COLUMNS_MAX, EDGES_MAX
 from gateway.domain.consent import PERSONS_MAX
 from gateway.errors import NotFound
 from gateway.lineage.asking import Asker, ask
-from gateway.lineage.projection import ROWS_OF_EVENT_MAX, Projection
+from gateway.lineage.batch import ROWS_OF_EVENT_MAX
+from gateway.lineage.projection import Projection
 from gateway.lineage.questions import QUESTIONS
 from gateway.lineage.views import with_views
 from tests.lineage.history import History, clinic_and_startup
