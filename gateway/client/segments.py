@@ -11,6 +11,7 @@ import http.client
 import itertools
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ from gateway.wire.segments import (
 TIMEOUT_SECONDS = 60.0
 SEGMENT_BYTES_MAX = 4 << 30  # one over-large row is a segment of its own
 _PROBLEM_BYTES_MAX = 64 << 10
+_WAKE_BYTES = 1 << 20  # a chunk: each time a reader wakes up costs as much as copying 64 KiB
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Bytes = bytes | memoryview
 
 
@@ -106,6 +109,7 @@ class SegmentReader:
             if parts.scheme == "https"
             else http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_SECONDS)
         )
+        self._is_local = parts.scheme == "http" and host in _LOOPBACK
         self._partial: _Partial | None = None
         self._asked: int | None = None  # the segment whose answer is on its way
 
@@ -139,7 +143,7 @@ class SegmentReader:
         self._asked = None
         response = self._answer()
         try:
-            partial.take(response, start)
+            partial.take(response, start, self._wake_at)
         except (OSError, http.client.HTTPException) as cause:
             self.close()
             raise Cut("the connection broke") from cause
@@ -178,6 +182,13 @@ class SegmentReader:
         """Close the connection; the next request opens another."""
         self._connection.close()
         self._asked = None
+
+    def _wake_at(self, size: int) -> None:
+        """Sleep until so many bytes have come, where they come at once: from this host."""
+        sock = self._connection.sock
+        if self._is_local and sock is not None:
+            with contextlib.suppress(OSError):  # a kernel without it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def _request(self, method: str, target: str, span: str) -> None:
         if self._asked is not None:
@@ -236,7 +247,16 @@ class _Partial:
     def is_whole(self) -> bool:
         return self._got == len(self.bytes) > 0
 
-    def take(self, response: http.client.HTTPResponse, start: int) -> None:
+    def take(
+        self, response: http.client.HTTPResponse, start: int, wake_at: Callable[[int], None]
+    ) -> None:
+        """Read on to the end, or to where the connection ends.
+
+        Args:
+            response: with the bytes from `start` on.
+            start: `resume_at` when it was asked for.
+            wake_at: told how many bytes are worth waking up for; never more than are to come.
+        """
         length = int(response.headers.get("Content-Length", "0"))
         if not 0 < length <= SEGMENT_BYTES_MAX:
             raise IntegrityError("a segment has no length, or one that no segment has")
@@ -244,8 +264,15 @@ class _Partial:
             self._got = start
         else:
             self.bytes, self._got = self._buffers.lend(length), 0
-        while self._got < len(self.bytes):
-            count = response.readinto(self.bytes[self._got :])
+        if self._got < len(self.bytes) - _WAKE_BYTES:
+            wake_at(_WAKE_BYTES)
+            self._fill(response, len(self.bytes) - _WAKE_BYTES)
+            wake_at(1)
+        self._fill(response, len(self.bytes))
+
+    def _fill(self, response: http.client.HTTPResponse, end: int) -> None:
+        while self._got < end:
+            count = response.readinto(self.bytes[self._got : end])
             if not count:
                 return
             self._got += count

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.crypto.segments import RequestLine, check_request
-from gateway.delivery.guard import GuardedProtocol
+from gateway.delivery.guard import Cycle, GuardedProtocol
 from gateway.delivery.leases import LeaseTable, OpenLease
 from gateway.delivery.producer import Producer
 from gateway.delivery.responses import Send, Stream, answer, refuse
@@ -36,16 +36,19 @@ class Request:
     query: str
     headers: dict[bytes, bytes]
     connection: GuardedProtocol
+    cycle: Cycle
 
     @classmethod
     def of(cls, scope: dict[str, Any]) -> Request:
         """Read the scope."""
+        reached = scope["extensions"]["gateway.connection"]
         return cls(
             method=scope["method"],
             path=scope["raw_path"].decode("ascii", "replace"),
             query=scope["query_string"].decode("ascii", "replace"),
             headers=dict(scope["headers"]),
-            connection=scope["extensions"]["gateway.connection"]["protocol"],
+            connection=reached["protocol"],
+            cycle=reached["cycle"],
         )
 
     @property
@@ -92,7 +95,7 @@ class DataApp:
         lease = self._authenticate(request, name)  # (1)
         start = _start_of(request.header(b"range"))  # (2)
         self._take_acknowledgement(lease, request.query)  # (3)
-        stream = Stream(request.connection, send, start, self._buffers)
+        stream = Stream(request.connection, request.cycle, send, start, self._buffers)
         await self._producer.deliver(lease, number, stream)
 
     async def _whole(self, request: Request, name: str, send: Send) -> None:
@@ -101,7 +104,7 @@ class DataApp:
             raise NotAuthenticated("this address has no ticket")
         lease = self._table.get(name)
         lease.use_ticket(ticket[1], self._now())
-        out = ArrowStream(request.connection, send, lease.spec, self._buffers)
+        out = ArrowStream(request.connection, request.cycle, send, lease.spec, self._buffers)
         await out.deliver(self._producer, lease)
 
     def _authenticate(self, request: Request, name: str) -> OpenLease:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+Cycle = RequestResponseCycle  # uvicorn's record of one request and its answer
 HEAD_SECONDS_MAX = 5.0
 HEAD_BYTES_MAX = 32 << 10
 HEADERS_MAX = 100
@@ -25,7 +26,8 @@ class GuardedProtocol(HttpToolsProtocol):
     """HttpToolsProtocol with a deadline and strict limits for the head of each request.
 
     It puts itself into `scope["extensions"]["gateway.connection"]["protocol"]`, so that the
-    data app can wait until its bytes are with the kernel, or drop the connection at once.
+    data app can wait until its bytes are with the kernel, or drop the connection at once; and
+    beside it, as `cycle`, uvicorn's record of this request, for `write_body`.
     """
 
     head_seconds_max: ClassVar[float] = HEAD_SECONDS_MAX
@@ -65,6 +67,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._check_head()
         super().on_headers_complete()
+        # A request behind it replaces `self.cycle` while this one is still being answered.
+        self.scope["extensions"]["gateway.connection"]["cycle"] = self.cycle
 
     def on_message_complete(self) -> None:
         """The request is whole; what follows is a new head."""
@@ -85,6 +89,21 @@ class GuardedProtocol(HttpToolsProtocol):
         """
         is_tls = self.transport.get_extra_info("sslcontext") is not None
         self.transport.set_write_buffer_limits(high=1 if is_tls else 0, low=0)
+
+    def write_body(self, cycle: Cycle, part: bytes | memoryview) -> None:
+        """Write a part of a body whose length was told: ASGI's `send`, without its coroutine.
+
+        Whatever the kernel does not take at once is kept by the transport: `part` may change
+        only after `handed_over`.
+        """
+        cycle.expected_content_length -= len(part)
+        if not self.transport.is_closing():
+            self.transport.write(part)
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether the kernel has every byte written so far."""
+        return not self.flow.write_paused
 
     async def handed_over(self) -> None:
         """Wait until the kernel has every byte written so far (or the client is gone)."""

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.delivery.body import keyed_seal
-from gateway.delivery.guard import GuardedProtocol
+from gateway.delivery.guard import Cycle, GuardedProtocol
 from gateway.domain.lease import CHUNK_BYTES_MAX
 from gateway.errors import GatewayError, InvalidInput, Unavailable
 from gateway.wire.problems import PROBLEM_TYPE, problem
 
+UNHEARD_BYTES_MAX = 4 * CHUNK_BYTES_MAX
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
@@ -22,13 +23,19 @@ class Stream:
     media_type = b"application/octet-stream"
 
     def __init__(
-        self, connection: GuardedProtocol, send: Send, start: int, buffers: list[bytearray]
+        self,
+        connection: GuardedProtocol,
+        cycle: Cycle,
+        send: Send,
+        start: int,
+        buffers: list[bytearray],
     ) -> None:
         """Nothing is sent yet; `buffers` are those that no stream uses now."""
-        self.connection = connection
+        self.connection, self._cycle = connection, cycle
         self._send, self._buffers = send, buffers
         self._start = self._skip = start
         self._length = 0
+        self._unheard = 0  # bytes written since the loop could hear of other things
         self._buffer = buffers.pop() if buffers else bytearray(CHUNK_BYTES_MAX)
 
     @property
@@ -69,14 +76,26 @@ class Stream:
         status = 206 if self._start else 200
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def write(self, frame: bytes | memoryview) -> None:
-        """Hand bytes to the kernel and return when it has all of them."""
+    def write(self, frame: bytes | memoryview) -> Awaitable[None] | None:
+        """Hand bytes to the kernel; what to await until it has all of them, if it has not."""
+        self._hand_on(frame)
+        return self._settled()
+
+    def _hand_on(self, frame: bytes | memoryview) -> None:
         if self._skip >= len(frame):
             self._skip -= len(frame)
             return
-        body = frame[self._skip :] if self._skip else frame
+        self.connection.write_body(self._cycle, frame[self._skip :] if self._skip else frame)
+        self._unheard += len(frame)
         self._skip = 0
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    def _settled(self) -> Awaitable[None] | None:
+        if self.connection.is_handed_over and self._unheard < UNHEARD_BYTES_MAX:
+            return None
+        return self._yield()
+
+    async def _yield(self) -> None:
+        self._unheard = 0
         await self.connection.handed_over()
         await asyncio.sleep(0)  # let the loop notice that a client left
 

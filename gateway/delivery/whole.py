@@ -7,8 +7,10 @@ segment passes the same producer as any other: gate, intent, confirmation.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from gateway.delivery.geometry import view_geometry
-from gateway.delivery.guard import GuardedProtocol
+from gateway.delivery.guard import Cycle, GuardedProtocol
 from gateway.delivery.leases import OpenLease
 from gateway.delivery.producer import Producer
 from gateway.delivery.responses import Send, Stream
@@ -27,7 +29,12 @@ class ArrowStream(Stream):
     media_type = MEDIA_TYPE
 
     def __init__(
-        self, connection: GuardedProtocol, send: Send, spec: LeaseSpec, buffers: list[bytearray]
+        self,
+        connection: GuardedProtocol,
+        cycle: Cycle,
+        send: Send,
+        spec: LeaseSpec,
+        buffers: list[bytearray],
     ) -> None:
         """Nothing is sent yet; the length is exact, so that a reader sees what is missing.
 
@@ -37,7 +44,7 @@ class ArrowStream(Stream):
         source = spec.source
         if not isinstance(source, ViewSource):
             raise Conflict("this lease is read by segments", advice=NOT_WHOLE)
-        super().__init__(connection, send, 0, buffers)
+        super().__init__(connection, cycle, send, 0, buffers)
         _, sizes = view_geometry(source)
         self._schema = source.schema
         self._length = len(source.schema) + sum(sizes) + len(END)
@@ -54,18 +61,19 @@ class ArrowStream(Stream):
         if not self._has_begun:
             self._has_begun = True
             await super().begin()
-            await super().write(self._schema)
+            self._hand_on(self._schema)
 
-    async def write(self, frame: bytes | memoryview) -> None:
+    def write(self, frame: bytes | memoryview) -> Awaitable[None] | None:
         """Hand on what of a frame is in an Arrow message."""
         if self._head is None:
             self._head = SegmentHead.from_json(read_json(frame[PREFIX.size :]))
-            return
+            return None
         begin, self._at = self._at, self._at + len(frame)
         for offset, size in self._head.parts:
             start, stop = max(offset, begin), min(offset + size, self._at)
             if start < stop and begin < self._head.bytes:
-                await super().write(frame[start - begin : stop - begin])
+                self._hand_on(frame[start - begin : stop - begin])
+        return self._settled()
 
     async def end(self) -> None:
         """A segment is over; the stream goes on."""
@@ -90,7 +98,7 @@ class ArrowStream(Stream):
     async def _finish(self) -> None:
         try:
             await self.begin()  # a stream without rows has a schema, too
-            await super().write(END)
+            self._hand_on(END)
             await super().end()
         except GatewayError:
             await self.abort()

@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from gateway.crypto.certificates import self_signed
 from tests.journeys.home import Home
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +66,8 @@ LOADERS = {
     "gateway": Loader(program="gateway_client", environment=None, label="gateway"),
     "gateway-http": Loader(program="gateway_client", environment=None,
                            label="gateway over HTTP", delivery="http"),
+    "gateway-https": Loader(program="gateway_client", environment=None,
+                            label="gateway over HTTP under TLS", delivery="http"),
     "gateway-shuffled": Loader(program="gateway_client", environment=None,
                                label="gateway, shuffled"),
     "gateway-blobs": Loader(program="gateway_client", environment=None, label="gateway"),
@@ -94,6 +98,8 @@ LOADERS = {
                                label="webdataset"),
     "mosaic": Loader(program="peer_mosaic", environment="mosaic", label="mosaicml-streaming"),
     "flight": Loader(program="peer_flight", environment="arrow", label="Arrow Flight, plain"),
+    "flight-tls": Loader(program="peer_flight", environment="arrow",
+                         label="Arrow Flight under TLS"),
     "naive-http": Loader(program="peer_http", environment="http",
                          label="naive FastAPI Arrow stream of encrypted Parquet"),
 }  # fmt: skip
@@ -124,6 +130,7 @@ SETS: dict[str, tuple[str, tuple[Goal, ...]]] = {
         Goal("gateway-http", "naive-http", 2.5),
         Goal("gateway-http", "flight", 1.0),
     )),
+    "tls": ("tokens over loopback, TLS", (Goal("gateway-https", "flight-tls", None),)),
     "people": ("filter and mask", (Goal("gateway-people", "pme-people", 4.0),)),
 }  # fmt: skip
 CPU_GOAL = 0.2  # processor seconds per GiB of tokens, client and server
@@ -264,7 +271,7 @@ def running(place: Path, name: str, home: Home | None) -> Iterator[Runner]:
         assert home is not None
         delivery = {"GATEWAY_DELIVERY": loader.delivery} if loader.delivery else {}
         variables = {**home.environment, "PYTHONPATH": str(ROOT), **delivery}
-    kind = "gateway" if ours and name == "gateway-http" else name
+    kind = "gateway" if loader.delivery else name
     process = subprocess.Popen(
         [python, str(PEERS / f"{loader.program}.py"), kind, str(place)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables,
@@ -282,6 +289,17 @@ def running(place: Path, name: str, home: Home | None) -> Iterator[Runner]:
         assert process.stdin is not None
         process.stdin.close()
         process.wait(30)
+
+
+def measure(place: Path, home: Home, wanted: list[str], rounds: int) -> list[dict[str, Any]]:
+    """All wanted sets; TLS comes last, since it is another server of the same gateway."""
+    facts = [f for which in wanted if which != "tls" for f in compare(place, home, which, rounds)]
+    if "tls" in wanted:
+        home.stop()
+        self_signed(place, "localhost", now=time.time())  # for Flight
+        with home.serving("--tls-auto", "--data-workers", str(home.workers)):
+            facts += compare(place, home, "tls", rounds)
+    return facts
 
 
 def compare(place: Path, home: Home, which: str, rounds: int) -> list[dict[str, Any]]:
@@ -354,7 +372,7 @@ def main() -> int:
     write_sources(place, QUICK if args.quick else FULL)
     rounds = args.rounds or (1 if args.quick else ROUNDS)
     with gateway(place) as home:
-        facts = [f for which in args.only or SETS for f in compare(place, home, which, rounds)]
+        facts = measure(place, home, args.only or list(SETS), rounds)
     for found in facts:
         if args.quick:
             found |= {"goal": "-", "ok": True}

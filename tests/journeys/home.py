@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -132,6 +132,30 @@ class Home:
             )
         self.sessions.append(self.parent.pid)
         self._wait_serving()
+
+    @contextlib.contextmanager
+    def serving(self, *flags: str) -> Iterator[GatewayClient]:
+        """`gateway serve FLAGS` at some free port, under TLS say, until the block ends."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [*_COMMAND, "serve", "--port", "0", *flags],
+                env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        self.sessions.append(process.pid)
+
+        def is_up() -> bool:
+            assert process.poll() is None, self._last_words()
+            with contextlib.suppress(Unavailable):
+                return bool(read_server_file(self.settings.runtime_dir)["pid"] == process.pid)
+            return False
+
+        try:
+            wait(is_up, START_SECONDS_MAX, "the server does not serve")
+            yield GatewayClient(settings=replace(self.settings, server=None))
+        finally:
+            process.terminate()
+            process.wait(30)
 
     def _wait_serving(self) -> None:
         parent = self.parent

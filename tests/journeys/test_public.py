@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,34 +13,10 @@ import pytest
 
 from gateway.client import GatewayClient
 from gateway.errors import Unavailable
-from gateway.process.directory import read_server_file
-from tests.journeys.home import Home, wait
+from tests.journeys.home import Home
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what these tests are about
 SERVE = (sys.executable, "-m", "gateway.cli.main", "serve", "--port", "0", "--bind", EVERYWHERE)
-
-
-@contextmanager
-def serving(home: Home, *flags: str) -> Iterator[GatewayClient]:
-    with home.log.open("ab") as log:
-        process = subprocess.Popen(
-            [*SERVE, *flags], env=home.environment, stdout=log, stderr=log, start_new_session=True
-        )
-    home.sessions.append(process.pid)
-
-    def is_up() -> bool:
-        assert process.poll() is None, home.log.read_text()[-2000:]
-        try:
-            return bool(read_server_file(home.settings.runtime_dir)["pid"] == process.pid)
-        except Unavailable:
-            return False
-
-    try:
-        wait(is_up, 60, "the server does not serve")
-        yield GatewayClient(settings=replace(home.settings, server=None))
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +40,7 @@ def test_an_unsafe_public_bind_is_refused_with_the_way_out(
 def test_a_dataset_is_registered_allowed_and_read_under_tls(home: Home, tmp_path: Path) -> None:
     source = tmp_path / "x.parquet"
     pq.write_table(pa.table({"id": range(1000)}), source)
-    with serving(home, "--tls-auto", "--accept-local-keys") as gateway:
+    with home.serving("--bind", EVERYWHERE, "--tls-auto", "--accept-local-keys") as gateway:
         assert gateway.transport.server.startswith("https://localhost:")
         gateway.datasets.register("home/x", str(source))
         home.run(
