@@ -61,7 +61,10 @@ def _masked(play: Play) -> Seen:
             f"columns; withheld: {', '.join(sorted(WITHHELD))}"
         ),
         facts={"columns": sorted(given), "masks": masks, "withheld": sorted(WITHHELD)},
-        lines=tuple(f"{name}: {mask}" for name, mask in masks.items()),
+        lines=tuple(
+            f"{name} comes in steps of {mask.rpartition(':')[2]} (mask {mask})"
+            for name, mask in masks.items()
+        ),
     )
 
 

@@ -50,7 +50,7 @@ def _who_read(play: Play) -> Seen:
     expect("black" not in risk["columns"], "a withheld column is said to have been read")
     lines = tuple(
         f"{row['actor_tenant']}: {row['rows']:,} rows, {len(row['columns'])} columns, for "
-        f"{row['purpose']}, rule {row['rules'][0]}, {row['run']}"
+        f"{row['purpose']}, rule {row['rules'][0]}, run {row['run']}"
         for row in rows[:6]
     )
     return Seen(
@@ -77,7 +77,7 @@ def _verify(play: Play) -> Seen:
     size = verified["size"]
     expect(size > 0, "the log is empty")
     return Seen(
-        text=f"auditor: {size} events verified, from the first to the last; witnessed: "
+        text=f"auditor: {size} events verified, from the first to the last; outside witness: "
         f"{verified['witnessed']}",
         facts={"events": size, "root": verified["root"], "witnessed": verified["witnessed"]},
     )
@@ -98,8 +98,8 @@ def _evidence(play: Play) -> Seen:
     said = [_exit(program, pack, key) for pack in (whole, changed)]
     expect(said == [0, 1], f"whole and changed pack were answered by exits {said}")
     return Seen(
-        text=f"auditor: {made['events']} events of the clinic verify offline; without its denials "
-        "the same pack is broken",
+        text=f"auditor: {made['events']} events of the clinic verify offline; with the denials cut "
+        "out, the same pack is refused",
         facts={"events": made["events"], "bytes": made["bytes"]},
     )
 

@@ -5,6 +5,7 @@ It ends by itself, and with an exit code other than 0 if any step did not do wha
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -62,10 +63,12 @@ def _end(play: Play, *, done: bool, kept: bool, seconds: float) -> None:
     if not done:
         play.teller.say(f"[red]The demo failed[/]; the logs are under {home}")
         return
-    play.teller.say(f"All of it in {seconds:.0f} s. `gateway demo --purge` removes {home}")
+    play.teller.say(f"All of it in {seconds:.0f} s. Next, a file of your own: docs/start.md")
+    command = "gateway" if shutil.which("gateway") else sys.argv[0]
+    play.teller.say(f"`{command} demo --purge` removes {home}")
     if kept:
         play.teller.say(
             f"The server runs on at {play.url}. As the auditor, for example:\n"
-            f"  gateway lineage ask who-read --dataset clinic/rand-hie --server {play.url} "
+            f"  {command} lineage ask who-read --dataset clinic/rand-hie --server {play.url} "
             f"--key-file {play.key_file(AUDITOR)}"
         )

@@ -72,10 +72,14 @@ def _register(play: Play, ref: str) -> Seen:
     expect(not plain, f"stored in the clear: {plain}")
     play.facts[ref] = {"objects": sorted(stored)}
     return Seen(
-        text=f"{ref}: {done.rows:,} rows, {len(done.columns)} columns, {size / 1e6:.0f} MB → "
-        f"{done.shards} sealed shards",
+        text=f"{ref}: {done.rows:,} rows, {_many(len(done.columns), 'column')}, "
+        f"{size / 1e6:.0f} MB → {_many(done.shards, 'sealed shard')}",
         facts={"dataset": ref, "rows": done.rows, "shards": done.shards, "bytes": size},
     )
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _fraction(part: str) -> tuple[str, float]:

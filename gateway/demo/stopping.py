@@ -62,7 +62,9 @@ def _revoke(play: Play) -> Seen:
             "answered_ms": round(waited_ms),
             "position": position,
         },
-        lines=(f"the trainer gets `lease-revoked` at {json.dumps(position)}",),
+        lines=(
+            f"the trainer gets `lease-revoked` and how far it had read: {json.dumps(position)}",
+        ),
     )
 
 
