@@ -1,38 +1,33 @@
 """Verify an EvidencePack offline: `python verify.py pack.zip --log-key log.vkey`.
 
-Standalone: the standard library and `cryptography`, nothing of the gateway that made the pack
-(docs/formats/evidence-pack-v1.md). Exit 0: the events are in a log that the given key signed,
-in one unbroken chain, complete for the range. 2: the pack is consistent, but without
-`--log-key` anybody could have signed it. 1: broken, and what.
+Standalone: the standard library and `cryptography` alone (docs/formats/evidence-pack-v1.md).
+Exit 0: the events are in a log that the given key signed, in one unbroken chain, complete for
+the range. 2: consistent, but without `--log-key` anybody could have signed it. 1: broken.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
+import hmac
 import json
 import re
 import sys
 import zipfile
+from base64 import b64decode
 from bisect import bisect_left
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-UNPACKED_BYTES_MAX = 16 << 30
-NO_LEAF = "0" * 64
+LOG, WITNESS = 1, 4  # kinds of C2SP verifier keys
 TAIL = re.compile(
     rb',"index":(\d+),"kind":"(\w+)","node":"[^"\\]+","owner":"[^"\\]+","time":(\d+),'
     rb'"v":0,"who":(?:null|"[0-9a-f]+")\}\Z'
 )
-LISTED = (b"PolicyPublished", b"VersionRegistered")  # they name files of the pack
-TROUBLE = (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, IndexError, RuntimeError)
 
 
 class Broken(Exception):
@@ -48,96 +43,86 @@ class Pack:
     """One archive, read once from the first event to the last."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
-        need(sum(i.file_size for i in archive.infolist()) <= UNPACKED_BYTES_MAX, "it is too large")
-        self.archive = archive
+        need(sum(i.file_size for i in archive.infolist()) <= 16 << 30, "it is too large")
+        self.archive, self.names = archive, set(archive.namelist())
         self.about: dict[str, Any] = json.loads(self.read("pack.json"))
         need(self.about["format"] == "gateway-evidence-v1", "another format")
         self.tag = f'"{self.about["tag"]}":{{"prev":"'.encode()
         self.leaves: list[tuple[int, bytes]] = []
         self.policies = {self.about["policy_at_start"]} - {None}
         self.manifests: set[str] = set()
-        self.next, self.prev, self.opened = 0, NO_LEAF, 0  # what the next event must say
+        self.next, self.prev, self.opened = 0, "0" * 64, 0  # what the next event must say
 
     def read(self, name: str) -> bytes:
-        need(name in self.archive.namelist(), f"`{name}` is missing")
+        need(name in self.names, f"`{name}` is missing")
         return self.archive.read(name)
 
     def verify(self, log_key: str | None, witnesses: list[str]) -> dict[str, Any]:
         note = self.read("checkpoint.txt").decode()
-        name, key = vkey(log_key or self.read("log.vkey").decode(), 1)
-        text = signed_text(note, name, key)
-        origin, size, root = text.split("\n")[:3]
+        signers = [signer(note, log_key or self.read("log.vkey").decode(), LOG)]
+        signers += [signer(note, witness, WITNESS) for witness in witnesses]
+        origin, size, root = note.rpartition("\n\n")[0].split("\n")[:3]
         need(origin == f"dataset-gateway/{self.about['node']}", "the LogCheckpoint of another log")
-        for witness in witnesses:
-            cosigned(note, text, *vkey(witness, 4))
         self.walk()
-        heads = self.read("heads.jsonl").rstrip(b"\n")
-        self.check_newest(heads)
-        self.leaves.append((index_of(heads)[0], leaf(heads)))
-        self.prove(int(size), base64.b64decode(root))
+        self.check_newest(self.read("heads.jsonl").rstrip(b"\n"))
+        self.prove(int(size), b64decode(root))
         self.check_files()
         return {
             "tenant": self.about["tenant"],
-            "log": f"{origin}, {size} events, signed by {name}",
-            "witnesses": len(witnesses),
+            "log": f"{origin}, {size} events, signed by {', '.join(signers)}",
             "events": len(self.leaves) - 1 - self.about["before"] - self.about["after"],
             "details opened": self.opened,
             "expired by retention": ", ".join(self.about.get("expired", ())) or "nothing",
             "rules and manifests": len(self.policies) + len(self.manifests),
+            "people.json and summary.html": "what the gateway says, not proven",
         }
 
     def walk(self) -> None:
         """Every event continues the tenant's chain without a gap, from neighbour to neighbour."""
-        need("events.jsonl" in self.archive.namelist(), "`events.jsonl` is missing")
-        keys = iter(self.read("keys.jsonl").splitlines())
-        key, time = json.loads(next(keys, b"null")), 0
+        keys, time = iter(self.read("keys.jsonl").splitlines()), 0
+        key = json.loads(next(keys, b"null"))
         with self.archive.open("events.jsonl") as lines:
-            for line in lines:
-                data = line.removesuffix(b"\n")
+            for data in map(bytes.rstrip, lines):
                 index, kind, time = index_of(data)
                 self.follow(data, index, time)
                 if key is not None and key["index"] == index:
                     opens(json.loads(data), bytes.fromhex(key["key"]))
                     self.opened, key = self.opened + 1, json.loads(next(keys, b"null"))
-                if kind in LISTED:
+                if kind in (b"PolicyPublished", b"VersionRegistered"):
                     self.list_files(json.loads(data))
         need(self.leaves, "there are no events")
         need(key is None, "a key for an event that is not there")
-        until = self.about["until"]
-        at_end = not self.about["after"] or (until is not None and time >= until)
-        need(at_end, "events at the end are missing")
+        end = self.about["until"] if self.about["after"] else 0
+        need(end is not None and time >= end, "events at the end are missing")
 
     def follow(self, data: bytes, index: int, time: int) -> None:
         link = data.find(self.tag)
         need(link >= 0, f"event {index} is not of this tenant's chain")
-        at = link + len(self.tag)
+        at, since = link + len(self.tag), self.about["since"]
         prev, seq = data[at : at + 64].decode(), int(data[at + 72 : data.index(b"}", at)])
-        if self.leaves:
-            need(seq == self.next, f"events are missing before event {index}")
-        else:
-            since = self.about["since"]
-            need(seq == 0 or (since is not None and time < since), "the first events are missing")
-        if self.leaves or seq == 0:
-            need(prev == self.prev, f"event {index} follows another event")
-        found = leaf(data)
-        self.leaves.append((index, found))
-        self.next, self.prev = seq + 1, found.hex()
+        first, begins = not self.leaves, seq == 0 or (since is not None and time < since)
+        need(begins or not first, "the first events are missing")
+        need(first or seq == self.next, f"events are missing before event {index}")
+        need((first and seq > 0) or prev == self.prev, f"event {index} follows another event")
+        leaf = sha256(b"\0" + data)
+        self.leaves.append((index, leaf.digest()))
+        self.next, self.prev = seq + 1, leaf.hexdigest()
 
     def list_files(self, event: dict[str, Any]) -> None:
-        facts = event["facts"]
-        if event["owner"] != self.about["tenant"]:
-            return
-        if event["kind"] == "PolicyPublished":
+        facts, is_own = event["facts"], event["owner"] == self.about["tenant"]
+        if is_own and event["kind"] == "PolicyPublished":
             self.policies.add(facts["bundle"])
-        elif self.about["dataset"] in (None, facts["dataset"]):
+        elif is_own and self.about["dataset"] in (None, facts["dataset"]):
             self.manifests.add(facts["manifest_digest"])
 
     def check_newest(self, heads: bytes) -> None:
         """The log itself fixes the tenant's newest event: none behind the last one is hidden."""
         said, facts = self.about["head"], json.loads(heads)["facts"]
-        need(index_of(heads)[1] == b"TenantHeads", "there is no TenantHeads event")
+        index, kind, _ = index_of(heads)
+        need(kind == b"TenantHeads", "there is no TenantHeads event")
         entry = {"leaf": said["leaf"], "seq": said["seq"], "tag": self.about["tag"]}
-        at, last, found = said["place"], facts["tenants"] - 1, leaf(canonical(entry))
+        at, last = said["place"], facts["tenants"] - 1
+        found = sha256(b"\0" + canonical(entry)).digest()
         for part in map(bytes.fromhex, said["path"]):
             if at & 1 or at == last:
                 found = node(part, found)
@@ -149,6 +134,7 @@ class Pack:
         need(last == 0 and found.hex() == facts["root"], "the log fixes another newest event")
         is_newest = (said["seq"], said["leaf"]) == (self.next - 1, self.prev)
         need(self.about["after"] or is_newest, "newer events of the tenant are missing")
+        self.leaves.append((index, sha256(b"\0" + heads).digest()))
 
     def prove(self, size: int, root: bytes) -> None:
         """All of them are in the signed tree (RFC 6962), by one proof for many leaves."""
@@ -162,8 +148,8 @@ class Pack:
         def fold(low: int, high: int, first: int, last: int) -> bytes:
             if first == last:
                 return next(rest, b"")
-            if last - first == high - low and not (high - low) & (high - low - 1):
-                return whole([hashed for _, hashed in leaves[first:last]])
+            if high - low == 1:
+                return leaves[first][1]
             middle = low + (1 << ((high - low - 1).bit_length() - 1))
             cut = bisect_left(indexes, middle, first, last)
             return node(fold(low, middle, first, cut), fold(middle, high, cut, last))
@@ -176,10 +162,10 @@ class Pack:
         for digest in self.policies:
             files = json.loads(self.read(f"policies/{digest}.json"))
             about = {"format": "gateway-policy/v0", "tenant": self.about["tenant"], "files": files}
-            need(sha256(canonical(about)) == digest, f"the rules {digest} were changed")
+            need(sha256(canonical(about)).hexdigest() == digest, f"the rules {digest} were changed")
         for digest in self.manifests - set(self.about["erased"]):
             data = self.read(f"manifests/{digest}.json")
-            need(sha256(data) == digest, f"the manifest {digest} was changed")
+            need(sha256(data).hexdigest() == digest, f"the manifest {digest} was changed")
 
 
 def index_of(data: bytes) -> tuple[int, bytes, int]:
@@ -193,10 +179,10 @@ def index_of(data: bytes) -> tuple[int, bytes, int]:
 def opens(event: dict[str, Any], key: bytes) -> None:
     """The key is the one that the event commits to, and opens its details."""
     sealed, (owner, month) = event["details"], event["details"]["key"].split("/")
-    info = bound("commitment", "commit")
-    committed = HKDFExpand(algorithm=SHA256(), length=32, info=info).derive(key).hex()
+    # One block of HKDF-Expand with SHA-256 (RFC 5869 section 2.3).
+    committed = hmac.digest(key, bound("commitment", "commit") + b"\1", "sha256").hex()
     need(committed == sealed["commitment"], f"another key for event {event['index']}")
-    data = base64.b64decode(sealed["sealed"])
+    data = b64decode(sealed["sealed"])
     place = bound("detail", owner, month, f"{event['node']}/{event['boot']}/{event['index']}")
     try:
         AESGCM(key).decrypt(data[:12], data[12:], place)
@@ -204,23 +190,32 @@ def opens(event: dict[str, Any], key: bytes) -> None:
         raise Broken(f"the details of event {event['index']} do not open") from None
 
 
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def leaf(data: bytes) -> bytes:
-    return hashlib.sha256(b"\0" + data).digest()
+def signer(note: str, vkey: str, kind: int) -> str:
+    """Whose C2SP verifier key (or file with one) it is; who must have signed the note."""
+    vkey = vkey if "+" in vkey else Path(vkey).read_text("utf-8")
+    name, digest, encoded = vkey.strip().split("+", 2)
+    key = b64decode(encoded, validate=True)
+    need(key[:1] == bytes([kind]) and len(key) == 33, f"`{name}` is another kind of key")
+    known = sha256(name.encode() + b"\n" + key).digest()[:4]
+    need(known.hex() == digest, f"the key of `{name}` is damaged")
+    text, _, lines = note.rpartition("\n\n")
+    signed = [line.split(" ") for line in lines.splitlines()]
+    blobs = [b64decode(blob, validate=True) for _, who, blob in signed if who == name]
+    blob = next((blob[4:] for blob in blobs if blob[:4] == known), b"")
+    need(blob, f"the LogCheckpoint is not signed by `{name}` with this key")
+    message = f"{text}\n"
+    if kind == WITNESS:  # eight bytes of time, and a signature over it and the text
+        time, blob = int.from_bytes(blob[:8], "big"), blob[8:]
+        message = f"cosignature/v1\ntime {time}\n{message}"
+    try:
+        Ed25519PublicKey.from_public_bytes(key[1:]).verify(blob, message.encode())
+    except InvalidSignature:
+        raise Broken(f"the signature of `{name}` does not hold") from None
+    return name
 
 
 def node(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(b"\1" + left + right).digest()
-
-
-def whole(level: list[bytes]) -> bytes:
-    """Root of a complete subtree of which every leaf is there."""
-    while len(level) > 1:
-        level = [node(left, right) for left, right in zip(level[::2], level[1::2], strict=True)]
-    return level[0]
+    return sha256(b"\1" + left + right).digest()
 
 
 def canonical(value: object) -> bytes:
@@ -232,49 +227,6 @@ def bound(label: str, *parts: str) -> bytes:
     return b"gateway/v0\0" + b"".join(b"s" + len(i).to_bytes(4, "big") + i for i in items)
 
 
-def vkey(text: str, kind: int) -> tuple[str, bytes]:
-    """Name and public key of a C2SP verifier key, or of a file that holds one."""
-    text = text if "+" in text else Path(text).read_text("utf-8")
-    name, digest, encoded = text.strip().split("+", 2)
-    key = base64.b64decode(encoded, validate=True)
-    need(key[:1] == bytes([kind]) and len(key) == 33, f"`{name}` is another kind of key")
-    need(key_hash(name, key).hex() == digest, f"the key of `{name}` is damaged")
-    return name, key[1:]
-
-
-def key_hash(name: str, key: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
-
-
-def signature_of(note: str, name: str, key: bytes) -> bytes:
-    for line in note.rpartition("\n\n")[2].splitlines():
-        _, who, encoded = line.split(" ")
-        blob = base64.b64decode(encoded, validate=True)
-        if who == name and blob[:4] == key_hash(name, key):
-            return blob[4:]
-    raise Broken(f"the LogCheckpoint is not signed by `{name}` with this key")
-
-
-def check(key: bytes, signature: bytes, message: bytes, name: str) -> None:
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
-    except InvalidSignature:
-        raise Broken(f"the signature of `{name}` does not hold") from None
-
-
-def signed_text(note: str, name: str, key: bytes) -> str:
-    text = note.rpartition("\n\n")[0] + "\n"
-    check(key, signature_of(note, name, b"\1" + key), text.encode(), name)
-    return text
-
-
-def cosigned(note: str, text: str, name: str, key: bytes) -> None:
-    """C2SP tlog-cosignature v1: eight bytes of time, then a signature over it and the text."""
-    blob = signature_of(note, name, b"\4" + key)
-    moment = int.from_bytes(blob[:8], "big")
-    check(key, blob[8:], f"cosignature/v1\ntime {moment}\n{text}".encode(), name)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Verify an EvidencePack offline.")
     parser.add_argument("pack")
@@ -284,17 +236,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with zipfile.ZipFile(given.pack) as archive:
             facts = Pack(archive).verify(given.log_key, given.witness_key)
-    except (Broken, *TROUBLE) as problem:
+    except Exception as problem:  # noqa: BLE001 - whatever a hostile pack raises, it is broken
         read = "" if isinstance(problem, Broken) else f"unreadable, {type(problem).__name__}: "
         sys.stdout.write(f"BROKEN: {read}{problem}\n")
         return 1
     sys.stdout.write("".join(f"{name}: {value}\n" for name, value in facts.items()))
-    sys.stdout.write("people.json and summary.html are what the gateway says, not proven\n")
-    if given.log_key is None:
-        sys.stdout.write("SELF-CONSISTENT ONLY: who signed it is not known; give --log-key\n")
-        return 2
-    sys.stdout.write("VERIFIED\n")
-    return 0
+    sys.stdout.write("VERIFIED\n" if given.log_key else "SELF-CONSISTENT ONLY: give --log-key\n")
+    return 0 if given.log_key else 2
 
 
 if __name__ == "__main__":
