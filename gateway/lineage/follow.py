@@ -126,6 +126,8 @@ class Follower(threading.Thread):
         self.join()
 
     def _follow(self) -> None:
+        if not self._projection.is_open:
+            self._projection.reopen()
         self._check_last_leaf()
         self._reader = _Reader(self._read_anew(), self._projection.projected)
         self._reader.start()

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -116,7 +116,7 @@ class Projection:
         if self._path.exists() or self._seal_path.exists():
             self.rebuilt_because = because
         self._let_go()
-        self._known_sets.clear()
+        self.projected, self.leaf = 0, ""  # even if nothing can be begun anew
         self._remove("", ".wal", ".wal.recovery", ".wal.checkpoint")
         self._seal_path.unlink(missing_ok=True)
 
@@ -126,6 +126,7 @@ class Projection:
 
     def _let_go(self) -> None:
         self.taken_away()
+        self._known_sets.clear()  # what opens next may not have them
         connection = getattr(self, "_connection", None)
         if connection is not None:
             connection.close()
@@ -141,6 +142,11 @@ class Projection:
             self._discard(because)
             self.rebuilt_because = because
             self._open_empty()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a file to project into; else `reopen` failed."""
+        return hasattr(self, "_connection")
 
     def reopen(self) -> None:
         """Open again after DuckDB invalidated itself (a full disk does that)."""
@@ -208,7 +214,8 @@ class Projection:
             )
             connection.commit()
         except BaseException:
-            connection.rollback()
+            with suppress(duckdb.Error):  # after a full disk there is nothing to roll back
+                connection.rollback()
             raise
         finally:
             for name in incoming:
@@ -244,7 +251,7 @@ class Projection:
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor on one snapshot: what is read together belongs together."""
         with self._opening:
-            if not hasattr(self, "_connection"):
+            if not self.is_open:
                 raise Unavailable("lineage is being opened again")
             cursor = self._connection.cursor()
         try:
