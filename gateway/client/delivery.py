@@ -15,7 +15,9 @@ from gateway.client.buffers import Buffers
 from gateway.client.leases import HeldLease
 from gateway.client.ring import NoRing, RingReader
 from gateway.client.segments import Received, Segment, SegmentReader
+from gateway.client.windows import Window
 from gateway.errors import ConfigError, NotAuthenticated, NotFound, Unavailable
+from gateway.wire.segments import SegmentHead
 
 RING, HTTP = "ring", "http"
 
@@ -56,7 +58,12 @@ class Delivery:
     """The reader of a stream, lease after lease."""
 
     def __init__(
-        self, lease: HeldLease, choice: str, buffers: Buffers, meanwhile: Callable[[], None]
+        self,
+        lease: HeldLease,
+        choice: str,
+        buffers: Buffers,
+        meanwhile: Callable[[], None],
+        window: Callable[[SegmentHead], Window | None],
     ) -> None:
         """Begin with the lease that is held now.
 
@@ -65,9 +72,10 @@ class Delivery:
             choice: see LeaseTerms.
             buffers: for segments that are copied.
             meanwhile: called now and then during long waits.
+            window: where the rows of a segment belong, if they are put there when copied.
         """
         self._lease, self._choice, self._buffers = lease, choice, buffers
-        self._meanwhile = meanwhile
+        self._meanwhile, self._window = meanwhile, window
         self._is_proven = False  # a ring was had before: without one now, the gateway is away
         self.used = HTTP
         self.reason: str | None = None  # why it is not the ring
@@ -82,7 +90,7 @@ class Delivery:
             self.reader = self._http()  # of the lease that is held now
             return
         self.used, self.reason = RING, None
-        self.reader = RingReader(self._lease.access, self._buffers, self._meanwhile)
+        self.reader = RingReader(self._lease.access, self._buffers, self._meanwhile, self._window)
 
     def give_back(self, *, is_waiting: bool) -> None:
         """Give slots back that the consumer does not look at any more, when it is time."""

@@ -83,7 +83,9 @@ class Prefetcher:
         order = lease.manifest.order
         idle = _IDLE_BUFFERS + order.lanes_chosen // order.world
         buffers = Buffers(idle, self._budget.claim)
-        self.delivery = Delivery(lease, terms.delivery, buffers, self._renew_meanwhile)
+        self.delivery = Delivery(
+            lease, terms.delivery, buffers, self._renew_meanwhile, self._opener.window
+        )
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 

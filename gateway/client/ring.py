@@ -25,6 +25,7 @@ from gateway.client.arriving import Arriving
 from gateway.client.buffers import Buffers
 from gateway.client.segments import Access, Cut, Received, Segment, read_end, read_head
 from gateway.client.slots import Bytes, Slots
+from gateway.client.windows import Window
 from gateway.crypto.ring import Handshake
 from gateway.errors import GatewayError, IntegrityError, StreamStopped, Unavailable
 from gateway.wire import codec
@@ -49,10 +50,22 @@ class RingReader:
     """One ring of one lease. Not for several threads at once."""
 
     def __init__(
-        self, access: Access, buffers: Buffers, meanwhile: Callable[[], None] = lambda: None
+        self,
+        access: Access,
+        buffers: Buffers,
+        meanwhile: Callable[[], None],
+        window: Callable[[SegmentHead], Window | None],
     ) -> None:
-        """Nothing is opened yet; `meanwhile` is called now and then during long waits."""
-        self._access, self._buffers, self._meanwhile = access, buffers, meanwhile
+        """Nothing is opened yet.
+
+        Args:
+            access: the lease.
+            buffers: for what is copied.
+            meanwhile: called now and then during long waits.
+            window: where the rows of a segment belong; None = as they come.
+        """
+        self._access, self._buffers = access, buffers
+        self._meanwhile, self._window = meanwhile, window
         self._asked: deque[int] = deque()
         self._sock: socket.socket | None = None
         self._sending = threading.Lock()  # the consumer gives slots back
@@ -129,25 +142,30 @@ class RingReader:
     def _segment(self, number: int) -> Segment:
         head_frame = frames.frame(HEAD_MAGIC, self._expect(HEAD_MAGIC))
         head = read_head(head_frame, number, self._access)
-        used = bytearray()
+        used, window = bytearray(), None
         if self._arriving is not None and self._arriving.begin(head):
             body = memoryview(b"")
             for size in head.chunks:
                 if not self._arriving.add(self._chunk(size, used), self._slots):
                     self.give_back(is_waiting=True)  # the consumer has nothing of it
         else:
-            body = self._copied(head, used)
+            window = self._window(head)
+            body = self._copied(head, used, window)
         end = frames.frame(END_MAGIC, self._expect(END_MAGIC))
         stated = read_end(head_frame, head, end, self._access)
         if stated.seals != used:
             raise IntegrityError("a chunk of the segment lay in another slot")
-        return Segment(head, body, stated.receipt)
+        return Segment(head, body, stated.receipt, in_order=window is not None)
 
-    def _copied(self, head: SegmentHead, used: bytearray) -> memoryview:
+    def _copied(self, head: SegmentHead, used: bytearray, window: Window | None) -> memoryview:
         body, at = self._buffers.lend(head.bytes), 0
         for size in head.chunks:
-            place = np.frombuffer(body[at : at + size], dtype=np.uint8)
-            np.copyto(place, self._chunk(size, used))
+            content = self._chunk(size, used)
+            if window is None:
+                np.copyto(np.frombuffer(body[at : at + size], dtype=np.uint8), content)
+            else:
+                window.put(body, at, content)
+            del content  # the slot with it
             self._slots.see()
             self.give_back()
             at += size

@@ -91,6 +91,7 @@ class Segment:
     head: SegmentHead
     body: memoryview  # starts at a multiple of 64 in memory
     receipt: str
+    in_order: bool = False  # whether the rows lie in the order of delivery, though shuffled
 
 
 class SegmentReader:

@@ -237,11 +237,11 @@ def test_a_consumer_may_be_busy_for_longer_than_a_client_may_stall(
 ) -> None:
     monkeypatch.setattr(client_ring, "_TICK_SECONDS", 0.1)
     monkeypatch.setattr(client_ring, "_TICKS_OF_LIFE", 1)
-    impatient = Worker(stall_seconds=0.5)
+    impatient = Worker(stall_seconds=1.0)
     gateway = Gateway(tokens, impatient)
     with stream_of(gateway, delivery="ring", batch_size=256) as stream:
         got = [next(stream)]
-        time.sleep(1.5)
+        time.sleep(2.5)
         got += list(stream)
         assert gateway.status()["segments"] == 2, "no segment was sent twice"
     np.testing.assert_array_equal(received(got), tokens.expected["tokens"])
