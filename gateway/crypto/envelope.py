@@ -38,6 +38,11 @@ def bound(label: str, *parts: Part) -> bytes:
     return _MAGIC + b"".join(_item(part) for part in (label, *parts))
 
 
+def bound_further(start: bytes, *parts: Part) -> bytes:
+    """`bound` of the parts that made `start`, and of these: for many places that begin alike."""
+    return start + b"".join(map(_item, parts))
+
+
 def _item(part: Part) -> bytes:
     if isinstance(part, str):
         try:

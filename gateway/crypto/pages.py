@@ -15,7 +15,15 @@ from enum import IntEnum
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.crypto.envelope import KEY_BYTES, NONCE_BYTES, TAG_BYTES, bound, seal, unseal
+from gateway.crypto.envelope import (
+    KEY_BYTES,
+    NONCE_BYTES,
+    TAG_BYTES,
+    bound,
+    bound_further,
+    seal,
+    unseal,
+)
 from gateway.errors import IntegrityError, InvalidInput
 
 LENGTH_BYTES = 4
@@ -195,7 +203,7 @@ class FrameOpener:
         if len(key) != KEY_BYTES:
             raise InvalidInput("a frame opener needs a key of 32 bytes")
         self._cipher = AESGCM(key)
-        self._place, self._count = (view, plan_digest), count
+        self._place, self._count = bound("view-frame", view, plan_digest), count
         self._private = bytearray()
 
     def open_into(self, frame: memoryview, number: int, out: memoryview) -> int:
@@ -213,7 +221,8 @@ class FrameOpener:
             raise IntegrityError("a frame is too short")
         if len(out) < size:
             raise InvalidInput(f"a frame of {size} bytes does not fit into {len(out)}")
-        aad, target = _frame_place(*self._place, number, self._count), out[:size]
+        aad = bound_further(self._place, *_number(number, self._count))
+        target = out[:size]
         nonce, sealed = frame[:NONCE_BYTES], frame[NONCE_BYTES:]
         try:
             return self._cipher.decrypt_into(nonce, sealed, aad, target)
@@ -234,7 +243,11 @@ class FrameOpener:
 
 
 def _frame_place(view: str, plan_digest: str, number: int, count: int | None) -> bytes:
+    return bound("view-frame", view, plan_digest, *_number(number, count))
+
+
+def _number(number: int, count: int | None) -> tuple[int, bytes]:
     if number < 0 or (count is not None and number >= count):
         raise InvalidInput(f"there is no frame {number} of {count}")
     last = count is not None and number == count - 1
-    return bound("view-frame", view, plan_digest, number, b"last" if last else b"more")
+    return number, b"last" if last else b"more"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.crypto.envelope import bound, commitment, derive, seal, tag, unseal
+from gateway.crypto.envelope import bound, bound_further, commitment, derive, seal, tag, unseal
 from gateway.errors import IntegrityError, InvalidInput
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
@@ -64,6 +64,7 @@ def test_canonical_bytes_are_injective(a: str, parts: list, b: str, others: list
 
     same = kinds(a, parts) == kinds(b, others)
     assert (bound(a, *parts) == bound(b, *others)) == same
+    assert bound_further(bound(a, *parts), *others) == bound(a, *parts, *others)
 
 
 def test_borders_between_parts_cannot_be_moved() -> None:
