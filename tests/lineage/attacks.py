@@ -8,6 +8,19 @@ from __future__ import annotations
 
 # Refused by the allow-list: none may reach the database at all.
 FORBIDDEN: tuple[str, ...] = (
+    # the copy of one's own rows that a child may have attached
+    "SELECT * FROM copied.read",
+    "SELECT * FROM copied.main.read",
+    "SELECT * FROM later_read",
+    "SELECT * FROM 'later_read'",
+    "SELECT copied.main.read.rows FROM copied.main.read",
+    "WITH x AS (DELETE FROM copied.read RETURNING *) SELECT * FROM x",
+    "DETACH copied",
+    "USE copied",
+    "ATTACH '/proc/self/fd/63' AS more (READ_ONLY)",
+    "SELECT content FROM read_blob('/proc/self/fd/63')",
+    "COPY (SELECT 42) TO '/proc/self/fd/63' (USE_TMP_FILE false)",
+    "COPY FROM DATABASE copied TO memory",
     # writing through a read-only connection
     "COPY (SELECT 42) TO '{dir}/lineage.duckdb' (USE_TMP_FILE false)",
     "COPY (SELECT 42) TO '{dir}/lineage.duckdb.wal' (FORMAT blob)",

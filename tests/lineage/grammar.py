@@ -26,7 +26,8 @@ POISON: dict[str, Sequence[str]] = {
         "{'a': getenv('A')}", "sum(rows) FILTER (WHERE getenv('A') = '')", "current_user",
     ),
     "table": (
-        "event", "confirmed", "granted", "progress", "seen_read", "incoming", "main.read",
+        "event", "copied.read", "copied.main.read", "later_read", "confirmed", "granted",
+        "progress", "seen_read", "incoming", "main.read",
         "memory.main.read", "temp.read", "'/etc/passwd'", '"/etc/passwd"', "pg_class",
         "information_schema.tables", "sqlite_master", "read_csv('/etc/passwd')",
         "read_text('/etc/passwd')", "read_parquet('s3://a/b')", "glob('/*')", "duckdb_tables()",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pyarrow as pa
 import pytest
 
 from gateway.api import openapi
 from gateway.api.app import ACTS
+from gateway.client import GatewayClient
+from gateway.errors import AccessDenied
 from tests.cli.test_real_gateway import home, server, typed
 from tests.tenancy.operations import (
     FORM,
@@ -71,6 +75,67 @@ def test_sql_sees_nothing_of_others(world: World) -> None:
         heard = world.callers["rival/job"].send("POST", "/v1/lineage/query", sql)
         assert heard.status == 200, heard.body
         assert not [word for word in SECRETS if word.encode() in heard.body], heard.body
+
+
+OWNERS_OWN = {"rules", "answered_by_tag"}  # which rule spoke, and who of its people answered
+CHANGING = {"closed_at", "closed_because"}  # the stream goes on
+SHARED = ("read", "decision", "grant", "lease", "denial", "release", "request")
+
+
+def seen(who: GatewayClient, until: int) -> dict[str, list[dict[str, Any]]]:
+    """What birch did to alder's data, on that side; as Arrow the same as in JSON."""
+    lists = (
+        f"""(SELECT list(t ORDER BY t."index") FROM "{view}" t WHERE t."index" < {until}
+        AND t.actor_tenant = 'birch' AND t.dataset LIKE 'alder/%') AS "{view}\""""  # noqa: S608
+        for view in SHARED
+    )
+    sql = "SELECT " + ", ".join(lists)
+    (found,) = who.lineage.query(sql)
+    (exact,) = pa.table(who.lineage.query(sql, as_arrow=True)).to_pylist()
+    assert {v: [r["index"] for r in rows] for v, rows in exact.items()} == {
+        v: [r["index"] for r in rows] for v, rows in found.to_dict().items()
+    }
+    return dict(found.to_dict())
+
+
+def test_both_sides_see_in_sql_what_one_did_to_the_others_data(world: World) -> None:
+    owner, reader = world.people["alder"], world.people["birch/job"]
+    with pytest.raises(AccessDenied):
+        reader.tokens.request("alder/trees", purpose="marketing", columns=["zebra"])
+    asked = reader.access.request(
+        "alder/trees", purpose="health-research", columns=["zebra"], run="quokka-2", reason="walrus"
+    )
+    owner.access.approve(asked.id, valid="1d", reason="walrus")
+    deadline = time.monotonic() + 60
+    while not (reads := owner.lineage.query("SELECT subject_tag FROM read")):
+        assert time.monotonic() < deadline  # what was handed over is confirmed soon
+    here, there = (seen(who, reads.facts["as_of_index"]) for who in (owner, reader))
+    for view in SHARED:
+        assert here[view], view
+        for one, other in zip(here[view], there[view], strict=True):
+            assert without(one, CHANGING | OWNERS_OWN) == without(other, CHANGING | OWNERS_OWN)
+            assert [other[name] for name in OWNERS_OWN if other.get(name) is not None] == []
+    assert all(row["rules"] for row in here["read"])
+    assert {bool(row["answered_by_tag"]) for row in here["request"]} == {True, False}
+    assert {row.subject for row in reads} == {"birch/job"}
+
+
+def without(row: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def test_neither_side_sees_in_sql_what_the_other_does_at_home(world: World) -> None:
+    for here, there in (("alder", "birch"), ("birch", "alder")):
+        counts = (
+            f"""(SELECT count(*) FROM {view} WHERE tenant = '{whose}' OR actor_tenant = '{whose}')
+            AS {view}_{whose}"""  # noqa: S608 - our own names
+            for view in ("question", "policy", "tenant_change") for whose in (here, there)
+        )  # fmt: skip
+        (row,) = world.people[here].lineage.query(f"SELECT {', '.join(counts)}")
+        assert row.to_dict().pop(f"question_{here}") > 0
+        assert [row.to_dict()[f"{v}_{there}"] for v in ("question", "policy", "tenant_change")] == [
+            0, 0, 0,
+        ], here  # fmt: skip
 
 
 def test_a_pack_about_a_thing_of_others_holds_nothing_of_it(world: World, home: Path) -> None:
