@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from gateway.domain.ids import ID_BODY, is_id
+from gateway.domain.ids import ID_BODY, ID_BODY_CHARS, is_id
 from gateway.errors import InvalidInput
 
 INTEGER_MAX = 2**53 - 1  # what every JSON reader keeps exactly
 TEXT_CHARS_MAX = 1024
 TYPE_CHARS_MAX = 16_384  # of one column: a struct names all its members
+NAME_CHARS_MAX = 63
 NAME_PATTERN = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 Holds = Callable[[Any], bool]
 
@@ -64,14 +66,28 @@ def check_facts(schema: Schema, facts: Mapping[str, Any], *, where: str) -> None
         raise InvalidInput(f"{where} has no fact `{extra[:80]}`")
 
 
+_KNOWN = 4096  # texts of one kind of which it is remembered whether they are one
+
+
 def _pattern(what: str, pattern: str, *, spelled: str = "") -> Fact:
     match = re.compile(pattern + r"\Z").match
     holds: Holds = lambda v: type(v) is str and match(v) is not None  # noqa: E731 - typed
     return Fact(what, holds, spelling=f'"(?:{spelled or pattern})"')
 
 
+def _name() -> Fact:
+    """A name; few tenants are in many events."""
+    fact = _pattern("a name", NAME_PATTERN)
+    known = lru_cache(maxsize=_KNOWN)(fact.holds)
+    holds: Holds = lambda v: type(v) is str and len(v) <= NAME_CHARS_MAX and known(v)  # noqa: E731
+    return replace(fact, holds=holds)
+
+
 def _of_prefix(prefix: str) -> Fact:
-    return Fact(f"an id `{prefix}…`", lambda v: is_id(v, prefix), spelling=f'"{prefix}{ID_BODY}"')
+    known = lru_cache(maxsize=_KNOWN)(lambda v: is_id(v, prefix))  # one lease, many segments
+    chars = len(prefix) + ID_BODY_CHARS  # nothing longer is kept
+    holds: Holds = lambda v: type(v) is str and len(v) == chars and known(v)  # noqa: E731 - typed
+    return Fact(f"an id `{prefix}…`", holds, spelling=f'"{prefix}{ID_BODY}"')
 
 
 def one_of(what: str, *words: str) -> Fact:
@@ -155,7 +171,7 @@ INTEGER = Fact(
     spelling=f"(?:{_COUNT}|-[1-8][0-9]{{0,15}})",
 )
 FLAG = Fact("true or false", lambda v: type(v) is bool, spelling="(?:true|false)")
-NAME = _pattern("a name", NAME_PATTERN)
+NAME = _name()
 DATASET = _pattern("a dataset `tenant/name`", f"{NAME_PATTERN}/{NAME_PATTERN}")
 IDENTITY = _pattern("an identity `tenant/name`", f"{NAME_PATTERN}/{NAME_PATTERN}")
 MONTH = _pattern("a month", r"[0-9]{4}-(?:0[1-9]|1[0-2])")

@@ -14,6 +14,7 @@ from gateway.errors import InvalidInput
 PREFIXES = ("dec_", "req_", "grant_", "lease_", "op_", "reg_", "run:")
 RANDOM_BYTES = 16
 ID_BODY = r"[a-z2-7]{25}[aeimquy4]"  # 128 bits: the last character carries 3 of them
+ID_BODY_CHARS = 26
 _BODY = re.compile(ID_BODY + r"\Z")
 
 

@@ -86,7 +86,7 @@ class Composer:
             actor=actor,
             details=details,
         )
-        data = canonical(event.envelope())
+        data = leaf_bytes(event)
         if len(data) > EVENT_BYTES_MAX:
             raise TooLarge(f"an event has {len(data)} bytes", advice="record less, by reference")
         return event, data
@@ -108,6 +108,28 @@ class Composer:
     def read(self, data: bytes, index: int) -> Event:
         """The event of these bytes with its details opened; IntegrityError when they differ."""
         return open_details(read_event(data, index, self._node), self._details)
+
+
+def leaf_bytes(event: Event) -> bytes:
+    """`canonical(event.envelope())` of a checked event, put together in a third of the time.
+
+    Names, tags and hashes need no escaping; the order of the members is that of their names.
+    """
+    links = ",".join(
+        [
+            f'"{tag}":{{"prev":"{link["prev"]}","seq":{link["seq"]}}}'
+            for tag, link in sorted(event.chains.items())
+        ]
+    )
+    actor = f'"{event.actor_tenant}"' if event.actor_tenant is not None else "null"
+    who = f'"{event.actor_tag}"' if event.actor_tag is not None else "null"
+    begin = f'{{"actor":{actor},"boot":"{event.boot}","chains":{{{links}}},"details":'
+    end = (
+        f',"index":{event.index},"kind":"{event.kind.value}","node":"{event.node}",'
+        f'"owner":"{event.owner_tenant}","time":{event.time_us},"v":0,"who":{who}}}'
+    )
+    sealed = b"null" if event.sealed is None else canonical(event.sealed)
+    return b"".join((begin.encode(), sealed, b',"facts":', canonical(event.facts), end.encode()))
 
 
 def canonical(value: Any) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain import facts as f
 from gateway.domain.events import (
     FACTS,
     RAISES_POLICY_EPOCH,
@@ -153,3 +154,12 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_two_writers_of_canonical_bytes_agree(value: Any) -> None:
     assert orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == canonical(value)
+
+
+def test_what_is_remembered_of_names_and_ids_is_no_wider_than_the_check() -> None:
+    for fact, good in ((f.NAME, "clinic"), (f.LEASE, "lease_" + "a" * 26)):
+        for value in (good, good.upper(), good + "\n", good + "a" * 60, "", 7, None, [good], b"a"):
+            for _ in range(2):
+                assert fact.holds(value) is (value == good)
+    assert f.NAME.holds("a" * 63)
+    assert not f.NAME.holds("a" * 64)

@@ -9,7 +9,7 @@ import pytest
 from gateway.domain.events import EventKind, canonical, parse
 from gateway.errors import GatewayError
 from gateway.journal import recovery
-from gateway.journal.composer import read_event
+from gateway.journal.composer import leaf_bytes, read_event
 from gateway.journal.verification import verify
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
@@ -49,6 +49,7 @@ def test_every_event_vector_is_judged_as_it_says(path: Path) -> None:
     if path.name.startswith("ok-"):
         event = parse(data)
         assert canonical(event.envelope()) == data
+        assert leaf_bytes(event) == data
         assert read_event(data, event.index, event.node) == event
         return
     with pytest.raises(GatewayError) as refused:
