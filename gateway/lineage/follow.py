@@ -21,7 +21,7 @@ from gateway.lineage.projection import Projection
 from gateway.lineage.rows import EventLike
 
 Tail = Callable[[int], Iterator[tuple[EventLike, bytes]]]
-_Item = tuple[EventLike, bytes] | BaseException
+_Some = list[tuple[EventLike, str]]  # events with their leaf hashes (hex)
 
 QUEUE_EVENTS_MAX = 2 * EVENTS_MAX
 SEAL_BYTES_MIN = 16 << 20  # a busy projection is sealed when so much is unsealed
@@ -29,6 +29,7 @@ SEAL_SECONDS_MIN = 30.0
 _SEAL_SHARE = 50  # sealing takes at most 1/50 of the time
 GATHER_SECONDS = 0.2  # a transaction costs the same for one event as for hundreds
 GATHER_EVENTS = 512  # … and is not waited for when so many are there
+_SOME_EVENTS = 512  # handed over together: one by one would cost as much as reading them
 _IDLE_SECONDS = 0.5
 _POLL_SECONDS = 0.02
 _RETRY_SECONDS = 1.0
@@ -40,7 +41,9 @@ class _Reader(threading.Thread):
     def __init__(self, tail: Tail, start: int) -> None:
         super().__init__(name="journal-reader", daemon=True)
         self._tail, self._next = tail, start
-        self.items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self.items: queue.SimpleQueue[_Some | BaseException] = queue.SimpleQueue()
+        self.given = 0  # events put into `items`
+        self.taken = 0  # … and taken by the other thread
         self.stopping = threading.Event()
 
     def run(self) -> None:
@@ -51,13 +54,31 @@ class _Reader(threading.Thread):
             self.items.put(error)
 
     def _read(self) -> None:
-        for event, leaf in self._tail(self._next):
-            self._next = event.index + 1
-            self.items.put((event, leaf))
-            if self.stopping.is_set():
-                return
-            while self.items.qsize() > QUEUE_EVENTS_MAX and not self.stopping.is_set():
-                time.sleep(_POLL_SECONDS)
+        some: _Some = []
+        try:
+            for event, leaf in self._tail(self._next):
+                some.append((event, leaf.hex()))
+                self._next = event.index + 1
+                if len(some) == _SOME_EVENTS:
+                    self._give(some)
+                    some = []
+                    if self.stopping.is_set():
+                        return
+        finally:
+            self._give(some)
+
+    def _give(self, some: _Some) -> None:
+        if not some:
+            return
+        self.given += len(some)
+        self.items.put(some)
+        while self.waiting > QUEUE_EVENTS_MAX and not self.stopping.is_set():
+            time.sleep(_POLL_SECONDS)
+
+    @property
+    def waiting(self) -> int:
+        """Events that were read and not taken yet."""
+        return self.given - self.taken
 
 
 class Follower(threading.Thread):
@@ -132,7 +153,7 @@ class Follower(threading.Thread):
         self._reader = _Reader(self._read_anew(), self._projection.projected)
         self._reader.start()
         while not self._stopping.is_set():
-            batch = self._take(self._reader.items)
+            batch = self._take(self._reader)
             if batch:
                 self._projection.append(batch)
                 self._is_unsealed = True
@@ -153,23 +174,24 @@ class Follower(threading.Thread):
             break
         self._projection.rebuild(f"event {size - 1} of the journal is another than was projected")
 
-    def _take(self, items: queue.SimpleQueue[_Item]) -> list[tuple[EventLike, str]]:
-        batch: list[tuple[EventLike, str]] = []
+    def _take(self, reader: _Reader) -> _Some:
+        batch: _Some = []
         try:
-            item = items.get(timeout=_IDLE_SECONDS)
-            if items.qsize() < GATHER_EVENTS:
+            item = reader.items.get(timeout=_IDLE_SECONDS)
+            if reader.waiting < GATHER_EVENTS:
                 self._hurry.wait(GATHER_SECONDS)
             self._hurry.clear()
             while True:
                 if isinstance(item, BaseException):
                     if not batch:
                         raise item
-                    items.put(item)
+                    reader.items.put(item)
                     return batch
-                batch.append((item[0], item[1].hex()))
-                if len(batch) == EVENTS_MAX:
+                batch += item
+                reader.taken += len(item)
+                if len(batch) > EVENTS_MAX - _SOME_EVENTS:
                     return batch
-                item = items.get_nowait()
+                item = reader.items.get_nowait()
         except queue.Empty:
             return batch
 
