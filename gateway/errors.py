@@ -221,12 +221,10 @@ class UnknownName(InvalidInput):
             parameter: of the question.
             expired: months that have left the asker's history.
         """
-        said = []
-        if nearest:
-            said.append(f"did you mean {' or '.join(f'`{name}`' for name in nearest)}?")
-        if expired:
-            said.append(f"it may have gone with what retention let expire: {', '.join(expired)}")
-        advice = "; ".join((*said, cls.advice_default))
+        meant = f"did you mean {' or '.join(f'`{name}`' for name in nearest)}? "
+        gone = f"; it may have gone with what retention let expire: {', '.join(expired)}"
+        hidden = "what you may not see looks the same as what is not there"
+        advice = (meant if nearest else "check the name; ") + hidden + (gone if expired else "")
         return cls(message, advice=advice, parameter=parameter, nearest=list(nearest))
 
 

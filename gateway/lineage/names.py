@@ -15,9 +15,9 @@ import duckdb
 
 from gateway.errors import UnknownName
 from gateway.lineage.parameters import Parameter
+from gateway.lineage.question import NEAREST_MAX
 from gateway.lineage.views import with_views
 
-NEAREST_MAX = 3
 _ALIKE = 0.8  # Jaro-Winkler; 1 is equal
 _CHARS_MAX = 200  # of names that are compared
 _OF_DATASET = """WHERE ($dataset IS NULL OR dataset = $dataset)

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.lineage.parameters import Parameter
 from gateway.lineage.views import with_views
 
+NEAREST_MAX = 3  # names that a refusal of an unknown one tells
 _NAMED = re.compile(r"\$([a-z_]+)")
 
 

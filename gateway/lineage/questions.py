@@ -6,7 +6,10 @@ The SQL sees only the sided views (`views.py`), so no question can see more than
 
 from __future__ import annotations
 
-from gateway.errors import NotFound
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from gateway.errors import UnknownName
 from gateway.lineage import (
     questions_access,
     questions_consent,
@@ -16,7 +19,7 @@ from gateway.lineage import (
     questions_release,
     questions_watch,
 )
-from gateway.lineage.question import Question
+from gateway.lineage.question import NEAREST_MAX, Question
 
 QUESTIONS: dict[str, Question] = {
     question.name: question
@@ -34,11 +37,20 @@ QUESTIONS: dict[str, Question] = {
 
 
 def question(name: str) -> Question:
-    """Find a question by name; NotFound lists what there is."""
+    """Find a question by name; UnknownName says which are like it."""
     try:
         return QUESTIONS[name]
     except (KeyError, TypeError) as cause:
-        raise NotFound(
-            f"no question is called `{str(name)[:80]}`",
-            advice=f"questions: {', '.join(QUESTIONS)}",
-        ) from cause
+        raise unlisted("question", name, QUESTIONS) from cause
+
+
+def unlisted(what: str, name: object, listed: Collection[str]) -> UnknownName:
+    """The refusal of a name that is not one of a public list."""
+    text = str(name)[:80]
+    nearest = get_close_matches(text, listed, NEAREST_MAX) or sorted(listed)
+    return UnknownName(
+        f"no {what} is called `{text}`",
+        advice=f"there is {', '.join(f'`{one}`' for one in nearest)}",
+        parameter=what,
+        nearest=nearest,
+    )

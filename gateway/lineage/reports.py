@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.errors import InvalidInput, NotFound
-from gateway.lineage.questions import QUESTIONS
+from gateway.errors import InvalidInput
+from gateway.lineage.questions import QUESTIONS, unlisted
 
 FORMATS = ("html", "markdown", "csv")
 
@@ -62,11 +62,9 @@ def _of(section: Section) -> Any:
 
 
 def report(name: str) -> Report:
-    """Find a report by name; NotFound lists what there is."""
+    """Find a report by name; UnknownName says which are like it."""
     if name not in REPORTS:
-        raise NotFound(
-            f"no report is called `{name[:80]}`", advice=f"reports: {', '.join(REPORTS)}"
-        )
+        raise unlisted("report", name, REPORTS)
     return REPORTS[name]
 
 

@@ -26,6 +26,8 @@ from gateway.policy.guess import types_for
 from gateway.policy.rules import ACCEPTABLE, Rule
 from gateway.policy.schema import Schema, default_schema
 
+# Asked about a tenant, never about one of its datasets: a rule of a dataset allows none of them.
+_OF_TENANTS = ("register", "publish", "consent", "revoke", "operate")
 _FIXTURES = {
     "string": "x",
     "int": 1,
@@ -84,6 +86,7 @@ def write_rule(
     """
     known = schema or default_schema()
     tenant, name = wish.dataset.tenant, wish.dataset.name
+    _require_asked(wish)
     rule_id = _free_id(f"{tenant}.{name}.{'-'.join(wish.allow)}", set(taken))
     path = rule_id.removeprefix(f"{tenant}.").replace(".", "/")
     tree = _filter(wish, known)
@@ -98,6 +101,18 @@ def write_rule(
         if not result.ok:
             raise PolicyError(f"the rule would not do what it says: {result.text}")
     return WrittenRule(id=rule_id, files=files, sentence=sentence(written.rules[0]))
+
+
+def _require_asked(wish: RuleWish) -> None:
+    """Refuse a rule that nobody's question would ever match."""
+    for action in wish.allow:
+        if action in _OF_TENANTS:
+            raise PolicyError(
+                f"`{action}` is asked about a tenant, never about a dataset: the rule would never "
+                "match",
+                advice=f"write a rule with `scope: tenant:{wish.dataset.tenant}`, or give a role "
+                "that has one",
+            )
 
 
 def sentence(rule: Rule) -> str:

@@ -23,6 +23,7 @@ from gateway.journal import verification
 from gateway.lineage import questions as named
 from gateway.lineage.link import Answer, Side
 from gateway.lineage.parameters import require_known
+from gateway.lineage.question import NEAREST_MAX
 from gateway.services import persons, proofs
 from gateway.services.house import House
 from gateway.services.noted import noted
@@ -32,7 +33,6 @@ from gateway.services.terms import terms_of
 
 SQL_CHARS_MAX = 20_000
 _SUBJECT_CHARS_MAX = 200
-_NEAREST_MAX = 3
 _TAG = re.compile(r"[0-9a-f]{32}\Z")
 _SHOWN = {
     "subject_tag": "subject",
@@ -106,7 +106,7 @@ async def answered(
 
 def _nobody(subject: str, tenant: str, people: Iterable[str]) -> UnknownName:
     """Lineage has tags alone: the names near it are those that answers put back."""
-    nearest = get_close_matches(subject[:_SUBJECT_CHARS_MAX], sorted(people), _NEAREST_MAX)
+    nearest = get_close_matches(subject[:_SUBJECT_CHARS_MAX], sorted(people), NEAREST_MAX)
     return UnknownName.near(
         f"there is no subject `{subject[:80]}` in the history of `{tenant}`",
         nearest,

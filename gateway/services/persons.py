@@ -1,9 +1,9 @@
 """Which runs and models received rows of one person: the question with a right of its own.
 
-(1) the rules let the caller `audit-person` in that tenant; (2) he says for which purpose; (3)
-not too often; (4) the question is durable, with a tag in place of the id; (5) the sealed
-indexes say which blocks hold the person; (6) where a Plan filters rows, a child looks whether
-any of the person's passes; (7) each Grant's deliveries are held against that
+(1) the rules let the caller `audit-person` of that dataset, or in that tenant; (2) he says for
+which purpose; (3) not too often; (4) the question is durable, with a tag in place of the id; (5)
+the sealed indexes say which blocks hold the person; (6) where a Plan filters rows, a child looks
+whether any of the person's passes; (7) each Grant's deliveries are held against that
 (person_delivery.py), and lineage puts runs, times and models to it.
 
 The id comes in the body, lives in this process for the one answer, and goes nowhere else: no
@@ -13,9 +13,11 @@ log, journal, message or child has it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -25,13 +27,21 @@ from gateway.domain.dataset import DatasetRef, DatasetVersion, parse_name
 from gateway.domain.lease import Grant
 from gateway.domain.manifest import Manifest
 from gateway.domain.purpose import PURPOSES, parse_purpose
-from gateway.errors import AccessDenied, GatewayError, InvalidInput, LimitExceeded, NotFound
+from gateway.errors import (
+    AccessDenied,
+    GatewayError,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    UnknownName,
+)
+from gateway.lineage.question import NEAREST_MAX
 from gateway.services import consents, fetch, person_index
 from gateway.services.house import House
 from gateway.services.noted import noted
 from gateway.services.person_delivery import Outcome, Use, Verdict, Version, rows_key
 from gateway.services.person_index import Rows
-from gateway.services.request_access import Caller, decide, record
+from gateway.services.request_access import Caller, decide, record, resource_of
 from gateway.services.storage import load_manifest, local_path, open_keys
 from gateway.services.stream import order_key_of
 from gateway.shards import person_filter
@@ -72,21 +82,34 @@ async def admitted(
     name, parameters = question
     purpose = parameters.get("purpose")
     known = purpose if isinstance(purpose, str) and purpose in PURPOSES else None
-    await _permitted(house, caller, tenant, known)
+    await _permitted(house, caller, _resource(house, tenant, parameters.get("dataset")), known)
     about = _about(house, tenant, parameters)
     house.persons_asked.take(caller.subject.tenant, house.now())
     await noted(house, caller, tenant, (name, about.told))
     return about
 
 
-async def _permitted(house: House, caller: Caller, tenant: str, purpose: str | None) -> None:
+def _resource(house: House, tenant: str, dataset: Any) -> Resource:
+    """What is judged: the dataset that is asked about while it is there, else the tenant."""
+    if isinstance(dataset, str) and (ref := DatasetRef.parse(dataset)).tenant == tenant:
+        with contextlib.suppress(NotFound):
+            return resource_of(house, ref.unversioned)
+    return Resource(tenant=tenant)
+
+
+async def _permitted(house: House, caller: Caller, resource: Resource, purpose: str | None) -> None:
     """(1) A denial is recorded; another tenant's question finds nobody."""
     if caller.grant is not None:
         raise AccessDenied("a dataset token opens streams only", advice="use your API token")
+    tenant = resource.tenant
     request = AccessRequest(
-        subject=caller.subject, action=ACTION, dataset=None, tenant=tenant, purpose=purpose
+        subject=caller.subject,
+        action=ACTION,
+        dataset=resource.dataset,
+        tenant=tenant,
+        purpose=purpose,
     )
-    decision = decide(house, request, Resource(tenant=tenant))
+    decision = decide(house, request, resource)
     if decision.is_allowed:
         return
     if tenant != caller.subject.tenant:
@@ -120,7 +143,7 @@ async def held(house: House, tenant: str, dataset: Any, about: About) -> list[di
     """(5) to (7) What each Grant on a dataset of the tenant's had of the person.
 
     Raises:
-        NotFound: there is and was no such dataset.
+        UnknownName: there is and was no such dataset.
         InvalidInput: no version of it can hold such an id.
         LimitExceeded: too many Grants.
     """
@@ -130,7 +153,12 @@ async def held(house: House, tenant: str, dataset: Any, about: About) -> list[di
     grants = house.catalog.grants(owner=tenant, dataset=ref)
     versions = _versions(house, ref)
     if ref.tenant != tenant or not (grants or versions or house.catalog.erasures(ref)):
-        raise NotFound(f"no dataset `{ref}` that you may see")
+        own = [f"{d.tenant}/{d.name}" for d in house.catalog.datasets() if d.tenant == tenant]
+        raise UnknownName.near(
+            f"there is no dataset `{ref}` in the history of `{tenant}`",
+            get_close_matches(str(ref.unversioned), own, NEAREST_MAX),
+            parameter="dataset",
+        )
     if len(grants) > GRANTS_MAX:
         raise LimitExceeded(
             f"there are more than {GRANTS_MAX} grants on it",

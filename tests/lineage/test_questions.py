@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import InvalidInput, NotFound, UnknownName
+from gateway.errors import InvalidInput, UnknownName
 from gateway.lineage import answers
 from gateway.lineage.asking import Asker, Table, ask
 from gateway.lineage.names import KINDS
@@ -72,7 +72,7 @@ def table_of(
 
 
 def test_an_unknown_question_is_not_found() -> None:
-    with pytest.raises(NotFound, match="no question is called `who-wrote`"):
+    with pytest.raises(UnknownName, match="no question is called `who-wrote`"):
         question("who-wrote")
 
 

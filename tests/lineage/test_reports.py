@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import InvalidInput, NotFound
+from gateway.errors import InvalidInput, UnknownName
 from gateway.lineage.questions import QUESTIONS
 from gateway.lineage.report_text import Page, Part, text_of
 from gateway.lineage.reports import REPORTS, report
@@ -31,7 +31,7 @@ PAGE = Page(
 
 
 def test_an_unknown_report_is_not_found() -> None:
-    with pytest.raises(NotFound, match="no report is called `art99`"):
+    with pytest.raises(UnknownName, match="no report is called `art99`"):
         report("art99")
 
 

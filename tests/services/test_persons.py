@@ -16,9 +16,19 @@ import gateway.wire as W
 from gateway.delivery.geometry import segments_of
 from gateway.delivery.spec import LeaseSpec
 from gateway.domain.access import digest_of
+from gateway.domain.dataset import DatasetRef
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, OrderSpec
-from gateway.errors import AccessDenied, InvalidInput, LimitExceeded, NotFound, Unavailable
+from gateway.errors import (
+    AccessDenied,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    PolicyError,
+    Unavailable,
+    UnknownName,
+)
+from gateway.policy.write import RuleWish, write_rule
 from gateway.services import audit, consents, erase, persons, reports, request_access, sources
 from gateway.services.house import PERSONS_PER_HOUR, House
 from gateway.services.request_access import Ask, Caller
@@ -109,8 +119,40 @@ rules:
     run(add_rules(clinic, "clinic", rule))
     with pytest.raises(AccessDenied):
         ask(caller("clinic", "eva", "dpo"), clinic, purpose="marketing")
-    with pytest.raises(NotFound, match="no dataset"):
+    with pytest.raises(UnknownName, match="no dataset `clinic/icu` in the history"):
         ask(caller("clinic", "eva", "dpo"), clinic)
+
+
+def test_a_rule_of_one_dataset_lets_ask_about_its_persons_and_of_no_other(clinic: House) -> None:
+    """What `policy new clinic/icu --allow audit-person` writes."""
+    register(clinic, pa.table({"patient": [SECRET, "x"], "age": [1, 2], "hr": [3, 4]}))
+    wish = RuleWish(
+        dataset=DatasetRef.parse("clinic/icu"),
+        allow=("audit-person",),
+        to=("role:dpo",),
+        purpose=("legal-obligation",),
+    )
+    for text in write_rule(wish, now=clinic.now()).files.values():
+        if "\nrules:" in text:
+            run(add_rules(clinic, "clinic", text))
+    eva = caller("clinic", "eva", "dpo")
+    with pytest.raises(InvalidInput, match="person"):  # she may ask: of these ids there are none
+        ask(eva, clinic, person="")
+    for refused in (
+        {"purpose": "marketing"},
+        {"dataset": "clinic/other"},
+        {"question": "consents-of-person", "dataset": None},
+    ):
+        with pytest.raises(AccessDenied):
+            ask(eva, clinic, **refused)
+
+
+@pytest.mark.parametrize("action", ["register", "publish", "revoke", "consent", "operate"])
+def test_a_rule_that_no_question_can_match_is_not_written(action: str) -> None:
+    wish = RuleWish(dataset=DatasetRef.parse("clinic/icu"), allow=(action,), to=("role:dpo",))
+    with pytest.raises(PolicyError, match="never about a dataset") as refused:
+        write_rule(wish, now=1.8e9)
+    assert "scope: tenant:clinic" in refused.value.advice
 
 
 def test_questions_about_persons_are_few_and_each_is_recorded_first(clinic: House) -> None:
