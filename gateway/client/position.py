@@ -66,6 +66,26 @@ class Walk:
             before = after
             yield Step(position, takes, opens, over)
 
+    def needs(self, position: int) -> Iterator[int]:
+        """Segments in the order in which `steps` opens them.
+
+        By arithmetic where one rank has all lanes: walking every step would cost as much again
+        as the consumer's own walk.
+        """
+        if self._deal.world > 1:
+            yield from (number for step in self.steps(position) for number in step.opens)
+            return
+        end = min(self.order.rows, position + self.batches(position) * self._deal.step_rows)
+        before, after = self.order.taken(position), self.order.taken(end)
+        found = []
+        for number, (lane, last) in enumerate(zip(self._lanes, self._ends, strict=True)):
+            first = self._starts[lane][number - self._first[lane]]
+            first = max(first, before[lane])
+            if first < min(last, after[lane]):
+                place = self.order.place(lane, first)
+                found.append(((place - position) // self._deal.step_rows, lane, number))
+        yield from (number for _, _, number in sorted(found))
+
     def _takes(self, pieces: Iterable[Slice]) -> Iterator[Take]:
         for piece in pieces:
             starts = self._starts[piece.lane]

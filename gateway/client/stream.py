@@ -150,7 +150,7 @@ class Stream:
     def _begin(self) -> None:
         options = self._options
         self._steps = self._walk.steps(self._start)
-        needs = (number for step in self._walk.steps(self._start) for number in step.opens)
+        needs = self._walk.needs(self._start)
         ahead = Ahead(options.prefetch_segments, options.prefetch_bytes)
         self._prefetcher = Prefetcher(self._lease, needs, self._progress, ahead, options.terms)
         weakref.finalize(self, self._prefetcher.abandon)

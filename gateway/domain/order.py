@@ -156,6 +156,11 @@ class GlobalOrder:
             taken[lane] += 1
         return taken
 
+    def place(self, lane: int, row: int) -> int:
+        """Return the global position of a row of a lane: the inverse of `taken`."""
+        before = sum(min(rows, row) for rows in self.lane_rows)
+        return before + sum(rows > row for rows in self.lane_rows[:lane])
+
     def batches(self, start: int, deal: Deal) -> int:
         """Return how many batches every rank yields from global position `start` on."""
         deal.lanes(len(self.lane_rows))  # refuses a world that does not fit
