@@ -340,6 +340,26 @@ def test_a_follower_that_cannot_go_on_says_so_and_tries_again(
     projection.close()
 
 
+def test_what_came_before_damage_is_projected_and_damage_is_said(tmp_path: Path) -> None:
+    history, projection = clinic_and_startup(), Projection(tmp_path, KEY)
+    size = len(history.events)
+
+    def tail(start: int) -> Iterator[tuple[rows.EventLike, bytes]]:
+        yield from history.tail(start)
+        raise IntegrityError("the journal was changed")
+
+    follower = Follower(projection, lambda: tail, time.time)
+    follower.start()
+    follower.wait_for(size, 60)
+    assert projection.projected == size
+    deadline = time.monotonic() + 60
+    while follower.fault is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert follower.fault == "the journal was changed"
+    follower.stop()
+    projection.close()
+
+
 def test_another_history_than_the_projected_one_is_projected_anew(
     tmp_path: Path, following: Callable[[History, Projection], Follower]
 ) -> None:
