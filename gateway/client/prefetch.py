@@ -75,6 +75,7 @@ class Prefetcher:
         self._queue: queue.Queue[_Fetched | GatewayError] = queue.Queue(ahead.segments)
         self._budget = Budget(ahead.bytes, lease.manifest)
         self._stop = threading.Event()
+        self._is_awaited = False  # the consumer can do nothing but take the next segment
         self._received = Received()
         self._segments = self._bytes = 0  # of every lease of this stream
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
@@ -101,7 +102,9 @@ class Prefetcher:
 
     def get(self, number: int) -> OpenSegment | Arriving:
         """Return the next segment, which is `number`; raises why there is none."""
+        self._is_awaited = True
         found = self._queue.get()
+        self._is_awaited = False
         if isinstance(found, GatewayError):
             raise found
         assert found[0] == number, "both walks are the same"
@@ -236,7 +239,9 @@ class Prefetcher:
         """The segment to ask for already, if there is room for it behind this one."""
         if self._arriving is not None and self.delivery.used == RING:
             return following  # it waits in the ring
-        if following is None or self._queue.qsize() + 1 >= self._queue.maxsize:
+        # One that was just put in is as good as taken while the consumer wakes up for it.
+        waiting = max(0, self._queue.qsize() - self._is_awaited)
+        if following is None or waiting + 1 >= self._queue.maxsize:
             return None
         return following if self._budget.has_room(number, following) else None
 

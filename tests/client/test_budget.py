@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from gateway.client.budget import Budget, NoRoom
 from gateway.client.leases import LeaseTerms
+from gateway.client.ring import RingReader
+from gateway.client.segments import SegmentReader
 from gateway.client.stream import Stream, StreamOptions, open_stream
 from gateway.client.streaming import open_under
 from gateway.config import load
@@ -162,4 +164,39 @@ def test_the_budget_is_a_setting_that_a_keyword_overrules(
         stream = open_under(gateway, lambda: "token", how, None, load())  # type: ignore[arg-type]
         assert stream._options.prefetch_bytes == expected
         stream.close()
+    gateway.close()
+
+
+@pytest.mark.parametrize("reader", [SegmentReader, RingReader])
+def test_a_consumer_that_waits_has_the_next_segment_asked_for_while_one_comes(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any
+) -> None:
+    """Else the worker has nothing to do from the end of one to the question for the next."""
+    asked: list[int | None] = []
+    fetch = reader.fetch
+
+    def noted(self: Any, number: int, received: Any, following: int | None, *more: Any) -> Any:
+        asked.append(following)
+        time.sleep(0.02)  # a consumer that is done at once waits for this
+        return fetch(self, number, received, following, *more)
+
+    monkeypatch.setattr(reader, "fetch", noted)
+    gateway = Gateway(view_data(tmp_path), worker)
+    delivery = "ring" if reader is RingReader else "http"
+    with stream_of(gateway, delivery, prefetch_segments=2) as stream:
+        assert sum(len(batch["id"]) for batch in stream) == 900
+    gateway.close()
+    assert len(asked) == 9
+    assert asked.count(None) <= 5  # one for the last; more where the consumer got no processor
+
+
+def test_a_consumer_that_is_busy_has_no_more_asked_for_than_it_has_room_for(
+    worker: Worker, tmp_path: Path
+) -> None:
+    gateway = Gateway(view_data(tmp_path), worker)
+    with stream_of(gateway, "http", prefetch_segments=2) as stream:
+        next(stream)
+        assert quiet(lambda: len(gateway.control.intents)) <= 9
+        assert quiet(lambda: gateway.status()["segments"]) <= 4  # in hand, two, and one that waits
+        assert sum(len(batch["id"]) for batch in stream) == 900 - 64
     gateway.close()
