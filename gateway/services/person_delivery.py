@@ -3,8 +3,9 @@
 Pages are delivered by block, so for a direct stream the answer is exact: its secret order is
 computed again, and the segments with the person's blocks are held against those that were
 handed over. A view counts in rows that its filter left, and its frames are gone with it: it is
-exact when all of it was handed over or none, else the answer is `possibly-delivered`. Where
-two things hold, the stronger one is said: history may over-state, never under-state.
+exact when all of it was handed over or none, else the answer is `possibly-delivered` (what would
+be needed, and why it is not kept: docs/reference/questions.md). Where two things hold, the
+stronger one is said: history may over-state, never under-state.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from gateway.lineage import expiry, schema
 from gateway.lineage.asking import Asker, Table, ask
 from gateway.lineage.projection import Projection
 from gateway.lineage.questions import question
+from tests.lineage import expiring
 from tests.lineage.history import BEGIN, COLUMNS, History, clinic_and_startup
 from tests.lineage.test_projection import KEY, dump, projected
 
@@ -151,3 +156,26 @@ def test_a_name_that_went_with_a_month_is_not_called_a_mistake(tmp_path: Path) -
             asked(projection, "who-read", who, **given)
         assert f"it may have gone with what retention let expire: {MONTH}" in unknown.value.advice
     assert asked(projection, "who-read", CLINIC, dataset="clinic/icu").rows == []
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 30))]
+)
+def test_killed_while_months_expire_it_comes_out_the_same(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    command = [sys.executable, "-m", "tests.lineage.expiring", tmp_path / "killed"]
+    for _ in range(4 if seed else 2):
+        with subprocess.Popen(
+            command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "begin\n"
+            time.sleep(chance.random() ** 2 * 0.5)
+            child.kill()
+            was_done = child.stdout.read() == "end\n"
+        if was_done:  # from the beginning
+            shutil.rmtree(tmp_path / "killed")
+    found, whole = (expiring.project(tmp_path / name) for name in ("killed", "whole"))
+    assert found.rebuilt_because is None
+    assert dump(found) == dump(whole)
+    assert len(dump(whole)["expired"]) == 2 * (expiring.MONTHS - 2)  # owner and actor
