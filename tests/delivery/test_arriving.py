@@ -22,7 +22,7 @@ from gateway.errors import IntegrityError, LeaseRevoked, StreamBroken, Unavailab
 from gateway.wire.leases import LeaseColumn, LeaseRequest, OrderRequest
 from gateway.wire.ring import SLOTS
 from gateway.wire.segments import SegmentHead
-from tests.delivery.spies import stream_of
+from tests.delivery.spies import eventually, stream_of
 from tests.delivery.world import Data, Gateway, Worker, direct_data
 
 COLUMN = LeaseColumn(name="x", arrow="int64", dtype="<i8")
@@ -243,6 +243,8 @@ def test_a_consumer_may_be_busy_for_longer_than_a_client_may_stall(
         got = [next(stream)]
         time.sleep(2.5)
         got += list(stream)
+        # The client may have the end of a segment before the worker has counted it.
+        eventually(lambda: gateway.status()["segments"] >= 2)
         assert gateway.status()["segments"] == 2, "no segment was sent twice"
     np.testing.assert_array_equal(received(got), tokens.expected["tokens"])
     gateway.close()
