@@ -95,7 +95,8 @@ class Gate:
         A reader in sequence gets the next few recorded in the same commit, ahead of sending.
         """
         number = segment.number
-        ahead = AHEAD_SEGMENTS if number - 1 in lease.receipts else 1
+        is_reading_on = number - 1 in lease.receipts and not lease.is_near_limit
+        ahead = AHEAD_SEGMENTS if is_reading_on else 1
         while number not in lease.receipts:
             # One that is done is not joined: awaiting it would not yield, so that it would
             # never be forgotten, and its failure would be met here again and again.
@@ -113,12 +114,18 @@ class Gate:
         return lease.receipts[number]
 
     def _run_ahead(self, lease: OpenLease, segment: Segment) -> None:
-        following = segment.number + 1
-        known = segment.number - 1 in lease.receipts
-        if not known or following in lease.receipts or following in lease.intents:
+        """Ask early enough: a commit takes as long as some segments, one of each lane in turn."""
+        if segment.number - 1 not in lease.receipts or lease.is_near_limit:
             return
-        if following < len(lease.segments) and lease.segments[following].lane == segment.lane:
-            self._ask(lease, following, AHEAD_SEGMENTS)
+        order = lease.spec.order
+        horizon = max(1, AHEAD_SEGMENTS * order.world // order.lanes)
+        for following in lease.segments[segment.number + 1 : segment.number + 1 + horizon]:
+            number = following.number
+            if following.lane != segment.lane:
+                return
+            if number not in lease.receipts and number not in lease.intents:
+                self._ask(lease, number, AHEAD_SEGMENTS)
+                return
 
     def _ask(self, lease: OpenLease, first: int, count: int) -> asyncio.Task[None]:
         wanted = [lease.segments[first]]
@@ -139,7 +146,8 @@ class Gate:
             if lease.intents.get(segment.number) is task:
                 del lease.intents[segment.number]
         if not task.cancelled():
-            task.exception()  # whoever waits has it; nobody waits for what ran ahead
+            error = task.exception()  # whoever waits has it; nobody waits for what ran ahead
+            lease.is_near_limit |= isinstance(error, LimitExceeded)
 
     async def _intend(self, lease: OpenLease, wanted: list[Segment]) -> None:
         receipts = await self._control.intent(

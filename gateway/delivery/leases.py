@@ -56,6 +56,7 @@ class OpenLease:
     sent: list[int] = field(default_factory=list)  # handed over, not yet reported
     acknowledged: tuple[int, int] = (0, 0)  # segments, rows
     has_news: bool = False  # acknowledged more than control was told
+    is_near_limit: bool = False  # a few segments at once were more than the grant had left
     refused: set[int] = field(default_factory=set)  # segments whose stored bytes are not authentic
     tickets: dict[str, float] = field(default_factory=dict)  # SHA-256 of each → its end
     stopped: GatewayError | None = None

@@ -12,6 +12,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from gateway.errors import IntegrityError
@@ -22,6 +23,7 @@ ORDINAL_MAX = 32_767  # row groups, columns and pages are int16 in the page's AA
 _HEAD = struct.Struct("<4sQIIH")  # magic, rows, block_rows, blocks, columns
 _COLUMN = struct.Struct("<IIH")  # field id, bytes per value, ordinal of the leaf in the file
 _BLOCK = struct.Struct("<HHI")  # row group, page ordinal within it, rows
+_TABLES_MAX = 32  # kept read; of 4,096 blocks about 1 MB each
 _PAGE = struct.Struct("<QI")  # offset of the module in the file, its length with the 4 of length
 
 
@@ -96,6 +98,12 @@ class BlockTable:
         """
         if hashlib.sha256(data).hexdigest() != digest:
             raise IntegrityError("the block table is not the one that the manifest names")
+        return cls._read(bytes(data), file_bytes)
+
+    @classmethod
+    @lru_cache(maxsize=_TABLES_MAX)
+    def _read(cls, data: bytes, file_bytes: int) -> BlockTable:
+        """Every lease reads the tables of its shards twice, and every epoch opens a lease."""
         table = cls._parse(data)
         _check(table, file_bytes)
         return table

@@ -21,7 +21,7 @@ from gateway.domain.access import Plan, digest_of
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.layout import width_of
 from gateway.domain.lease import Grant
-from gateway.domain.manifest import BlockTable, Manifest, Shard
+from gateway.domain.manifest import BlockTable, Manifest
 from gateway.errors import GatewayError, IntegrityError, LeaseRevoked
 from gateway.services import fetch
 from gateway.services.house import House
@@ -52,7 +52,11 @@ def direct_source(house: House, manifest: Manifest, plan: Plan) -> tuple[DirectS
     shards = manifest.shards_of(plan.split)
     leaves = [leaf for shard in shards for leaf in shard.leaves_of(set(field_ids))]
     keys = open_keys(house, version, leaves)
-    tables = [_table(house, shard) for shard in shards]
+    stored = [house.store.read(shard.table_key) for shard in shards]
+    tables = [
+        BlockTable.from_bytes(data, digest=shard.table_sha256, file_bytes=shard.bytes)
+        for shard, data in zip(shards, stored, strict=True)
+    ]
     widths = _widths(manifest, tables, field_ids)
     columns = tuple(
         DirectColumn(field_id=c.field_id, name=c.name, width=widths[c.field_id])
@@ -62,12 +66,12 @@ def direct_source(house: House, manifest: Manifest, plan: Plan) -> tuple[DirectS
         DirectShard(
             path=local_path(house, shard),
             file_bytes=shard.bytes,
-            table=table.to_bytes(),
+            table=data,
             table_sha256=shard.table_sha256,
             aad_file_unique=shard.aad_file_unique,
             deks={int(leaf.name): keys[leaf.dek] for leaf in shard.leaves_of(set(field_ids))},
         )
-        for shard, table in zip(shards, tables, strict=True)
+        for shard, data in zip(shards, stored, strict=True)
     )
     rows = tuple(rows for table in tables for _, _, rows in table.blocks)
     width = sum(column.width for column in columns)
@@ -78,12 +82,6 @@ def direct_source(house: House, manifest: Manifest, plan: Plan) -> tuple[DirectS
         schema=None,
     )
     return DirectSource(columns=columns, shards=found), geometry
-
-
-def _table(house: House, shard: Shard) -> BlockTable:
-    return BlockTable.from_bytes(
-        house.store.read(shard.table_key), digest=shard.table_sha256, file_bytes=shard.bytes
-    )
 
 
 def _widths(manifest: Manifest, tables: list[BlockTable], field_ids: list[int]) -> dict[int, int]:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.delivery.gate import Gate
-from gateway.domain.order import Segment
+from gateway.delivery.gate import AHEAD_SEGMENTS, Gate
 from gateway.errors import LimitExceeded
 
 
@@ -40,14 +39,92 @@ def _no_hang() -> Iterator[None]:
     signal.signal(signal.SIGALRM, previous)
 
 
+class Durable:
+    """Control that records at most `most` segments; each commit ends when the test says so."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self.most, self.asked = most, list[tuple[int, int]]()
+        self.commit = asyncio.Event()
+
+    async def intent(self, _: str, first: int, last: int, *__: Any) -> list[str]:
+        self.asked.append((first, last))
+        if last >= self.most:
+            raise LimitExceeded("the budget of the grant is used up")
+        await self.commit.wait()
+        return [f"receipt {n}" for n in range(first, last + 1)]
+
+
+def lease_of(lanes: int = 1, rows: int = 40, receipts: Any = None) -> Any:
+    segments = [
+        SimpleNamespace(number=n, lane=n * lanes // rows, rows=1, bytes=1) for n in range(rows)
+    ]
+    order = SimpleNamespace(lanes=lanes, world=1)
+    kept: dict[int, str] = dict(receipts or {})
+    return SimpleNamespace(
+        receipts=kept, intents={}, segments=segments, is_near_limit=False,
+        keep_receipt=kept.__setitem__, spec=SimpleNamespace(lease="lease_a", order=order),
+    )  # fmt: skip
+
+
+def gate_of(control: Any) -> Gate:
+    return Gate(None, control, None, lambda: 0.0)  # type: ignore[arg-type]
+
+
+def test_intents_run_four_segments_ahead_of_a_reader_in_sequence() -> None:
+    control, lease = Durable(), lease_of()
+    gate = gate_of(control)
+
+    async def read() -> None:
+        control.commit.set()
+        for number in range(24):
+            await gate.record(lease, lease.segments[number])
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            ahead = max(lease.receipts) - number
+            assert number < 2 or AHEAD_SEGMENTS <= ahead < 2 * AHEAD_SEGMENTS
+
+    asyncio.run(read())
+    assert control.asked[:3] == [(0, 0), (1, 4), (5, 8)]
+    assert all(last - first == 3 for first, last in control.asked[1:])
+
+
+def test_a_reader_of_eight_lanes_runs_one_request_ahead_in_each() -> None:
+    control, lease = Durable(), lease_of(lanes=8, rows=80)
+    gate = gate_of(control)
+
+    async def read() -> None:
+        control.commit.set()
+        for number in (0, 10, 20, 1, 11, 21):
+            await gate.record(lease, lease.segments[number])
+
+    asyncio.run(read())
+    assert control.asked == [(0, 0), (10, 10), (20, 20), (1, 4), (11, 14), (21, 24)]
+
+
+def test_near_a_limit_segments_are_asked_for_one_by_one() -> None:
+    control, lease = Durable(most=8), lease_of(rows=12)
+    gate = gate_of(control)
+
+    async def read() -> None:
+        control.commit.set()
+        for number in range(8):
+            await gate.record(lease, lease.segments[number])
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        with pytest.raises(LimitExceeded):
+            await gate.record(lease, lease.segments[8])
+
+    asyncio.run(read())
+    refused = [(first, last) for first, last in control.asked if last >= control.most]
+    assert refused == [(5, 8), (8, 8)], "no refusal is recorded twice"
+    assert sorted(lease.receipts) == list(range(8))
+
+
 def test_a_refused_intent_that_nobody_has_forgotten_yet_is_not_joined() -> None:
     control = UsedUp()
-    segments = [SimpleNamespace(number=n, lane=0, rows=1, bytes=1) for n in range(3)]
-    lease: Any = SimpleNamespace(
-        receipts={0: "receipt"}, intents={}, segments=segments,
-        spec=SimpleNamespace(lease="lease_a"),
-    )  # fmt: skip
-    gate = Gate(None, control, None, lambda: 0.0)  # type: ignore[arg-type]
+    lease = lease_of(rows=3, receipts={0: "receipt"})
+    segments = lease.segments
+    gate = gate_of(control)
 
     async def ask() -> None:
         with pytest.raises(LimitExceeded):
@@ -56,9 +133,8 @@ def test_a_refused_intent_that_nobody_has_forgotten_yet_is_not_joined() -> None:
         await asyncio.wait((failed,))
         assert failed.exception()
         lease.intents[1] = failed  # done, and its callbacks have not run
-        segment: Segment = segments[1]  # type: ignore[assignment]
         with pytest.raises(LimitExceeded):
-            await gate.record(lease, segment)
+            await gate.record(lease, segments[1])
 
     asyncio.run(ask())
     assert control.asked > 2
