@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from gateway.wire.segments import (
 
 TIMEOUT_SECONDS = 60.0
 SEGMENT_BYTES_MAX = 4 << 30  # one over-large row is a segment of its own
+_LENGTH = re.compile("[0-9]{1,12}")
 _PROBLEM_BYTES_MAX = 64 << 10
 _WAKE_BYTES = 1 << 20  # a chunk: each time a reader wakes up costs as much as copying 64 KiB
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -112,6 +114,7 @@ class SegmentReader:
         )
         self._is_local = parts.scheme == "http" and host in _LOOPBACK
         self._partial: _Partial | None = None
+        self._response: http.client.HTTPResponse | None = None  # the newest
         self._asked: int | None = None  # the segment whose answer is on its way
 
     def fetch(
@@ -181,6 +184,9 @@ class SegmentReader:
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()  # one that ends its connection holds the socket alone
         self._connection.close()
         self._asked = None
 
@@ -208,7 +214,7 @@ class SegmentReader:
 
     def _answer(self) -> http.client.HTTPResponse:
         try:
-            response = self._connection.getresponse()
+            response = self._response = self._connection.getresponse()
         except (OSError, http.client.HTTPException) as cause:
             self.close()
             raise Unavailable("the data worker does not answer", advice="try again") from cause
@@ -258,7 +264,8 @@ class _Partial:
             start: `resume_at` when it was asked for.
             wake_at: told how many bytes are worth waking up for; never more than are to come.
         """
-        length = int(response.headers.get("Content-Length", "0"))
+        said = response.headers.get("Content-Length", "")
+        length = int(said) if _LENGTH.fullmatch(said) else 0
         if not 0 < length <= SEGMENT_BYTES_MAX:
             raise IntegrityError("a segment has no length, or one that no segment has")
         if start and start + length == len(self.bytes):
