@@ -91,15 +91,6 @@ QUESTIONS = tuple(
     if "dataset" in {p.name for p in question.parameters}
     and not {p.name for p in question.parameters if p.required} - {"dataset"}
 )
-QUIET = {  # nothing of the kind happened to anybody here
-    "special-categories",
-    "reads-after-erasure",
-    "reads-after-withdrawal",
-    "reads-under-replaced-rules",
-    "unusual-volumes",
-    "repeated-reads",
-    "unused-tokens",
-}
 FILE = {"files": [{"name": "f", "bytes": 3}]}
 SHOWN = {"evidence_sha256": "0" * 64}
 FINISHED = {"model": "m", "artifact_sha256": "0" * 64}
@@ -221,13 +212,12 @@ TABLE: Mapping[tuple[str, str], tuple[Row, ...]] = {
             "alder",
             body=_lineage,
             path={"name": name},
-            status=200,
-            is_silent=name in QUIET,
+            status=422,
         )
         for name in QUESTIONS
     ),
     ("POST", "/v1/lineage/reports/{name}"): (
-        of_path("dataset", "alder", body=_lineage, path={"name": "usage"}, status=200),
+        of_path("dataset", "alder", body=_lineage, path={"name": "usage"}, status=422),
     ),
     ("POST", "/v1/lineage/query"): (
         in_body(
@@ -258,7 +248,7 @@ TABLE: Mapping[tuple[str, str], tuple[Row, ...]] = {
     ),
     ("POST", "/v1/lineage/verification"): (LOG,),
     ("POST", "/v1/lineage/evidence"): (
-        in_body("dataset", "alder", lambda it: {"dataset": it}, status=202, is_silent=True),
+        in_body("dataset", "alder", lambda it: {"dataset": it}, status=422),
         in_body("tenant", "alder", lambda it: {"tenant": it}),
     ),
     ("GET", "/v1/lineage/evidence/{id}"): (of_path("pack", "alder"),),

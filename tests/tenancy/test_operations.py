@@ -17,7 +17,7 @@ import pytest
 from gateway.api import openapi
 from gateway.api.app import ACTS
 from gateway.client import GatewayClient
-from gateway.errors import AccessDenied
+from gateway.errors import AccessDenied, UnknownName
 from tests.cli.test_real_gateway import home, server, typed
 from tests.tenancy.operations import (
     FORM,
@@ -140,7 +140,9 @@ def test_neither_side_sees_in_sql_what_the_other_does_at_home(world: World) -> N
 
 def test_a_pack_about_a_thing_of_others_holds_nothing_of_it(world: World, home: Path) -> None:
     rival = world.people["rival/job"]
-    rival.lineage.export(home / "pack.zip", dataset=world.things["dataset"][0])
+    with pytest.raises(UnknownName):
+        rival.lineage.export(home / "none.zip", dataset=world.things["dataset"][0])
+    rival.lineage.export(home / "pack.zip")
     with zipfile.ZipFile(home / "pack.zip") as pack:
         for name in pack.namelist():
             text = pack.read(name).replace(world.things["dataset"][0].encode(), b"")
