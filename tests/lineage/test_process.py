@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import InvalidInput, LimitExceeded, NotFound, Unavailable
+from gateway.errors import InvalidInput, LimitExceeded, NotFound, Unavailable, UnknownName
 from gateway.lineage import copies, query
 from gateway.lineage.copies import Copies, Copy
 from gateway.lineage.link import LineageLink, Side
@@ -78,7 +78,7 @@ def test_refusals_cross_the_channel_with_their_type(journal: RealJournal, tmp_pa
         with pytest.raises(Unavailable):
             await LineageLink().ask("who-read", {}, CLINIC)
         async with lineage(journal, tmp_path / "lineage") as (link, _):
-            with pytest.raises(NotFound, match="no question"):
+            with pytest.raises(UnknownName, match="no question"):
                 await link.ask("who-wrote", {}, CLINIC)
             with pytest.raises(InvalidInput, match="not a parameter"):
                 await link.ask("who-read", {"x": 1}, CLINIC)
