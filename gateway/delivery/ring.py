@@ -81,6 +81,7 @@ class RingConnection(asyncio.Protocol):
         self._handed: set[int] = set()
         self._is_idle = True  # no segment is wanted
         self._untold = bytearray()  # frames of slots that are handed out, not yet sent
+        self._untold_slots: set[int] = set()
         self._has_room, self._is_drained = asyncio.Event(), asyncio.Event()
         self._has_room.set()
         self._is_drained.set()
@@ -166,7 +167,7 @@ class RingConnection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         if self._memory is not None:
-            self._memory.zero_all_but(self._handed)
+            self._memory.zero_all_but(self._handed - self._untold_slots)
             self._memory = None  # unmapped when its last slot is let go of
         if self._lease is not None:
             self._lease.rings.discard(self)
@@ -307,6 +308,7 @@ class RingConnection(asyncio.Protocol):
         if isinstance(frame, memoryview):
             slot = self._free.popleft()
             self._handed.add(slot)
+            self._untold_slots.add(slot)
             self._untold += frames.frame(frames.CHUNK, frames.CHUNK_PLACE.pack(slot, len(frame)))
             if self._free and len(self._untold) < TOLD_AT_ONCE * _CHUNK_FRAME_BYTES:
                 return None
@@ -314,6 +316,7 @@ class RingConnection(asyncio.Protocol):
             self._untold += frame
         self._transport.write(bytes(self._untold))
         self._untold.clear()
+        self._untold_slots.clear()
         return None if self._is_drained.is_set() else self.handed_over()
 
     async def handed_over(self) -> None:
