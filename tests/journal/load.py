@@ -97,8 +97,8 @@ def journal_load(journal: Journal, seconds: float, many: int) -> Load:
     return produced(record, seconds, many)
 
 
-# One row per event, as research measured it: a wide table of typed columns, so that auditors
-# can ask it at once. Nothing is checked, no person becomes a tag, nothing is hashed or signed.
+# One row per event, a wide table of typed columns, so that auditors can ask it at once. Nothing
+# is checked, no person becomes a tag, nothing is hashed or signed.
 _PEER: dict[str, tuple[str, pa.DataType]] = {
     "node": ("VARCHAR", pa.string()),
     "idx": ("BIGINT", pa.int64()),
