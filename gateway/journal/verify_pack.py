@@ -49,8 +49,7 @@ class Pack:
         need(self.about["format"] == "gateway-evidence-v1", "another format")
         self.tag = f'"{self.about["tag"]}":{{"prev":"'.encode()
         self.leaves: list[tuple[int, bytes]] = []
-        self.policies = {self.about["policy_at_start"]} - {None}
-        self.manifests: set[str] = set()
+        self.policies, self.manifests = {self.about["policy_at_start"]} - {None}, set[str]()
         self.next, self.prev, self.opened = 0, "0" * 64, 0  # what the next event must say
 
     def read(self, name: str) -> bytes:
@@ -192,8 +191,9 @@ def opens(event: dict[str, Any], key: bytes) -> None:
 
 def signer(note: str, vkey: str, kind: int) -> str:
     """Whose C2SP verifier key (or file with one) it is; who must have signed the note."""
-    vkey = vkey if "+" in vkey else Path(vkey).read_text("utf-8")
-    name, digest, encoded = vkey.strip().split("+", 2)
+    vkey = (vkey if "+" in vkey else Path(vkey).read_text("utf-8")).strip()
+    need(vkey.count("+") > 1, "a key that was given is no verifier key (NAME+HASH+KEY)")
+    name, digest, encoded = vkey.split("+", 2)
     key = b64decode(encoded, validate=True)
     need(key[:1] == bytes([kind]) and len(key) == 33, f"`{name}` is another kind of key")
     known = sha256(name.encode() + b"\n" + key).digest()[:4]

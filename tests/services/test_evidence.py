@@ -219,6 +219,15 @@ def test_without_a_key_from_elsewhere_it_is_only_consistent(pack: bytes, tmp_pat
     assert verified(pack, tmp_path) == 2
 
 
+@pytest.mark.parametrize("text", ["", "\n", "no key", "a+b"])
+def test_a_file_without_a_key_is_not_called_a_broken_signature(
+    text: str, pack: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.vkey").write_text(text)
+    assert verified(pack, tmp_path, "--log-key", str(tmp_path / "log.vkey")) == 1
+    assert "no verifier key" in capsys.readouterr().out
+
+
 def test_a_history_that_somebody_signed_anew_does_not_verify(
     pack: bytes, shared: House, tmp_path: Path
 ) -> None:
