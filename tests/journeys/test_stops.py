@@ -22,15 +22,17 @@ from tests.journeys.story import DIRECT, HOW, PURPOSE, Story
 ASKED: Any = {"purpose": PURPOSE, "columns": DIRECT, "output": "arrow", **HOW}
 
 
-@pytest.mark.parametrize("seconds", [0.8, 1.4, 2.0])
-def test_an_init_that_was_killed_is_simply_run_again(tmp_path: Path, seconds: float) -> None:
+@pytest.mark.parametrize("made", ["state/vault", "config/identity.json", "state/journal"])
+def test_an_init_that_was_killed_is_simply_run_again(tmp_path: Path, made: str) -> None:
     home = Home(tmp_path, 0)
     killed = subprocess.Popen(
         [sys.executable, "-m", "gateway.cli.main", "init"],
         env=home.environment,
         stdout=subprocess.DEVNULL,
     )
-    time.sleep(seconds)
+    place, _, name = made.partition("/")
+    while not (tmp_path / place / "dataset-gateway" / name).exists():
+        assert killed.poll() is None, f"it ended without {made}"
     killed.kill()
     killed.wait()
     if not (home.settings.state_dir / FORMAT_FILE).exists():  # the last thing that it writes
