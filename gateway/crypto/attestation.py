@@ -8,7 +8,6 @@ key stays inside its `Signer`, and DSSE is one line: PAE, signed by Ed25519.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from gateway.crypto import strict_json
 from gateway.crypto.signing import Signer, verify_text
+from gateway.crypto.strict_json import b64, unb64
 from gateway.domain.merkle import Tree, leaf_hash
 from gateway.errors import IntegrityError, InvalidInput
 
@@ -76,8 +76,8 @@ def issue(signer: Signer, model: str, artifact_sha256: str, facts: Mapping[str, 
     return strict_json.encode(
         {
             "payloadType": PAYLOAD_TYPE,
-            "payload": _b64(payload),
-            "signatures": [{"keyid": signer.key_id, "sig": _b64(signature)}],
+            "payload": b64(payload),
+            "signatures": [{"keyid": signer.key_id, "sig": b64(signature)}],
         }
     )
 
@@ -91,8 +91,8 @@ def verify(data: bytes, public_key: bytes) -> dict[str, Any]:
     """
     try:
         envelope = strict_json.decode(data, bytes_max=ATTESTATION_BYTES_MAX)
-        kind, payload = envelope["payloadType"], _unb64(envelope["payload"])
-        signatures = [_unb64(signature["sig"]) for signature in envelope["signatures"]]
+        kind, payload = envelope["payloadType"], unb64(envelope["payload"])
+        signatures = [unb64(signature["sig"]) for signature in envelope["signatures"]]
     except (strict_json.NotStrictJson, KeyError, TypeError, binascii.Error) as cause:
         raise IntegrityError("an attestation cannot be read") from cause
     if kind != PAYLOAD_TYPE or len(signatures) != 1:
@@ -124,13 +124,3 @@ def _check(statement: Mapping[str, Any]) -> None:
         raise InvalidInput("an attestation states what was delivered")
     if predicate["merkle_root"] != root_of(predicate["delivered"]):
         raise InvalidInput("the Merkle root is not that of the deliveries")
-
-
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _unb64(text: Any) -> bytes:
-    if not isinstance(text, str):
-        raise TypeError("base64 is text")
-    return base64.b64decode(text, validate=True)

@@ -86,17 +86,8 @@ class IdentityKey:
 
     def assertion(self, audience: str, now: jws.Clock, dpop_thumbprint: str) -> str:
         """A statement for `audience`, good once, for a minute, with that DPoP key only."""
-        issued = int(now())
-        claims = {
-            "iss": self.identity,
-            "sub": self.identity,
-            "aud": audience,
-            "iat": issued,
-            "exp": issued + ASSERTION_SECONDS,
-            "jti": secrets.token_urlsafe(16),
-            "cnf": {"jkt": dpop_thumbprint},
-        }
-        return jws.compose(self._private.sign, {"typ": TYP, "kid": self.thumbprint}, claims)
+        bound = {"cnf": {"jkt": dpop_thumbprint}}
+        return self._statement(TYP, audience, int(now()), ASSERTION_SECONDS, bound)
 
     def lineage_key(self, audience: str, now: jws.Clock, seconds: int) -> str:
         """A key that posts lineage events to `audience` in this identity's name, and no more.
@@ -106,7 +97,11 @@ class IdentityKey:
         """
         if not 0 < seconds <= LINEAGE_KEY_SECONDS_MAX:
             raise InvalidInput(f"a lineage key lives 1 to {LINEAGE_KEY_SECONDS_MAX} seconds")
-        issued = int(now())
+        return self._statement(LINEAGE_TYP, audience, int(now()), seconds, {})
+
+    def _statement(
+        self, typ: str, audience: str, issued: int, seconds: int, more: Mapping[str, Any]
+    ) -> str:
         claims = {
             "iss": self.identity,
             "sub": self.identity,
@@ -114,8 +109,9 @@ class IdentityKey:
             "iat": issued,
             "exp": issued + seconds,
             "jti": secrets.token_urlsafe(16),
+            **more,
         }
-        return jws.compose(self._private.sign, {"typ": LINEAGE_TYP, "kid": self.thumbprint}, claims)
+        return jws.compose(self._private.sign, {"typ": typ, "kid": self.thumbprint}, claims)
 
     def __repr__(self) -> str:
         return f"IdentityKey({self.identity}, {self.thumbprint})"

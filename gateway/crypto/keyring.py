@@ -11,7 +11,6 @@ docs/formats/key-vault-v1.md. No I/O here but the KMS.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import os
 import re
@@ -21,6 +20,7 @@ from typing import Any
 
 from gateway.crypto import strict_json
 from gateway.crypto.envelope import KEY_BYTES, bound, seal, unseal
+from gateway.crypto.strict_json import b64, unb64
 from gateway.errors import IntegrityError, InvalidInput
 from gateway.ports import Kms
 
@@ -64,13 +64,13 @@ class Keyring:
         """The bytes of the file; KeyUnavailable without the root."""
         place = (self.tenant, self.generation, self.root)
         file_key = os.urandom(KEY_BYTES)
-        named = {name: _b64(key) for name, key in self.keys.items()}
+        named = {name: b64(key) for name, key in self.keys.items()}
         record = {
             "format": _FORMAT,
             "tenant": self.tenant,
             "generation": self.generation,
             "root": self.root,
-            "wrapped": _b64(
+            "wrapped": b64(
                 kms.wrap_key(
                     file_key,
                     tenant=self.tenant,
@@ -78,7 +78,7 @@ class Keyring:
                     aad=bound("keyring-key", *place),
                 )
             ),
-            "sealed": _b64(seal(file_key, strict_json.encode(named), bound("keyring", *place))),
+            "sealed": b64(seal(file_key, strict_json.encode(named), bound("keyring", *place))),
         }
         return strict_json.encode(record)
 
@@ -92,7 +92,10 @@ class Keyring:
         """
         try:
             record = strict_json.decode(data, bytes_max=RING_BYTES_MAX)
-            wrapped, sealed = _unb64(record.get("wrapped")), _unb64(record.get("sealed"))
+            wrapped, sealed = (
+                unb64(record.get("wrapped")),
+                unb64(record.get("sealed")),
+            )
         except (ValueError, TypeError, binascii.Error) as cause:
             raise IntegrityError(f"the keyring of `{tenant}` cannot be read") from cause
         if set(record) != _MEMBERS or record["format"] != _FORMAT:
@@ -154,7 +157,7 @@ class Keyring:
 def _keys(plain: bytes) -> dict[str, bytes]:
     # The seal held: this is what we wrote, checked again only against our own mistakes.
     try:
-        keys = {name: _unb64(text) for name, text in strict_json.decode(
+        keys = {name: unb64(text) for name, text in strict_json.decode(
             plain, bytes_max=RING_BYTES_MAX
         ).items()}  # fmt: skip
     except (ValueError, TypeError, binascii.Error) as cause:
@@ -168,13 +171,3 @@ def _count(value: Any) -> int:
     if type(value) is not int or value < 1:
         raise IntegrityError("a keyring has an impossible generation")
     return value
-
-
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _unb64(text: Any) -> bytes:
-    if not isinstance(text, str):
-        raise TypeError("base64 is text")
-    return base64.b64decode(text, validate=True)

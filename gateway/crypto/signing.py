@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from gateway.crypto import private_files, strict_json
+from gateway.crypto.strict_json import b64, unb64
 from gateway.errors import ConfigError, Conflict, IntegrityError, InvalidInput, NotFound
 
 USES = ("log", "manifest", "token", "view", "attestation", "erasure")
@@ -75,7 +76,7 @@ def load_or_create(path: Path, use: str) -> Signer:
         return _load(path, use)
     except NotFound:
         seed = Ed25519PrivateKey.generate().private_bytes_raw()
-        fields = {"format": _KEY_FORMAT, "use": use, "private_key": _b64(seed)}
+        fields = {"format": _KEY_FORMAT, "use": use, "private_key": b64(seed)}
         try:
             private_files.create_private(path, strict_json.encode(fields))
         except Conflict:  # another process was first: its key counts
@@ -86,7 +87,7 @@ def load_or_create(path: Path, use: str) -> Signer:
 def prepare(path: Path, use: str) -> Signer:
     """Make the key that will follow the one at `path`, durably, in a file beside it."""
     seed = Ed25519PrivateKey.generate().private_bytes_raw()
-    fields = {"format": _KEY_FORMAT, "use": use, "private_key": _b64(seed)}
+    fields = {"format": _KEY_FORMAT, "use": use, "private_key": b64(seed)}
     private_files.replace_private(_next(path), strict_json.encode(fields))
     return Signer(seed, use)
 
@@ -151,8 +152,8 @@ def sign_document(signer: Signer, value: Mapping[str, Any]) -> dict[str, str]:
     """Sign canonical JSON: `{"payload": base64, "signature": base64, "key_id": …}`."""
     payload = strict_json.encode(value)
     return {
-        "payload": _b64(payload),
-        "signature": _b64(signer.sign(payload)),
+        "payload": b64(payload),
+        "signature": b64(signer.sign(payload)),
         "key_id": signer.key_id,
     }
 
@@ -179,13 +180,9 @@ def open_document(document: Mapping[str, Any], public_key: bytes, use: str) -> d
     return value
 
 
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
 def _unb64(text: Any) -> bytes:
     try:
-        data = base64.b64decode(text, validate=True)
+        data = unb64(text)
     except (binascii.Error, TypeError, ValueError) as cause:
         raise IntegrityError("a member is not base64") from cause
     if base64.b64encode(data) != (text.encode("ascii") if isinstance(text, str) else text):

@@ -6,6 +6,7 @@ Read: UTF-8, an object at the top, no duplicate keys, no NaN, no lone surrogate,
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -21,6 +22,18 @@ def encode(value: Mapping[str, Any]) -> bytes:
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
     return text.encode("ascii")
+
+
+def b64(data: bytes) -> str:
+    """Bytes as the text of a member."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def unb64(text: object) -> bytes:
+    """Undo `b64`; TypeError when it is no text, ValueError when it is not base64."""
+    if not isinstance(text, str):
+        raise TypeError("base64 is text")
+    return base64.b64decode(text, validate=True)
 
 
 def decode(data: bytes, *, bytes_max: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from gateway.domain.lease import Grant
 from gateway.domain.manifest import Leaf, Manifest, Shard
 from gateway.errors import InvalidInput, LimitExceeded, NotFound
 from gateway.services import down_scope, request_access, stream, tenant_limits
+from gateway.services.granted import granted
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.services.storage import load_manifest, open_keys, version_of
@@ -150,12 +151,10 @@ def _shard(shard: Shard, leaves: tuple[Leaf, ...]) -> W.ExportedShard:
 
 def _draft(grant: Grant, manifest: Manifest, shards: tuple[Shard, ...], keys: int) -> EventDraft:
     rows, size = _counts(shards)
-    return EventDraft(
-        kind=EventKind.KeysReleased,
-        owner_tenant=grant.owner_tenant,
-        actor_tenant=grant.subject_tenant,
-        actor=grant.subject,
-        facts={
+    return granted(
+        EventKind.KeysReleased,
+        grant,
+        {
             "dataset": str(grant.plan.dataset.unversioned),
             "dataset_id": manifest.dataset_id,
             "version": manifest.version,

@@ -30,6 +30,7 @@ from gateway.services import (
     stream,
     tenant_limits,
 )
+from gateway.services.granted import granted
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.services.storage import load_manifest
@@ -174,10 +175,4 @@ def _confirmation(grant: Grant, lease: str, view: ViewFile) -> EventDraft:
 
 
 def _about(grant: Grant, kind: EventKind, /, **facts: object) -> EventDraft:
-    return EventDraft(
-        kind=kind,
-        owner_tenant=grant.owner_tenant,
-        actor_tenant=grant.subject_tenant,
-        actor=grant.subject,
-        facts=facts,
-    )
+    return granted(kind, grant, facts)

@@ -18,12 +18,13 @@ from typing import Any
 from gateway.crypto.envelope import derive
 from gateway.delivery.spec import DirectColumn, DirectShard, DirectSource, ViewSource
 from gateway.domain.access import Plan, digest_of
-from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.events import EventKind
 from gateway.domain.layout import width_of
 from gateway.domain.lease import Grant
 from gateway.domain.manifest import BlockTable, Manifest
 from gateway.errors import GatewayError, IntegrityError, LeaseRevoked
 from gateway.services import fetch
+from gateway.services.granted import granted
 from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.storage import local_path, open_keys, version_of
@@ -237,12 +238,10 @@ async def _build(
         job = await house.aside(view_job, house, manifest, grant, operation_id)
         view = await asyncio.to_thread(views.build_view, job, report)
         await house.recorded(
-            EventDraft(
-                kind=EventKind.ViewBuilt,
-                owner_tenant=grant.owner_tenant,
-                actor_tenant=grant.subject_tenant,
-                actor=grant.subject,
-                facts={
+            granted(
+                EventKind.ViewBuilt,
+                grant,
+                {
                     "view": view.view,
                     "dataset_id": manifest.dataset_id,
                     "version": manifest.version,

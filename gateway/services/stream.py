@@ -20,7 +20,7 @@ from gateway.crypto.envelope import derive
 from gateway.crypto.signing import sign_document
 from gateway.delivery.spec import DirectSource, LeaseSpec, ViewSource
 from gateway.domain.access import AccessRequest, Decision, Plan, Scalar, digest_of
-from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.events import EventKind
 from gateway.domain.lease import Grant, Lease, OrderSpec
 from gateway.domain.manifest import Manifest
 from gateway.domain.order import GlobalOrder, lay_out, order_id, window_key
@@ -48,6 +48,7 @@ from gateway.services import (
     subjects,
     update,
 )
+from gateway.services.granted import granted
 from gateway.services.house import House
 from gateway.services.limits import require_pass, require_room
 from gateway.services.request_access import Caller
@@ -303,12 +304,10 @@ async def _start(
     worker = house.workers.choose()
     require_room(house, grant, spec.order)  # others may have begun theirs meanwhile
     await house.recorded(
-        EventDraft(
-            kind=EventKind.LeaseOpened,
-            owner_tenant=grant.owner_tenant,
-            actor_tenant=grant.subject_tenant,
-            actor=grant.subject,
-            facts={
+        granted(
+            EventKind.LeaseOpened,
+            grant,
+            {
                 "lease": spec.lease,
                 "grant": grant.id,
                 "run": grant.run,
@@ -367,12 +366,10 @@ async def renew(house: House, caller: Caller, lease_id: str) -> LeaseView:
     grant = house.catalog.grant(lease.grant)
     expires_at = min(int(house.now()) + house.settings.lease_seconds_max, grant.expires_at)
     await house.recorded(
-        EventDraft(
-            kind=EventKind.LeaseRenewed,
-            owner_tenant=grant.owner_tenant,
-            actor_tenant=grant.subject_tenant,
-            actor=grant.subject,
-            facts={"lease": lease.id, "expires_at": expires_at, "policy_epoch": epoch},
+        granted(
+            EventKind.LeaseRenewed,
+            grant,
+            {"lease": lease.id, "expires_at": expires_at, "policy_epoch": epoch},
         )
     )
     await house.workers.renew(lease, expires_at)

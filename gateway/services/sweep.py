@@ -18,9 +18,10 @@ from gateway.catalog.catalog import Catalog
 from gateway.crypto.keyring import KekId
 from gateway.crypto.strays import SheetFile, drop_keks, sheets_in
 from gateway.crypto.vault import KeyVault
-from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.events import EventKind
 from gateway.errors import GatewayError, Unavailable
 from gateway.ports import ObjectStore
+from gateway.services.granted import granted
 from gateway.services.house import House, Places
 from gateway.services.storage import read_manifest
 
@@ -35,12 +36,10 @@ def close_leases(house: House) -> int:
     for lease in open_leases:
         grant = house.catalog.grant(lease.grant)
         house.record(
-            EventDraft(
-                kind=EventKind.LeaseClosed,
-                owner_tenant=grant.owner_tenant,
-                actor_tenant=grant.subject_tenant,
-                actor=grant.subject,
-                facts={"lease": lease.id, "reason_code": "restart"},
+            granted(
+                EventKind.LeaseClosed,
+                grant,
+                {"lease": lease.id, "reason_code": "restart"},
             )
         )
     return len(open_leases)

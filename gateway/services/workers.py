@@ -11,11 +11,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from gateway.delivery.link import Closed, WorkerLink
 from gateway.delivery.spec import LeaseSpec
-from gateway.domain.events import EventDraft, EventKind
+from gateway.domain.events import EventKind
 from gateway.domain.lease import Grant, Lease
 from gateway.errors import (
     Conflict,
@@ -32,6 +32,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.process.channel import AsyncChannel
+from gateway.services.granted import granted
 from gateway.services.house import House
 from gateway.services.limits import require_budget
 from gateway.wire.leases import LOST
@@ -149,7 +150,7 @@ class Workers:
         if lease.closed is None:
             grant = self.house.catalog.grant(lease.grant)
             facts = {"lease": lease_id, "reason_code": reason}
-            self.house.record(_draft(EventKind.LeaseClosed, grant, facts))
+            self.house.record(granted(EventKind.LeaseClosed, grant, facts))
 
     # what a worker asks and reports (delivery.link.Keeper)
 
@@ -170,7 +171,7 @@ class Workers:
             "rows": rows,
             "bytes": size,
         }
-        index = await self.house.recorded(_draft(EventKind.SegmentIntent, grant, facts))
+        index = await self.house.recorded(granted(EventKind.SegmentIntent, grant, facts))
         return [f"{self.house.node}:{index}"] * (last - first + 1)
 
     def _open_lease(self, lease: str) -> Lease:
@@ -192,12 +193,12 @@ class Workers:
     async def confirm(self, lease: str, segments: Sequence[int], rows: int, size: int) -> None:
         """Record segments handed to the kernel whole."""
         facts = {"lease": lease, "segments": list(segments), "rows": rows, "bytes": size}
-        self.house.record(_draft(EventKind.SegmentsConfirmed, self._grant_of(lease), facts))
+        self.house.record(granted(EventKind.SegmentsConfirmed, self._grant_of(lease), facts))
 
     async def acknowledge(self, lease: str, segments: int, rows: int) -> None:
         """Record what the client says it verified."""
         facts = {"lease": lease, "upto": segments, "rows": rows}
-        self.house.record(_draft(EventKind.SegmentsAcknowledged, self._grant_of(lease), facts))
+        self.house.record(granted(EventKind.SegmentsAcknowledged, self._grant_of(lease), facts))
 
     async def rejudge(self, lease: str) -> int:
         """The PolicyEpoch changed: judge the lease again, or raise why it ends."""
@@ -212,14 +213,14 @@ class Workers:
             raise
         facts = {"lease": lease, "expires_at": found.expires_at, "policy_epoch": epoch}
         grant = self.house.catalog.grant(found.grant)
-        await self.house.recorded(_draft(EventKind.LeaseRenewed, grant, facts))
+        await self.house.recorded(granted(EventKind.LeaseRenewed, grant, facts))
         return epoch
 
     async def refused(self, lease: str, segment: int, error: str) -> None:
         """Record that stored bytes were not authentic; the lease ends."""
         grant = self._grant_of(lease)
         facts = {"lease": lease, "segment": segment, "error": error}
-        await self.house.recorded(_draft(EventKind.StreamRefused, grant, facts))
+        await self.house.recorded(granted(EventKind.StreamRefused, grant, facts))
         _log.error("stored bytes refused", extra={"lease": lease, "segment": segment})
 
     async def gone(self, worker: int) -> None:
@@ -248,13 +249,3 @@ class Workers:
             return self.house.catalog.grant(self.house.catalog.lease(lease).grant)
         except NotFound as cause:
             raise LeaseExpired("no such lease") from cause
-
-
-def _draft(kind: EventKind, grant: Grant, facts: dict[str, Any]) -> EventDraft:
-    return EventDraft(
-        kind=kind,
-        owner_tenant=grant.owner_tenant,
-        actor_tenant=grant.subject_tenant,
-        actor=grant.subject,
-        facts=facts,
-    )
