@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 # Tests wait for processes and clocks more than they compute: four keep two cores busy.
 WORKERS ?= 4
 # Thousands of tests sync files: in memory that costs nothing, and a kill leaves the same files there.
+# Some come as another account (PostgreSQL, a stranger at the ring): it must be let through.
 SCRATCH ?= $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench lock clean
@@ -25,7 +26,7 @@ check: $(VENV)/.dev ## lint, types, contracts, house rules (seconds)
 
 # Tests start hundreds of processes: with bytecode each takes half as long to start.
 test: check ## all tests; ARGS=--long for the long campaigns
-	@place=$$(mktemp -d $(SCRATCH)/gwXXXX) && trap 'rm -rf "$$place"' EXIT && \
+	@place=$$(mktemp -d $(SCRATCH)/gwXXXX) && trap 'rm -rf "$$place"' EXIT && chmod 711 $$place && \
 	env -u PYTHONDONTWRITEBYTECODE TMPDIR=$$place $(BIN)/python -m pytest -n $(WORKERS) \
 	--dist loadfile --no-loadscope-reorder --basetemp=$$place/p $(ARGS)
 
