@@ -77,6 +77,11 @@ class Arriving:
         """Nothing more comes; the consumer gets `error` after what is there."""
         self._queue.put(error)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its rows came."""
+        return self._added == self.count
+
     # -- the consumer -----------------------------------------------------------------
 
     def pieces(self, start: int, count: int) -> Iterator[Rows]:
@@ -95,6 +100,11 @@ class Arriving:
         while self._taken < self.count:
             chunk = self._next()
             self._absorbed.append(_Chunk(chunk.first, chunk.rows.copy()))
+
+    def discard(self) -> None:
+        """Nobody wants what is still to come."""
+        while self._taken < self.count:
+            self._next()
 
     def _chunk_with(self, row: int) -> _Chunk:
         chunk, self._current = self._current, None

@@ -13,8 +13,8 @@ from typing import Protocol
 from gateway.client.arriving import Arriving
 from gateway.client.buffers import Buffers
 from gateway.client.leases import HeldLease
-from gateway.client.ring import NoRing, RingReader
-from gateway.client.segments import Received, Segment, SegmentReader
+from gateway.client.ring import GREETING_SECONDS, NoRing, RingReader
+from gateway.client.segments import TIMEOUT_SECONDS, Received, Segment, SegmentReader
 from gateway.client.windows import Window
 from gateway.errors import ConfigError, NotAuthenticated, NotFound, Unavailable
 from gateway.wire.segments import SegmentHead
@@ -96,6 +96,16 @@ class Delivery:
         """Give slots back that the consumer does not look at any more, when it is time."""
         self.reader.give_back(is_waiting=is_waiting)
 
+    def acknowledge(self, received: Received) -> None:
+        """Tell the worker what was verified in all; by HTTP where the ring was interrupted."""
+        reader = self.reader
+        if isinstance(reader, RingReader) and not reader.is_connected:
+            reader = self._http(GREETING_SECONDS)
+        try:
+            reader.acknowledge(received)
+        finally:
+            reader.close()
+
     def fetch(
         self, number: int, received: Received, following: int | None, arriving: Arriving | None
     ) -> Segment:
@@ -122,7 +132,8 @@ class Delivery:
         self.used, self.reason = HTTP, str(why)
         self.reader = self._http()
 
-    def _http(self) -> Reader:
+    def _http(self, timeout: float = TIMEOUT_SECONDS) -> Reader:
         access = self._lease.access
         secure = access.data_url.startswith("https")
-        return SegmentReader(access, self._buffers, context=self._lease.tls() if secure else None)
+        context = self._lease.tls() if secure else None
+        return SegmentReader(access, self._buffers, context=context, timeout=timeout)

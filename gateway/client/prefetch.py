@@ -72,7 +72,7 @@ class Prefetcher:
     ) -> None:
         """Start the thread; it holds nothing that would keep its stream alive."""
         self._lease, self._needs, self._progress, self._terms = lease, needs, progress, terms
-        self._queue: queue.Queue[_Fetched | GatewayError] = queue.Queue(ahead.segments)
+        self._queue: queue.Queue[_Fetched | GatewayError | None] = queue.Queue(ahead.segments)
         self._budget = Budget(ahead.bytes, lease.manifest)
         self._stop = threading.Event()
         self._is_awaited = False  # the consumer can do nothing but take the next segment
@@ -80,12 +80,12 @@ class Prefetcher:
         self._segments = self._bytes = 0  # of every lease of this stream
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
         self._opener = Opener(lease.manifest)
-        self._arriving: Arriving | None = None  # the one that is fetched
+        self._arriving: Arriving | None = None  # the one that is fetched, and handed on already
         order = lease.manifest.order
         idle = _IDLE_BUFFERS + order.lanes_chosen // order.world
         buffers = Buffers(idle, self._budget.claim)
         self.delivery = Delivery(
-            lease, terms.delivery, buffers, self._renew_meanwhile, self._opener.window
+            lease, terms.delivery, buffers, self._meanwhile, self._opener.window
         )
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
@@ -107,9 +107,19 @@ class Prefetcher:
         self._is_awaited = False
         if isinstance(found, GatewayError):
             raise found
+        assert found is not None, "both walks are the same"
         assert found[0] == number, "both walks are the same"
         self._budget.take(found[2])
         return found[1]
+
+    def finish(self) -> None:
+        """Wait until the last segment has proved itself at its end; raises why it did not."""
+        self.give_back(True)
+        found = self._queue.get()
+        if isinstance(found, GatewayError):
+            raise found
+        assert found is None, "nothing is left"
+        self._thread.join()
 
     def close(self) -> None:
         """Stop the thread; what it verified is acknowledged."""
@@ -120,7 +130,7 @@ class Prefetcher:
             self.delivery.reader.close()
         if self._received.segments:
             with contextlib.suppress(GatewayError, OSError, http.client.HTTPException):
-                self.delivery.reader.acknowledge(self._received)
+                self.delivery.acknowledge(self._received)
         self.delivery.reader.close()
 
     def abandon(self) -> None:
@@ -138,6 +148,7 @@ class Prefetcher:
                 once = self._use_arriving if self._opener.is_arriving else self._use_whole
                 if not once(number, following):
                     return
+            self._put(None)
         except GatewayError as error:
             self._fail(error)
         except Exception as cause:  # noqa: BLE001 - a dead thread would hang the trainer
@@ -161,8 +172,9 @@ class Prefetcher:
     def _use_arriving(self, number: int, following: int | None) -> bool:
         """Hand the segment on before it is here; over HTTP its rows come all at once."""
         rows = self._lease.access.rows_of(number)
-        arriving = self._arriving = self._opener.arriving(rows, self.give_back)
+        arriving = self._opener.arriving(rows, self.give_back)
         is_early = self.delivery.used == RING
+        self._arriving = arriving if is_early else None
         if is_early and not self._put((number, arriving, 0)):
             return False
         segment = self._fetch(number, following)
@@ -170,6 +182,8 @@ class Prefetcher:
         if segment.body:
             arriving.begin(segment.head)
             arriving.add(np.frombuffer(segment.body, dtype=np.uint8))
+        if not arriving.is_whole:
+            raise IntegrityError("a column has another size than its type")
         if is_early:
             self._budget.take(held)
             return True
@@ -182,7 +196,7 @@ class Prefetcher:
         self.receipts.append(segment.receipt)
         return self._budget.keep()
 
-    def _put(self, item: _Fetched | GatewayError) -> bool:
+    def _put(self, item: _Fetched | GatewayError | None) -> bool:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=_WAIT_SECONDS)
@@ -198,6 +212,12 @@ class Prefetcher:
             if self._stop.is_set():
                 raise StreamBroken("the stream was closed")
             self._renew_meanwhile()
+
+    def _meanwhile(self) -> None:
+        """A reader waits: perhaps for a consumer who is gone."""
+        if self._stop.is_set():
+            raise StreamBroken("the stream was closed")
+        self._renew_meanwhile()
 
     def _renew_meanwhile(self) -> None:
         with contextlib.suppress(GatewayError):  # the next fetch gets the reason
@@ -237,10 +257,11 @@ class Prefetcher:
 
     def _next(self, number: int, following: int | None) -> int | None:
         """The segment to ask for already, if there is room for it behind this one."""
-        if self._arriving is not None and self.delivery.used == RING:
-            return following  # it waits in the ring
         # One that was just put in is as good as taken while the consumer wakes up for it.
         waiting = max(0, self._queue.qsize() - self._is_awaited)
+        if self._arriving is not None and self.delivery.used == RING:
+            # It waits in the ring, if we are not to wait before we come for it.
+            return following if waiting < self._queue.maxsize else None
         if following is None or waiting + 1 >= self._queue.maxsize:
             return None
         return following if self._budget.has_room(number, following) else None

@@ -15,6 +15,7 @@ import socket
 import stat
 import struct
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,9 @@ _TICKS_OF_LIFE = 10  # after so many without a word we say that we live
 _RECEIVE_BYTES = 64 << 10
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _SEALS = 0x0002 | 0x0004 | 0x0010 | 0x0001  # shrink, grow, future write, seal (linux/fcntl.h)
+
+
+_readers: weakref.WeakValueDictionary[int, RingReader] = weakref.WeakValueDictionary()
 
 
 class NoRing(Exception):
@@ -75,6 +79,7 @@ class RingReader:
         self._arriving: Arriving | None = None
         self._is_greeted = self.was_greeted = False
         self._stuck = 0  # ticks without a word while the consumer waited
+        _readers[id(self)] = self
 
     def fetch(
         self,
@@ -115,6 +120,11 @@ class RingReader:
         if self._sock is not None:
             self._send(frames.ACKNOWLEDGE, frames.RECEIVED.pack(received.segments, received.rows))
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is somebody to acknowledge to."""
+        return self._sock is not None
+
     def interrupt(self) -> None:
         """End what another thread is waiting for."""
         sock = self._sock
@@ -122,12 +132,22 @@ class RingReader:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def leave_to_fork(self) -> None:
+        """A process is forked off, and sees what our consumer has: that comes back no more.
+
+        A connection that is over leaves it as it is; the thread that fetches makes another.
+        """
+        if self._slots.kept:
+            self.interrupt()
+
     def close(self) -> None:
         """Let go of socket and memory; the next request connects again."""
         with self._sending:
             sock, self._sock = self._sock, None
             self._slots = Slots(memoryview(b""), 0)  # what is lent stays until it is let go of
         if sock is not None:
+            with contextlib.suppress(OSError):  # a process that was forked off may have it, too
+                sock.shutdown(socket.SHUT_RDWR)
             sock.close()
         self._asked.clear()
         self._is_greeted, self._stuck = False, 0
@@ -306,6 +326,16 @@ class RingReader:
             raise IntegrityError("the memory of the ring is not sealed")
         mapped = mmap.mmap(descriptor, slots * slot_bytes, prot=mmap.PROT_READ)
         self._slots = Slots(memoryview(mapped), slot_bytes)
+
+
+def _before_fork() -> None:
+    for found in _readers.valuerefs():
+        reader = found()
+        if reader is not None:
+            reader.leave_to_fork()
+
+
+os.register_at_fork(before=_before_fork)
 
 
 def _connect(sock: socket.socket, path: Path) -> None:

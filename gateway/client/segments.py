@@ -100,17 +100,22 @@ class SegmentReader:
     """One connection to the data worker of one lease. Not for several threads at once."""
 
     def __init__(
-        self, access: Access, buffers: Buffers, *, context: ssl.SSLContext | None = None
+        self,
+        access: Access,
+        buffers: Buffers,
+        *,
+        context: ssl.SSLContext | None = None,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> None:
-        """Nothing is opened yet; `context` is for `https` data URLs."""
+        """Nothing is opened yet; `context` is for `https` data URLs, `timeout` is in seconds."""
         self._access, self._buffers = access, buffers
         self._counter = itertools.count()
         parts = urlsplit(access.data_url)
         host = parts.hostname or ""
         self._connection = (
-            http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_SECONDS, context=context)
+            http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
             if parts.scheme == "https"
-            else http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_SECONDS)
+            else http.client.HTTPConnection(host, parts.port, timeout=timeout)
         )
         self._is_local = parts.scheme == "http" and host in _LOOPBACK
         self._partial: _Partial | None = None

@@ -81,6 +81,7 @@ class Stream:
         )
         self._prefetcher: Prefetcher | None = None
         self._steps: Iterator[Step] | None = None
+        self._left = 0  # steps
         self._held: dict[int, OpenSegment | Arriving] = {}
         self._ended: GatewayError | None = None
         self._stats: dict[str, Any] = {}  # of the prefetcher that is over
@@ -140,10 +141,17 @@ class Stream:
             raise StopIteration
         try:
             batch = self._batch(step)
+            self._left -= 1
+            if not self._left:
+                self._finish()
         except GatewayError as error:
             self._ended = self._typed(error)
             self.close()
             raise self._ended from error
+        except BaseException:  # a signal, no memory: what was taken of the batch is gone
+            self._ended = self._typed(StreamBroken("a batch was interrupted"))
+            self.close()
+            raise
         self._progress.rows = step.position
         return batch
 
@@ -151,6 +159,7 @@ class Stream:
         options = self._options
         self._steps = self._walk.steps(self._start)
         needs = self._walk.needs(self._start)
+        self._left = self._walk.batches(self._start)
         ahead = Ahead(options.prefetch_segments, options.prefetch_bytes)
         self._prefetcher = Prefetcher(self._lease, needs, self._progress, ahead, options.terms)
         weakref.finalize(self, self._prefetcher.abandon)
@@ -161,6 +170,14 @@ class Stream:
         for number in step.closes:
             del self._held[number]
         return batch
+
+    def _finish(self) -> None:
+        """Before the last batch is given: the last segment proves itself at its end only."""
+        assert self._prefetcher is not None
+        for held in self._held.values():
+            if isinstance(held, Arriving):
+                held.discard()
+        self._prefetcher.finish()
 
     def _segment(self, number: int) -> OpenSegment | Arriving:
         """Segments come in the order in which the steps need them."""

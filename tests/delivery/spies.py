@@ -223,6 +223,8 @@ class Liar:
             end = json.loads(payload)
             end["seals"] = end["seals"][:-1] + ("0" if end["seals"][-1] != "0" else "1")
             payload = json.dumps(end, sort_keys=True, separators=(",", ":")).encode()
+        if self._lie == "last" and magic == END_MAGIC and b'"final":true' in payload:
+            payload = payload.replace(b'"receipt":"receipt', b'"receipt":"another')
         if self._lie == "head" and magic == HEAD_MAGIC:
             payload = payload.replace(b'"rows":128', b'"rows":127')
         if self._lie == "order" and magic == HEAD_MAGIC:
