@@ -18,11 +18,12 @@ from gateway.errors import (
     GatewayError,
     IntegrityError,
     KeyUnavailable,
+    NotFound,
     PlanChanged,
     Unavailable,
 )
 from gateway.wire import codec
-from gateway.wire.leases import LOST, LeaseManifest, LeaseRequest, LeaseView
+from gateway.wire.leases import GOES_ON, LeaseManifest, LeaseRequest, LeaseView
 
 DELIVERIES = ("auto", "ring", "http")
 _KEY_BYTES = 32
@@ -119,13 +120,18 @@ class HeldLease:
         self.access = access
 
     def is_lost(self) -> bool:
-        """Whether the gateway says that the worker of this lease died."""
+        """Whether the gateway says that this lease ended with its worker, or with itself.
+
+        Its data URL may be nobody's then: a gateway that is started again has another port.
+        """
+        path = f"/v1/leases/{self.manifest.lease}"
         try:
-            path = f"/v1/leases/{self.manifest.lease}"
             view = self._view(self._transport.request("GET", path, token=self._token()))
+        except NotFound:
+            return True  # its last words were not durable
         except GatewayError:
             return False  # whoever refuses us says so again, when a segment is asked for
-        return view.closed == LOST
+        return view.closed in GOES_ON
 
     def renew_when_due(self) -> None:
         """Renew at half the lease's life; a gateway that is away is asked again later."""

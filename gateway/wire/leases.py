@@ -15,7 +15,8 @@ from gateway.errors import InvalidInput
 LEASE_MANIFEST_FORMAT = "lease-manifest-v0"
 LANES_MAX = 240
 WORLD_MAX = 4096
-LOST = "lost"  # `closed` of a lease whose data worker died; a new lease goes on from there
+LOST = "lost"  # `closed` of a lease whose data worker died
+GOES_ON = (LOST, "restart", "stopping")  # a new lease goes on where one closed so was
 LANES_SHUFFLED_DEFAULT = 8  # ≤ 8 x 16 MiB of segments open at once in a single-rank client
 
 
