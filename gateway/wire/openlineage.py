@@ -90,7 +90,7 @@ def read(value: Any, authority: str) -> Claimed:
         _text(event, name, "the event", chars_max=4096)
     kind = _kind(event)
     state = event.get("eventType") if kind == "run" else None
-    if state is not None and state not in STATES:
+    if state not in STATES and "eventType" in event and kind == "run":  # absent, but never null
         _refuse("eventType", f"one of {', '.join(STATES)}")
     claimed = Claimed(type=kind, state=state, at_us=_microseconds(event.get("eventTime")))
     _Reader(claimed, authority).read(event)
