@@ -28,6 +28,8 @@ class Closable(Protocol):
 
 
 _open: weakref.WeakSet[Closable] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open.clear)  # the leases are its parent's
 
 
 def hand_back_when_stopped(stream: Closable) -> None:

@@ -16,6 +16,8 @@ from tests.delivery.world import Worker, direct_data
 
 class Telling(Exchanging):
     def request(self, method, path, **more):
+        if method == "DELETE" and sys.argv[2] == "fork":
+            os.write(1, b"asks to hand back, ")
         answer = super().request(method, path, **more)
         if method == "DELETE":
             self.status()  # what the worker said before is heard
@@ -33,9 +35,9 @@ os.write(1, b"lives on, ")
 """
 
 
-def run(place: Path, handler: str) -> tuple[int, str]:
+def run(place: Path, handler: str, job: str = JOB) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-c", JOB, str(place), handler],
+        [sys.executable, "-c", job, str(place), handler],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -58,3 +60,23 @@ def test_a_program_with_a_handler_of_its_own_keeps_it_and_hands_back_at_exit(
     code, said = run(tmp_path, "own")
     assert code == 0
     assert said.startswith("mine, lives on, handed back after ")
+
+
+FORKED = JOB.split("batches = iter")[0] + """
+batches = iter(batches_of(gateway))
+next(batches)
+child = os.fork()
+if not child:
+    signal.raise_signal(signal.SIGTERM)  # as a pool ends its processes
+os.write(1, b"child %d, " % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+list(batches)
+os.write(1, b"all rows, ")
+"""
+
+
+def test_a_forked_process_that_is_stopped_hands_nothing_back(tmp_path: Path) -> None:
+    code, said = run(tmp_path, "fork", FORKED)
+    assert code == 0
+    assert said == (
+        f"child {-signal.SIGTERM}, asks to hand back, handed back after 1700 rowsall rows, "
+    )
