@@ -10,7 +10,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,12 @@ from gateway.wire.segments import SegmentHead
 KEPT_MAX = 3  # of the eight slots: what a consumer keeps beyond is copied for it
 
 Rows = NDArray[Any]
+
+
+class _Added(NamedTuple):
+    rows: Rows
+    slots: Slots | None
+    taken: Callable[[], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +46,7 @@ class Arriving:
         self._dtype, self._shape = np.dtype(column.dtype), column.shape
         self._width = self._dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
         self._give_back = give_back
-        self._queue: queue.SimpleQueue[tuple[Rows, Slots | None] | GatewayError] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[_Added | GatewayError] = queue.SimpleQueue()
         self._added = self._at = 0  # rows; the second counts in the fetch that runs
         self._current: _Chunk | None = None
         self._taken = 0
@@ -60,17 +64,30 @@ class Arriving:
             left -= min(size, left)
         return left == 0 and head.rows == self.count
 
-    def add(self, content: Bytes, slots: Slots | None = None) -> bool:
-        """Take the next bytes of the segment; False if all their rows came before a cut."""
+    def add(
+        self,
+        content: Bytes,
+        slots: Slots | None = None,
+        taken: Callable[[], None] | None = None,
+    ) -> bool:
+        """Take the next bytes of the segment; False if all their rows came before a cut.
+
+        Args:
+            content: the bytes.
+            slots: where they lie, if they do.
+            taken: called when the consumer has them, or nobody wants them.
+        """
         count = min(len(content) // self._width, self.count - self._at)
         known, self._at = self._added - self._at, self._at + count
         if count <= known:
             if slots is not None:
                 slots.see()
+            if taken is not None:
+                taken()
             return False
         flat = content[: count * self._width].view(self._dtype)
         self._added = self._at
-        self._queue.put((flat.reshape(count, *self._shape)[known:], slots))
+        self._queue.put(_Added(flat.reshape(count, *self._shape)[known:], slots, taken))
         return True
 
     def fail(self, error: GatewayError) -> None:
@@ -122,7 +139,9 @@ class Arriving:
         if isinstance(found, GatewayError):
             self._queue.put(found)  # whoever asks again hears the same
             raise found
-        rows, slots = found
+        rows, slots, taken = found
+        if taken is not None:
+            taken()
         if slots is not None:
             slots.see()
             if slots.kept > KEPT_MAX:

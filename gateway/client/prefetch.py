@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise
 from typing import Any
 
@@ -181,13 +182,13 @@ class Prefetcher:
         held = self._note(segment)
         if segment.body:
             arriving.begin(segment.head)
-            arriving.add(np.frombuffer(segment.body, dtype=np.uint8))
+            taken = partial(self._budget.take, held) if is_early else None
+            arriving.add(np.frombuffer(segment.body, dtype=np.uint8), taken=taken)
+        elif is_early:
+            self._budget.take(held)
         if not arriving.is_whole:
             raise IntegrityError("a column has another size than its type")
-        if is_early:
-            self._budget.take(held)
-            return True
-        return self._put((number, arriving, held))
+        return is_early or self._put((number, arriving, held))
 
     def _note(self, segment: Segment) -> int:
         self._received = self._received.plus(segment.head.rows)

@@ -28,6 +28,7 @@ from gateway.wire.leases import (
     LeaseRequest,
     OrderRequest,
 )
+from tests.delivery.test_arriving import one_column
 from tests.delivery.world import Gateway, Worker, direct_data, view_data
 from tests.journeys.home import wait
 
@@ -199,4 +200,18 @@ def test_a_consumer_that_is_busy_has_no_more_asked_for_than_it_has_room_for(
         assert quiet(lambda: len(gateway.control.intents)) <= 9
         assert quiet(lambda: gateway.status()["segments"]) <= 4  # in hand, two, and one that waits
         assert sum(len(batch["id"]) for batch in stream) == 900 - 64
+    gateway.close()
+
+
+@pytest.mark.parametrize("delivery", ["ring", "http"])
+def test_wide_rows_of_one_column_are_not_held_beyond_the_budget(
+    worker: Worker, tmp_path: Path, delivery: str
+) -> None:
+    """They are wider than a slot, so that they are copied although the column is the only one."""
+    data = one_column(direct_data(tmp_path, shard_rows=(12,), block_rows=1, width=300_000))
+    gateway = Gateway(data, worker)
+    with stream_of(gateway, delivery, batch_size=1, prefetch_bytes=3 << 20) as stream:
+        next(stream)
+        assert quiet(lambda: stream.stats["segments"]) <= 1 + 2
+        assert len(list(stream)) == 11
     gateway.close()

@@ -62,7 +62,9 @@ def test_a_program_with_a_handler_of_its_own_keeps_it_and_hands_back_at_exit(
     assert said.startswith("mine, lives on, handed back after ")
 
 
-FORKED = JOB.split("batches = iter")[0] + """
+FORKED = (
+    JOB.split("batches = iter", maxsplit=1)[0]
+    + """
 batches = iter(batches_of(gateway))
 next(batches)
 child = os.fork()
@@ -72,6 +74,7 @@ os.write(1, b"child %d, " % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 list(batches)
 os.write(1, b"all rows, ")
 """
+)
 
 
 def test_a_forked_process_that_is_stopped_hands_nothing_back(tmp_path: Path) -> None:
