@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import gateway.client.ring as client_ring
 from gateway.errors import IntegrityError, StreamBroken
 from gateway.wire.leases import LeaseRequest, OrderRequest
 from tests.delivery.spies import Liar, eventually, stream_of
@@ -145,6 +146,25 @@ def test_a_consumer_that_is_busy_with_small_segments_stalls_nobody(
     np.testing.assert_array_equal(received(got), tokens.expected["tokens"])
     gateway.close()
     impatient.close()
+
+
+def test_a_silent_worker_is_left_when_the_consumer_waits_and_not_before(
+    ring: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_ring, "_TICK_SECONDS", 0.05)
+    monkeypatch.setattr(client_ring, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(client_ring, "GREETING_SECONDS", 0.5)
+    with stream_of(ring, delivery="ring", batch_size=256, patience=0.5) as stream:
+        next(stream)
+        reader = stream._prefetcher.delivery.reader  # type: ignore[union-attr]
+        sock = reader._sock  # type: ignore[attr-defined]
+        time.sleep(1)
+        assert reader._sock is sock, "nobody waits for the worker"  # type: ignore[attr-defined]
+        ring.process.send_signal(signal.SIGSTOP)
+        threading.Timer(3, ring.process.send_signal, (signal.SIGCONT,)).start()
+        with pytest.raises(StreamBroken) as stop:
+            list(stream)
+    assert stop.value.position.rows >= 256  # type: ignore[union-attr]
 
 
 def test_rows_in_a_forked_process_stay_as_they_were(ring: Gateway) -> None:
