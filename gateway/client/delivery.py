@@ -14,7 +14,7 @@ from gateway.client.arriving import Arriving
 from gateway.client.buffers import Buffers
 from gateway.client.leases import HeldLease
 from gateway.client.ring import GREETING_SECONDS, NoRing, RingReader
-from gateway.client.segments import TIMEOUT_SECONDS, Received, Segment, SegmentReader
+from gateway.client.segments import Received, Segment, SegmentReader
 from gateway.client.windows import Window
 from gateway.errors import ConfigError, NotAuthenticated, NotFound, Unavailable
 from gateway.wire.segments import SegmentHead
@@ -132,7 +132,7 @@ class Delivery:
         self.used, self.reason = HTTP, str(why)
         self.reader = self._http()
 
-    def _http(self, timeout: float = TIMEOUT_SECONDS) -> Reader:
+    def _http(self, timeout: float | None = None) -> Reader:
         access = self._lease.access
         secure = access.data_url.startswith("https")
         context = self._lease.tls() if secure else None

@@ -105,9 +105,10 @@ class SegmentReader:
         buffers: Buffers,
         *,
         context: ssl.SSLContext | None = None,
-        timeout: float = TIMEOUT_SECONDS,
+        timeout: float | None = None,
     ) -> None:
         """Nothing is opened yet; `context` is for `https` data URLs, `timeout` is in seconds."""
+        timeout = TIMEOUT_SECONDS if timeout is None else timeout
         self._access, self._buffers = access, buffers
         self._counter = itertools.count()
         parts = urlsplit(access.data_url)
