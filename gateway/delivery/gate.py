@@ -115,7 +115,8 @@ class Gate:
 
     def _run_ahead(self, lease: OpenLease, segment: Segment) -> None:
         """Ask early enough: a commit takes as long as some segments, one of each lane in turn."""
-        if segment.number - 1 not in lease.receipts or lease.is_near_limit:
+        is_reading_on = segment.number - 1 in lease.receipts and not lease.is_near_limit
+        if not is_reading_on or not self.holds(lease):  # rules may have changed meanwhile
             return
         order = lease.spec.order
         horizon = max(1, AHEAD_SEGMENTS * order.world // order.lanes)

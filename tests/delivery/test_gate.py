@@ -62,12 +62,14 @@ def lease_of(lanes: int = 1, rows: int = 40, receipts: Any = None) -> Any:
     kept: dict[int, str] = dict(receipts or {})
     return SimpleNamespace(
         receipts=kept, intents={}, segments=segments, is_near_limit=False,
+        stopped=None, policy_epoch=1, expires_at=1.0,
         keep_receipt=kept.__setitem__, spec=SimpleNamespace(lease="lease_a", order=order),
     )  # fmt: skip
 
 
-def gate_of(control: Any) -> Gate:
-    return Gate(None, control, None, lambda: 0.0)  # type: ignore[arg-type]
+def gate_of(control: Any, policy_epoch: int = 1) -> Gate:
+    status: Any = SimpleNamespace(policy_epoch=policy_epoch, is_alive=True)
+    return Gate(None, control, status, lambda: 0.0)  # type: ignore[arg-type]
 
 
 def test_intents_run_four_segments_ahead_of_a_reader_in_sequence() -> None:
@@ -86,6 +88,18 @@ def test_intents_run_four_segments_ahead_of_a_reader_in_sequence() -> None:
     asyncio.run(read())
     assert control.asked[:3] == [(0, 0), (1, 4), (5, 8)]
     assert all(last - first == 3 for first, last in control.asked[1:])
+
+
+def test_nothing_is_asked_ahead_when_the_rules_have_changed() -> None:
+    control, lease = Durable(), lease_of(receipts={0: "receipt"})
+    gate = gate_of(control, policy_epoch=2)
+
+    async def read() -> None:
+        control.commit.set()
+        await gate.record(lease, lease.segments[1])  # admitted before the change
+
+    asyncio.run(read())
+    assert control.asked == [(1, 4)]
 
 
 def test_a_reader_of_eight_lanes_runs_one_request_ahead_in_each() -> None:
