@@ -19,7 +19,9 @@ from gateway.process.status_page import StatusReader
 
 WATCH_SECONDS = 0.02
 AHEAD_SEGMENTS = 4
-CONFIRM_SEGMENTS = 8
+AHEAD_SEGMENTS_MAX = 16  # for a reader that takes AHEAD_SEGMENTS within AHEAD_SECONDS
+AHEAD_SECONDS = 0.05
+CONFIRM_SEGMENTS = 64
 CONFIRM_SECONDS = 0.1
 
 
@@ -119,14 +121,23 @@ class Gate:
         if not is_reading_on or not self.holds(lease):  # rules may have changed meanwhile
             return
         order = lease.spec.order
-        horizon = max(1, AHEAD_SEGMENTS * order.world // order.lanes)
+        horizon = max(1, max(AHEAD_SEGMENTS, lease.ahead // 2) * order.world // order.lanes)
         for following in lease.segments[segment.number + 1 : segment.number + 1 + horizon]:
             number = following.number
             if following.lane != segment.lane:
                 return
             if number not in lease.receipts and number not in lease.intents:
-                self._ask(lease, number, AHEAD_SEGMENTS)
+                self._ask(lease, number, self._pace(lease))
                 return
+
+    def _pace(self, lease: OpenLease) -> int:
+        """How many to ask for: a fast reader's events would else cost as much as its bytes."""
+        order, now = lease.spec.order, self._now()
+        is_fast, lease.asked_at = now - lease.asked_at < AHEAD_SECONDS, now
+        most = max(AHEAD_SEGMENTS, AHEAD_SEGMENTS_MAX * order.world // order.lanes)
+        wanted = lease.ahead * 2 if is_fast else lease.ahead // 2
+        lease.ahead = min(most, max(AHEAD_SEGMENTS, wanted))
+        return lease.ahead
 
     def _ask(self, lease: OpenLease, first: int, count: int) -> asyncio.Task[None]:
         wanted = [lease.segments[first]]

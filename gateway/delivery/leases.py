@@ -56,6 +56,8 @@ class OpenLease:
     sent: list[int] = field(default_factory=list)  # handed over, not yet reported
     acknowledged: tuple[int, int] = (0, 0)  # segments, rows
     has_news: bool = False  # acknowledged more than control was told
+    ahead: int = 4  # segments whose intents are asked for at once; see Gate
+    asked_at: float = 0.0  # Unix seconds, the last time ahead of need
     is_near_limit: bool = False  # a few segments at once were more than the grant had left
     refused: set[int] = field(default_factory=set)  # segments whose stored bytes are not authentic
     tickets: dict[str, float] = field(default_factory=dict)  # SHA-256 of each → its end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.delivery.gate import AHEAD_SEGMENTS, Gate
+from gateway.delivery.gate import AHEAD_SEGMENTS, AHEAD_SEGMENTS_MAX, Gate
 from gateway.errors import LimitExceeded
 
 
@@ -62,14 +63,15 @@ def lease_of(lanes: int = 1, rows: int = 40, receipts: Any = None) -> Any:
     kept: dict[int, str] = dict(receipts or {})
     return SimpleNamespace(
         receipts=kept, intents={}, segments=segments, is_near_limit=False,
-        stopped=None, policy_epoch=1, expires_at=1.0,
+        stopped=None, policy_epoch=1, expires_at=1e6, ahead=AHEAD_SEGMENTS, asked_at=0.0,
         keep_receipt=kept.__setitem__, spec=SimpleNamespace(lease="lease_a", order=order),
     )  # fmt: skip
 
 
 def gate_of(control: Any, policy_epoch: int = 1) -> Gate:
     status: Any = SimpleNamespace(policy_epoch=policy_epoch, is_alive=True)
-    return Gate(None, control, status, lambda: 0.0)  # type: ignore[arg-type]
+    clock = itertools.count(1.0)  # a slow reader: every look at the clock is a second later
+    return Gate(None, control, status, lambda: next(clock))  # type: ignore[arg-type]
 
 
 def test_intents_run_four_segments_ahead_of_a_reader_in_sequence() -> None:
@@ -88,6 +90,32 @@ def test_intents_run_four_segments_ahead_of_a_reader_in_sequence() -> None:
     asyncio.run(read())
     assert control.asked[:3] == [(0, 0), (1, 4), (5, 8)]
     assert all(last - first == 3 for first, last in control.asked[1:])
+
+
+def test_a_fast_reader_has_more_recorded_at_once_and_a_slow_one_less_again() -> None:
+    control, lease = Durable(), lease_of(rows=400)
+    now = 1.0
+    status: Any = SimpleNamespace(policy_epoch=1, is_alive=True)
+    gate = Gate(None, control, status, lambda: now)  # type: ignore[arg-type]
+
+    async def read(numbers: range, seconds: float) -> None:
+        nonlocal now
+        control.commit.set()
+        for number in numbers:
+            now += seconds
+            await gate.record(lease, lease.segments[number])
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    async def all_of_it() -> None:
+        await read(range(200), 0.001)
+        assert max(last - first + 1 for first, last in control.asked) == AHEAD_SEGMENTS_MAX
+        before = len(control.asked)
+        await read(range(200, 300), 0.1)
+        assert control.asked[-1][1] - control.asked[-1][0] + 1 == AHEAD_SEGMENTS
+        assert len(control.asked) - before > 100 // AHEAD_SEGMENTS_MAX
+
+    asyncio.run(all_of_it())
 
 
 def test_nothing_is_asked_ahead_when_the_rules_have_changed() -> None:
