@@ -128,7 +128,7 @@ class SegmentReader:
         number: int,
         received: Received,
         following: int | None = None,
-        arriving: object = None,  # noqa: ARG002 - Reader
+        arriving: object = None,  # noqa: ARG002 - as Reader has it
     ) -> Segment:
         """Return one verified segment.
 

@@ -79,7 +79,8 @@ def _name() -> Fact:
     """A name; few tenants are in many events."""
     fact = _pattern("a name", NAME_PATTERN)
     known = lru_cache(maxsize=_KNOWN)(fact.holds)
-    holds: Holds = lambda v: type(v) is str and len(v) <= NAME_CHARS_MAX and known(v)  # noqa: E731
+    most = NAME_CHARS_MAX
+    holds: Holds = lambda v: type(v) is str and len(v) <= most and known(v)  # noqa: E731 - typed
     return replace(fact, holds=holds)
 
 

