@@ -43,8 +43,8 @@ class SnapshotKeeper(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Thread body."""
-        while not self._stopping.wait(self._seconds):
+        """Thread body; a journal that was closed without us ends it too."""
+        while not (self._stopping.wait(self._seconds) or self._journal.is_closed):
             if self._is_due():
                 self._keep(self._catalog.state.copy)
 

@@ -63,7 +63,7 @@ class Journal:
         self._work = threading.Condition()
         self._idle = False
         self._heads = 0  # index of the newest TenantHeads event of this opening
-        self._closing = False
+        self.is_closed = False  # nothing more is taken
         self._failure: str | None = None
         self._wishes: list[Wish[Any]] = []
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -266,9 +266,9 @@ class Journal:
     def close(self) -> None:
         """Commit what is pending, sync the anchor, give the directory free. Idempotent."""
         with self._work:
-            if self._closing:
+            if self.is_closed:
                 return
-            self._closing = True
+            self.is_closed = True
             self._work.notify()
         self._thread.join()
         try:
@@ -336,14 +336,14 @@ class Journal:
         """Wait for work; None when the journal is closed and everything is written."""
         while True:
             with self._work:
-                if not (self._pending.data or self._wishes or self._closing):
+                if not (self._pending.data or self._wishes or self.is_closed):
                     self._idle = True
                     timeout = None if self._file.is_anchor_synced else ANCHOR_SYNC_SECONDS
                     self._work.wait(timeout)
                     self._idle = False
                 if self._pending.data or self._wishes:
                     return self._take()
-                if self._closing:
+                if self.is_closed:
                     return None
             if not self._file.is_anchor_synced:
                 self._file.sync_anchor()
@@ -365,7 +365,7 @@ class Journal:
 
     def _need_open(self) -> None:
         self._need_unbroken()
-        if self._closing:
+        if self.is_closed:
             raise Unavailable("the journal is closed")
 
     def _need_known(self, index: int) -> None:

@@ -229,6 +229,18 @@ def test_a_snapshot_is_taken_while_the_gateway_runs(tmp_path: Path) -> None:
     )
 
 
+def test_a_keeper_ends_with_its_journal_and_says_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Keeping(tmp_path, events=1)
+    kept.journal.close()
+    kept.keeper.join(10)
+    assert not kept.keeper.is_alive()
+    caplog.clear()  # it may have looked while the journal was closing
+    time.sleep(0.05)
+    assert not caplog.records
+
+
 def test_an_erasure_leaves_no_older_snapshot(tmp_path: Path) -> None:
     kept = Keeping(tmp_path, events=10**9)
     for draft in (*h.WORLD, h.erased()):
