@@ -36,6 +36,7 @@ from gateway.errors import (
 RECEIPTS_MAX = 1000
 _IDLE_BUFFERS = 2  # of up to 16 MiB, besides one for each lane: lanes end nearly together
 _WAIT_SECONDS = 0.5
+_CLOSED_SECONDS = 0.1  # after which a consumer that waits hears that another thread closed
 _PAUSE_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _BAD_MAX = 2  # tries for bytes that do not verify
 _LOST = (NotFound, NotAuthenticated, LeaseExpired)  # the worker restarted, or time ran out
@@ -104,10 +105,8 @@ class Prefetcher:
     def get(self, number: int) -> OpenSegment | Arriving:
         """Return the next segment, which is `number`; raises why there is none."""
         self._is_awaited = True
-        found = self._queue.get()
+        found = self._take()
         self._is_awaited = False
-        if isinstance(found, GatewayError):
-            raise found
         assert found is not None, "both walks are the same"
         assert found[0] == number, "both walks are the same"
         self._budget.take(found[2])
@@ -116,9 +115,7 @@ class Prefetcher:
     def finish(self) -> None:
         """Wait until the last segment has proved itself at its end; raises why it did not."""
         self.give_back(True)
-        found = self._queue.get()
-        if isinstance(found, GatewayError):
-            raise found
+        found = self._take()
         assert found is None, "nothing is left"
         self._thread.join()
 
@@ -135,12 +132,30 @@ class Prefetcher:
         self.delivery.reader.close()
 
     def abandon(self) -> None:
-        """Let the thread end by itself, soon."""
+        """Let the thread end by itself, soon; a consumer that waits hears of it."""
         self._stop.set()
+        arriving = self._arriving
+        if arriving is not None:
+            arriving.fail(_closed())
 
     def give_back(self, is_waiting: bool) -> None:  # noqa: FBT001 - Arriving calls it
         """Give slots of the ring back that the consumer does not look at any more."""
         self.delivery.give_back(is_waiting=is_waiting)
+
+    def _take(self) -> _Fetched | None:
+        """Wait for what comes next, or for `close` in another thread; raises why there is none."""
+        while True:
+            try:
+                found = self._queue.get(timeout=_CLOSED_SECONDS)
+            except queue.Empty:
+                found = None
+                if not self._stop.is_set():
+                    continue
+            if self._stop.is_set():
+                raise _closed()
+            if isinstance(found, GatewayError):
+                raise found
+            return found
 
     def _run(self) -> None:
         try:
@@ -211,13 +226,13 @@ class Prefetcher:
         """Wait for the consumer to make room for a segment."""
         while not self._budget.wait(number, _WAIT_SECONDS):
             if self._stop.is_set():
-                raise StreamBroken("the stream was closed")
+                raise _closed()
             self._renew_meanwhile()
 
     def _meanwhile(self) -> None:
         """A reader waits: perhaps for a consumer who is gone."""
         if self._stop.is_set():
-            raise StreamBroken("the stream was closed")
+            raise _closed()
         self._renew_meanwhile()
 
     def _renew_meanwhile(self) -> None:
@@ -275,6 +290,10 @@ class Prefetcher:
             self._received = Received()  # acknowledgements count per lease
             return True
         return False
+
+
+def _closed() -> StreamBroken:
+    return StreamBroken("the stream was closed")
 
 
 def _over(error: Exception) -> GatewayError:

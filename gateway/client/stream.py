@@ -11,6 +11,7 @@ StreamBroken. A gateway that is away shorter than `patience_seconds` is a pause.
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -68,7 +69,10 @@ def open_stream(
 
 
 class Stream:
-    """One pass over one order, as one rank. An iterator of batches; not for several threads."""
+    """One pass over one order, as one rank. An iterator of batches.
+
+    For one thread of the process that opened it; only `close` may be called from another.
+    """
 
     def __init__(self, transport: Transport, request: LeaseRequest, options: StreamOptions) -> None:
         """Open the lease; use `open_stream`."""
@@ -84,6 +88,7 @@ class Stream:
         self._left = 0  # steps
         self._held: dict[int, OpenSegment | Arriving] = {}
         self._ended: GatewayError | None = None
+        self._process = os.getpid()
         self._stats: dict[str, Any] = {}  # of the prefetcher that is over
         self._lease = HeldLease(transport, request, options.terms)
         is_arrow = options.output == "arrow"
@@ -132,12 +137,13 @@ class Stream:
     def __next__(self) -> Any:
         if self._ended is not None:
             raise self._ended
+        self._require_own()
         if self._steps is None:
             self._begin()
         assert self._steps is not None
         step = next(self._steps, None)
         if step is None:
-            self.close()
+            self._end()
             raise StopIteration
         try:
             batch = self._batch(step)
@@ -145,15 +151,20 @@ class Stream:
             if not self._left:
                 self._finish()
         except GatewayError as error:
-            self._ended = self._typed(error)
-            self.close()
+            self._ended = self._ended or self._typed(error)
+            self._end()
             raise self._ended from error
         except BaseException:  # a signal, no memory: what was taken of the batch is gone
             self._ended = self._typed(StreamBroken("a batch was interrupted"))
-            self.close()
+            self._end()
             raise
         self._progress.rows = step.position
         return batch
+
+    def _end(self) -> None:
+        """Close, unless another thread is at it: it acknowledges before it hands back."""
+        if self._prefetcher is not None:
+            self.close()
 
     def _begin(self) -> None:
         options = self._options
@@ -168,26 +179,40 @@ class Stream:
         parts = (Part(self._segment(t.segment), t.start, t.count) for t in step.takes)
         batch = to_numpy(parts) if self._schema is None else to_arrow(parts, self._schema)
         for number in step.closes:
-            del self._held[number]
+            self._held.pop(number, None)
         return batch
 
     def _finish(self) -> None:
         """Before the last batch is given: the last segment proves itself at its end only."""
-        assert self._prefetcher is not None
+        prefetcher = self._running()
         for held in self._held.values():
             if isinstance(held, Arriving):
                 held.discard()
-        self._prefetcher.finish()
+        prefetcher.finish()
 
     def _segment(self, number: int) -> OpenSegment | Arriving:
         """Segments come in the order in which the steps need them."""
-        if number not in self._held:
-            assert self._prefetcher is not None
-            for held in self._held.values():
-                if isinstance(held, Arriving):
-                    held.absorb()
-            self._held[number] = self._prefetcher.get(number)
-        return self._held[number]
+        held = self._held  # `close` in another thread takes it away as a whole
+        if number not in held:
+            for other in held.values():
+                if isinstance(other, Arriving):
+                    other.absorb()
+            held[number] = self._running().get(number)
+        return held[number]
+
+    def _running(self) -> Prefetcher:
+        prefetcher = self._prefetcher
+        if prefetcher is None:
+            raise StreamBroken("the stream was closed")
+        return prefetcher
+
+    def _require_own(self) -> None:
+        """A forked process has no thread that fetches, and shares a connection and a lease."""
+        if os.getpid() != self._process:
+            raise Conflict(
+                "this stream belongs to the process that opened it",
+                advice="open a stream in the forked process, as a rank of its own",
+            )
 
     def _typed(self, error: GatewayError) -> GatewayError:
         """Return the error as one that carries the position."""
@@ -226,6 +251,7 @@ class Stream:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a position; only before the first batch. Opens the lease anew."""
+        self._require_own()
         if self._steps is not None:
             raise Conflict("the stream has begun", advice="load the state before the first batch")
         given = StreamPosition.from_dict(state)
@@ -248,12 +274,20 @@ class Stream:
         self.__init__(self._transport, request, self._options)  # type: ignore[misc]
 
     def close(self) -> None:
-        """Stop prefetching and give the lease back; harmless twice."""
+        """Stop prefetching and give the lease back; harmless twice, and in a forked process.
+
+        May be called from any thread: who waits for a batch, or asks for one that is left, gets
+        StreamBroken.
+        """
+        if os.getpid() != self._process:
+            return  # all of it is the parent's
+        if self._ended is None and (self._steps is None or self._left):
+            self._ended = StreamBroken("the stream was closed", position=self.position)
         prefetcher, self._prefetcher = self._prefetcher, None
         if prefetcher is not None:
             prefetcher.close()
             self._stats = prefetcher.stats
-        self._held.clear()
+        self._held = {}
         self._steps = iter(())
         if self._lease.is_open:
             self._lease.close()
