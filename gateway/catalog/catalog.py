@@ -279,9 +279,10 @@ class Catalog:
         found = self._state.vouched.get(jti)
         return {} if found is None else found.attributes
 
-    def open_streams(self, tenant: str) -> int:
-        """How many leases are open that a tenant receives."""
-        grants = (self._state.grants.get(lease.grant) for lease in self._state.leases.values())
+    def open_streams(self, tenant: str, now: float) -> int:
+        """How many leases that a tenant receives are open; one whose time is up is not."""
+        state = self._state
+        grants = (state.grants.get(x.grant) for x in state.leases.values() if x.expires_at > now)
         return sum(grant is not None and grant.subject_tenant == tenant for grant in grants)
 
     def bytes_on(self, tenant: str, day: int) -> int:

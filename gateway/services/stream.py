@@ -362,6 +362,8 @@ async def renew(house: House, caller: Caller, lease_id: str) -> LeaseView:
     lease = owned(house, caller, lease_id)
     if lease.closed is not None:
         raise LeaseExpired(f"the lease is closed: {lease.closed}")
+    if lease.expires_at <= house.now():
+        raise LeaseExpired("the lease ran out")  # its place may be another stream's by now
     epoch = judge_lease(house, lease)
     grant = house.catalog.grant(lease.grant)
     expires_at = min(int(house.now()) + house.settings.lease_seconds_max, grant.expires_at)

@@ -37,7 +37,7 @@ def exceeded(
 def require_stream(house: House, tenant: str) -> None:
     """Raise LimitExceeded when one more open stream is one too many."""
     most = house.catalog.tenant(tenant).limits.max_streams
-    if most is not None and house.catalog.open_streams(tenant) >= most:
+    if most is not None and house.catalog.open_streams(tenant, house.now()) >= most:
         raise exceeded(tenant, "max_streams", f"may have {most} streams open at once")
 
 

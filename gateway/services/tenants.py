@@ -101,7 +101,7 @@ async def show(house: House, caller: Caller, tenant: str) -> W.TenantView:
     found = await view(house, caller, tenant)
     return replace(
         found,
-        open_streams=house.catalog.open_streams(tenant),
+        open_streams=house.catalog.open_streams(tenant, house.now()),
         bytes_today=tenant_limits.bytes_today(house, tenant),
         stored_bytes=await tenant_limits.stored_bytes(house, tenant),
     )

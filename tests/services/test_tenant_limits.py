@@ -14,8 +14,8 @@ from gateway.config import Settings
 from gateway.domain.events import EventDraft, EventKind
 from gateway.domain.lease import Grant, OrderSpec
 from gateway.domain.tenant import DAY_SECONDS
-from gateway.errors import LimitExceeded, NotAuthenticated
-from gateway.services import limits, rates, request_access, tenant_limits, tenants, uploads
+from gateway.errors import LeaseExpired, LimitExceeded, NotAuthenticated
+from gateway.services import limits, rates, request_access, stream, tenant_limits, tenants, uploads
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from gateway.wire import RegistrationRequest, SourceFile, TenantChanges
@@ -75,6 +75,21 @@ def test_a_tenant_has_no_more_streams_open_than_its_limit(shared: House) -> None
     tenant_limits.require_stream(shared, "clinic")
     record(shared, grants[0], EventKind.LeaseClosed, lease=leases[0], reason_code="returned")
     limits.require_room(shared, grants[1], OrderSpec())
+
+
+def test_a_stream_whose_time_is_up_takes_no_place_from_that_second_on(noon: House) -> None:
+    change(noon, "startup", TenantChanges(max_streams=1))
+    grant = grant_of(noon, ASK)
+    lease = begun(noon, grant, OrderSpec())
+    end, epoch = int(NOON) + 60, noon.catalog.policy_epoch
+    record(noon, grant, EventKind.LeaseRenewed, lease=lease, expires_at=end, policy_epoch=epoch)
+    noon.now = lambda: end - 0.001
+    with pytest.raises(LimitExceeded):
+        limits.require_room(noon, grant, OrderSpec())
+    noon.now = lambda: float(end)
+    limits.require_room(noon, grant, OrderSpec())
+    with pytest.raises(LeaseExpired):  # its place may be another's: it does not come back
+        run(stream.renew(noon, TRAINER, lease))
 
 
 def test_bytes_of_a_day_count_over_grants_and_datasets(noon: House) -> None:
