@@ -90,7 +90,7 @@ def manifest_of(
             rank=order.rank,
             world=order.world,
         ),
-        order_id=order_id(spec.order_key),
+        order_id=order_id(spec.order_key, spec.order),
         window_key=window_key(spec.order_key).hex() if order.shuffle else "",
         boot=spec.boot,
     )

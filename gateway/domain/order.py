@@ -45,9 +45,14 @@ def window_key(order_key: bytes) -> bytes:
     return hmac.new(order_key, b"gateway order v0 window", hashlib.sha256).digest()
 
 
-def order_id(order_key: bytes) -> str:
-    """Return the public name of an order (16 hex digits); positions carry it."""
-    return hmac.new(order_key, b"gateway order v0 id", hashlib.sha256).hexdigest()[:16]
+def order_id(order_key: bytes, spec: OrderSpec) -> str:
+    """Return the public name of an order (16 hex digits); positions carry it.
+
+    Lanes, window and whether it is shuffled are part of it: after so many rows of another such
+    order, other rows have been received. Rank and world are not: a position is for any.
+    """
+    said = f"gateway order v0 id {int(spec.shuffle)} {spec.lanes} {spec.window_blocks}"
+    return hmac.new(order_key, said.encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def window_order(key: bytes, segment: int, rows: int) -> Rows:

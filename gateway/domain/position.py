@@ -20,7 +20,7 @@ class StreamPosition:
     `lanes`.
     """
 
-    order: str  # order_id: version, plan, seed, epoch; a change is refused
+    order: str  # order_id: version, plan, seed, epoch, lanes, window; a change is refused
     seed: int
     epoch: int
     shuffle: bool
@@ -36,7 +36,7 @@ class StreamPosition:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> StreamPosition:
         """Read what `to_dict` wrote; raises InvalidInput."""
-        if set(value) != _FIELDS or value["v"] != POSITION_FORMAT:
+        if not isinstance(value, Mapping) or set(value) != _FIELDS or value["v"] != POSITION_FORMAT:
             raise InvalidInput("this is not a stream position of this version")
         numbers = ("seed", "epoch", "lanes", "window", "rows")
         if any(type(value[name]) is not int or not 0 <= value[name] < 1 << 53 for name in numbers):
@@ -49,5 +49,8 @@ class StreamPosition:
         """Raise PlanChanged when the position is of another order, or beyond `rows`."""
         if self.order != order or self.rows > rows:
             raise PlanChanged(
-                "this position belongs to another plan, version, seed or epoch", position=self
+                "this position belongs to another plan, version, seed, epoch or order",
+                advice="resume with the words it was taken under (a loader does so by itself), "
+                "or begin an order anew",
+                position=self,
             )

@@ -288,7 +288,7 @@ def _describe(
         rows=GlobalOrder([sum(lane) for lane in lanes]).rows,
         lanes=tuple(tuple(lane) for lane in lanes),
         order=dataclasses.replace(wanted, lanes=spec.order.lanes),
-        order_id=order_id(spec.order_key),
+        order_id=order_id(spec.order_key, spec.order),
         window_key=window_key(spec.order_key).hex() if spec.order.shuffle else "",
         boot=spec.boot,
     )

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,18 @@ def test_a_position_taken_anywhere_resumes_in_any_world(direct: Gateway) -> None
         assert all(s == states[0] for s in states)
         state = states[0]
     assert sorted(seen) == list(range(1700))
+
+
+@pytest.mark.parametrize(
+    "other", [{"lanes": 2}, {"window_blocks": 2}, {"shuffle": False}, {"seed": 4}, {"epoch": 1}]
+)
+def test_a_position_is_good_for_its_own_order_only(direct: Gateway, other: dict[str, Any]) -> None:
+    words = {"shuffle": True, "seed": 3, "lanes": 4, "window_blocks": 3}
+    with stream_of(direct, ask(**words)) as stream:
+        next(stream)
+        state = stream.state_dict()
+    with pytest.raises(PlanChanged, match="another plan, version, seed, epoch or order"):
+        stream_of(direct, replace(ask(**{**words, **other}), position=state))
 
 
 def test_a_revoked_lease_stops_with_its_position(direct: Gateway) -> None:

@@ -70,7 +70,8 @@ def _permutation(value: dict[str, Any]) -> None:
 
 def _keys(value: dict[str, Any]) -> None:
     key = bytes.fromhex(value["order_key"])
-    assert (window_key(key).hex(), order_id(key)) == (value["window_key"], value["order_id"])
+    found = order_id(key, OrderSpec(**value["spec"]))
+    assert (window_key(key).hex(), found) == (value["window_key"], value["order_id"])
 
 
 def _segments(value: dict[str, Any]) -> None:

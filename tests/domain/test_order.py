@@ -102,8 +102,14 @@ def test_words_are_philox_as_published(key: bytes, label: int, count: int) -> No
 
 def test_the_window_key_and_the_order_id_are_not_the_order_key() -> None:
     assert window_key(KEY) != KEY
-    assert order_id(KEY) != order_id(window_key(KEY))
+    assert order_id(KEY, spec()) != order_id(window_key(KEY), spec())
     assert sorted(window_order(window_key(KEY), 3, 100).tolist()) == list(range(100))
+
+
+def test_another_order_of_the_same_rows_has_another_id() -> None:
+    orders = [spec(), spec(shuffle=False), spec(lanes=2), spec(window_blocks=63), spec(lanes=26)]
+    assert len({order_id(KEY, order) for order in orders}) == len(orders)
+    assert order_id(KEY, spec(rank=1, world=2)) == order_id(KEY, spec())
 
 
 def spec(**change: object) -> OrderSpec:

@@ -12,8 +12,9 @@ from gateway.domain.order import Deal, GlobalOrder, lay_out, order_id, permutati
 
 HERE = Path(__file__).parent / "order-v0"
 KEY = bytes(range(32))
+ORDER = OrderSpec(shuffle=True, lanes=8, window_blocks=64)
 POSITION = {
-    "v": 0, "order": order_id(KEY), "seed": 7, "epoch": 2, "shuffle": True, "lanes": 8,
+    "v": 0, "order": order_id(KEY, ORDER), "seed": 7, "epoch": 2, "shuffle": True, "lanes": 8,
     "window": 64, "rows": 123_456,
 }  # fmt: skip
 
@@ -33,7 +34,7 @@ def ok() -> None:
         write(f"ok-permutation-{name}", kind="permutation", key=key.hex(), label=label,
               count=count, permutation=found)  # fmt: skip
     write("ok-keys", kind="keys", order_key=KEY.hex(), window_key=window_key(KEY).hex(),
-          order_id=order_id(KEY))  # fmt: skip
+          spec=asdict(ORDER), order_id=order_id(KEY, ORDER))  # fmt: skip
     spec = OrderSpec(shuffle=True, lanes=3, window_blocks=4)
     rows, sizes = [64] * 30 + [17], [1 << 20] * 30 + [20 << 20]
     segments = [asdict(s) for s in lay_out(KEY, spec, rows, sizes)]
