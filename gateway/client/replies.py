@@ -36,7 +36,10 @@ _UNNAMED = (
     "/access/v1/evaluation",
     "/oauth/token",
     "/v1/revocations",
-)  # the body names it
+    "/v1/lineage/evidence",
+    "/v1/lineage/proofs/chain",
+)  # the body or the query names it
+_ASKED = ("/v1/lineage/questions/", "/v1/lineage/reports/")  # these are there for everybody
 
 
 @cache
@@ -64,7 +67,8 @@ def error_of(response: Response, asked: str) -> GatewayError:
         )
     error = error_of_problem(problem)
     if isinstance(error, NotFound):
-        is_unnamed = asked in _UNNAMED or asked.partition("?")[0].endswith("/who")
+        path = asked.partition("?")[0]
+        is_unnamed = path in _UNNAMED or path.endswith("/who") or path.startswith(_ASKED)
         named = "of the names in the request" if is_unnamed else f"at `{asked[:200]}`"
         error.message = f"nothing {named} that you may see"
         error.args = (error.message,)

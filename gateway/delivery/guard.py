@@ -8,14 +8,28 @@ docs/reference/limits.md; each refusal closes the connection.
 from __future__ import annotations
 
 import asyncio
+import json
+from http import HTTPStatus
 from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway.errors import GatewayError, InvalidInput, TooLarge
+from gateway.wire.problems import PROBLEM_TYPE, document_of
 
 Cycle = RequestResponseCycle  # uvicorn's record of one request and its answer
 HEAD_SECONDS_MAX = 5.0
 HEAD_BYTES_MAX = 32 << 10
 HEADERS_MAX = 100
+_LIMITS = (
+    f"the path and its headers have at most {HEAD_BYTES_MAX >> 10} KiB and {HEADERS_MAX} fields"
+)
+_TOO_LARGE = TooLarge("the head of the request is too large", advice=_LIMITS)
+_TOO_SLOW = InvalidInput(
+    f"the head of the request was not complete within {HEAD_SECONDS_MAX:.0f} s",
+    advice="send it at once",
+)
+_NO_REQUEST = InvalidInput("this is not one HTTP request that names its host once", advice=_LIMITS)
 
 
 class HeadRefused(Exception):
@@ -53,7 +67,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().data_received(data)
         # The last read may also hold the start of a body: the exact sum is checked below.
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
-            self._refuse(b"431 Request Header Fields Too Large")
+            self._refuse(431, _TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -135,11 +149,20 @@ class GuardedProtocol(HttpToolsProtocol):
     def _too_late(self) -> None:
         self._deadline = None
         if self._in_head and not self.transport.is_closing():
-            self._refuse(b"408 Request Timeout")
+            self._refuse(408, _TOO_SLOW)
 
-    def _refuse(self, status: bytes) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(
-                b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.close()
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words help nobody
+        """Refuse what is no request, or has a head that `_check_head` refused."""
+        self._refuse(400, _NO_REQUEST)
+
+    def _refuse(self, status: int, error: GatewayError) -> None:
+        """Say why, as every other refusal does (RFC 9457), and close."""
+        if self.transport.is_closing():
+            return
+        body = json.dumps({**document_of(error), "status": status}).encode()
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {PROBLEM_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()

@@ -39,8 +39,8 @@ _DUO = {
 
 def parse_purpose(text: str) -> str:
     """Return the purpose named by `text` (a name or a DUO code); raises InvalidInput."""
-    name = _DUO.get(text, text)
-    if name not in PURPOSES:
+    name = _DUO.get(text, text) if isinstance(text, str) else None
+    if name is None or name not in PURPOSES:
         raise InvalidInput(
             f"`{str(text)[:80]}` is not a purpose", advice=f"use one of: {', '.join(PURPOSES)}"
         )

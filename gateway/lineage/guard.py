@@ -67,7 +67,7 @@ def check(tree: bytes, views: frozenset[str]) -> Needs:
     Raises:
         InvalidInput: the statement is not one SELECT of the allowed kind.
     """
-    statement = _statement(tree)
+    statement = _statement(tree, views)
     walk = _Walk(views)
     try:
         walk.value(statement["node"], frozenset())
@@ -79,7 +79,7 @@ def check(tree: bytes, views: frozenset[str]) -> Needs:
     return Needs(views=frozenset(walk.used), words=words)
 
 
-def _statement(tree: bytes) -> dict[str, Any]:
+def _statement(tree: bytes, views: frozenset[str]) -> dict[str, Any]:
     if len(tree) > TREE_BYTES_MAX:
         raise InvalidInput("the statement is too large")
     try:
@@ -90,7 +90,7 @@ def _statement(tree: bytes) -> dict[str, Any]:
         reason = parsed.get("error_message") if isinstance(parsed, dict) else ""
         raise InvalidInput(
             f"not a SELECT that lineage runs: {str(reason)[:300]}",
-            advice="write one SELECT over read, decision, grant, lease, denial, policy, question",
+            advice=f"write one SELECT over {', '.join(sorted(views))}",
         )
     statements = parsed.get("statements")
     if not isinstance(statements, list) or len(statements) != 1:

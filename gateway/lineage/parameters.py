@@ -60,7 +60,18 @@ def bind(
         if value is None and parameter.required:
             raise InvalidInput(f"`{parameter.name}` is missing", advice=parameter.text)
         bound.update(TYPES[parameter.type](parameter.name, value, now))
+    _require_order(given, bound)
     return bound
+
+
+def _require_order(given: Mapping[str, Any], bound: Mapping[str, Any]) -> None:
+    """A period that ends before it begins holds nothing, whatever happened: it is no question."""
+    since = bound.get("since")
+    for end in ("until", "as_of"):
+        if since is not None and given.get(end) is not None and bound[end] < since:
+            raise InvalidInput(
+                f"`{end}` is before `since`", advice="name the earlier moment as `since`"
+            )
 
 
 def require_known(parameters: tuple[Parameter, ...], given: Mapping[str, Any]) -> None:

@@ -161,7 +161,7 @@ def side_of(house: House, caller: Caller, tenant: Any, dataset: Any) -> str:
     A tenant that is named; else the owner of the dataset that is named, when its rules let
     the caller audit it; else the caller's own.
     """
-    if isinstance(tenant, str):
+    if tenant is not None:
         return parse_name(tenant, what="tenant")
     if isinstance(dataset, str):
         owner = DatasetRef.parse(dataset).tenant
@@ -186,11 +186,14 @@ async def recorded(
 
 
 async def require_dataset(house: House, tenant: str, dataset: str) -> None:
-    """Raise UnknownName unless the dataset is the tenant's or stands in its history."""
+    """Raise UnknownName unless the dataset or version is the tenant's or stands in its history."""
     ref = DatasetRef.parse(dataset)
     if ref.tenant == tenant:
         with contextlib.suppress(NotFound):
-            house.catalog.dataset(ref.tenant, ref.name)
+            if ref.version is None:
+                house.catalog.dataset(ref.tenant, ref.name)
+            else:
+                house.catalog.version(ref)
             return
     await house.lineage.ask("versions-at", {"dataset": dataset, "limit": 1}, side(house, tenant))
 
@@ -233,13 +236,18 @@ def _answer(house: House, tenant: str, answer: Answer) -> W.Answer:
     )
 
 
-def _named(names: Mapping[Any, str], value: Any) -> Any:
+def _named(names: Mapping[str, str], value: Any) -> Any:
+    """Names for tags, alone or in a list; whatever an auditor's SQL made besides stays as it is."""
     if isinstance(value, list | tuple):
-        return [names.get(tag, tag) for tag in value]
-    return names.get(value, value)
+        return [_named_one(names, tag) for tag in value]
+    return _named_one(names, value)
 
 
-def names(house: House, tenant: str) -> dict[Any, str]:
+def _named_one(names: Mapping[str, str], value: Any) -> Any:
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def names(house: House, tenant: str) -> dict[str, str]:
     """Tag to identity: the tenant's own people, and those who asked for its data."""
     known = {identity.id for identity in house.catalog.identities(tenant)}
     known |= {grant.subject for grant in house.catalog.grants(owner=tenant)}

@@ -85,8 +85,8 @@ async def export(house: House, caller: Caller, wanted: W.EvidenceRequest) -> Ope
     scope = _scope(house, caller, wanted)
     asked = {"since": wanted.since, "until": wanted.until, "dataset": wanted.dataset}
     await audit.recorded(house, caller, scope.tenant, ("evidence", asked))
-    if scope.dataset is not None:
-        await audit.require_dataset(house, scope.tenant, scope.dataset)
+    if wanted.dataset is not None:
+        await audit.require_dataset(house, scope.tenant, wanted.dataset)
     operation = Operation(
         id=house.id("op_"),
         kind="evidence",

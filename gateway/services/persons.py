@@ -64,7 +64,7 @@ class About:
 def side_of(caller: Caller, parameters: Mapping[str, Any]) -> str:
     """Whose persons are asked about: the tenant named, the dataset's owner, or the caller's own."""
     tenant, dataset = parameters.get("tenant"), parameters.get("dataset")
-    if isinstance(tenant, str):
+    if tenant is not None:
         return parse_name(tenant, what="tenant")
     return DatasetRef.parse(dataset).tenant if isinstance(dataset, str) else caller.subject.tenant
 

@@ -24,6 +24,7 @@ from gateway.domain.claim import COLUMNS_MAX, EDGES_MAX, NAME_CHARS_MAX, THINGS_
 from gateway.domain.dataset import DatasetRef
 from gateway.domain.facts import is_text
 from gateway.errors import InvalidInput, TooLarge
+from gateway.wire import codec
 
 NAMESPACE = "dataset-gateway"
 STATES = ("START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER")
@@ -330,8 +331,8 @@ def _microseconds(value: Any) -> int:
         with contextlib.suppress(ValueError, OverflowError):
             at = datetime.fromisoformat(value.upper())
             us = (at - _EPOCH) // timedelta(microseconds=1)
-    if us < 0:
-        _refuse("eventTime", "an RFC 3339 time with its zone, since 1970")
+    if not 0 <= us <= codec.INTEGER_MAX:
+        _refuse("eventTime", "an RFC 3339 time with its zone, of the years 1970 to 2254")
     return us
 
 

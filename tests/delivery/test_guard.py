@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -110,6 +111,12 @@ def test_an_ambiguous_or_oversized_head_is_refused(address: tuple[str, int], hea
     got = answer(address, head)
     assert got[:10] in (b"HTTP/1.1 4", b"")
     assert got.count(b"HTTP/1.1") <= 1
+    if got:
+        told, _, body = got.partition(b"\r\n\r\n")
+        problem = json.loads(body)
+        assert b"content-type: application/problem+json" in told
+        assert problem["status"] == int(got[9:12])
+        assert problem["advice"]
 
 
 def test_an_endless_header_is_refused_before_it_ends(address: tuple[str, int]) -> None:

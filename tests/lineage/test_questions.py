@@ -94,6 +94,9 @@ def test_an_unknown_question_is_not_found() -> None:
         ({"limit": 10_001}, "between"),
         ({"limit": "all"}, "whole number"),
         ({"run": ["r"]}, "text"),
+        ({"purpose": ["x"]}, "not a purpose"),
+        ({"since": "2026-02-01", "until": "2026-01-31"}, "`until` is before `since`"),
+        ({"since": "1d", "as_of": "2d"}, "`as_of` is before `since`"),
     ],
 )
 def test_a_parameter_that_is_not_of_its_type_is_refused(

@@ -108,6 +108,8 @@ NOT_TAKEN: list[tuple[str, Any]] = [
     ("eventTime", "2026-13-25T10:00:00Z"),
     ("eventTime", "1969-12-31T23:59:59Z"),
     ("eventTime", "0001-01-01T00:00:00+23:59"),
+    ("eventTime", "2256-01-01T00:00:00Z"),
+    ("eventTime", "9999-12-31T23:59:59Z"),
     ("eventTime", 17),
     ("eventType", "DONE"),
     ("producer", ...),
