@@ -13,6 +13,7 @@ from typing import Any
 from gateway.crypto.segments import RequestLine, check_request
 from gateway.delivery.guard import Cycle, GuardedProtocol
 from gateway.delivery.leases import LeaseTable, OpenLease
+from gateway.delivery.places import Places
 from gateway.delivery.producer import Producer
 from gateway.delivery.responses import Send, Stream, answer, refuse
 from gateway.delivery.whole import ArrowStream
@@ -64,9 +65,11 @@ class Request:
 class DataApp:
     """ASGI callable of a data worker."""
 
-    def __init__(self, table: LeaseTable, producer: Producer, now: Callable[[], float]) -> None:
-        """Serve the leases of `table`; `now` gives Unix seconds."""
-        self._table, self._producer, self._now = table, producer, now
+    def __init__(
+        self, table: LeaseTable, producer: Producer, places: Places, now: Callable[[], float]
+    ) -> None:
+        """Serve the leases of `table` to who has a place; `now` gives Unix seconds."""
+        self._table, self._producer, self._places, self._now = table, producer, places, now
         self._buffers: list[bytearray] = []  # as many as there were streams at once
 
     async def __call__(self, scope: dict[str, Any], _receive: object, send: Send) -> None:
@@ -103,7 +106,9 @@ class DataApp:
         if ticket is None:
             raise NotAuthenticated("this address has no ticket")
         lease = self._table.get(name)
+        self._places.require(request.connection, lease)  # before the ticket is used up
         lease.use_ticket(ticket[1], self._now())
+        self._places.take(request.connection, lease)
         out = ArrowStream(request.connection, request.cycle, send, lease.spec, self._buffers)
         await out.deliver(self._producer, lease)
 
@@ -120,7 +125,9 @@ class DataApp:
         held.counters.accept(counter)
         if held.reason is not None:
             raise held.reason
-        return self._table.get(name)
+        lease = self._table.get(name)
+        self._places.take(request.connection, lease)
+        return lease
 
     async def _acknowledge(self, request: Request, name: str, send: Send) -> None:
         lease = self._authenticate(request, name)

@@ -58,6 +58,7 @@ class OpenLease:
     has_news: bool = False  # acknowledged more than control was told
     ahead: int = 4  # segments whose intents are asked for at once; see Gate
     asked_at: float = 0.0  # Unix seconds, the last time ahead of need
+    was_read: bool = False  # over HTTP: it may come back before others come
     is_near_limit: bool = False  # a few segments at once were more than the grant had left
     refused: set[int] = field(default_factory=set)  # segments whose stored bytes are not authentic
     tickets: dict[str, float] = field(default_factory=dict)  # SHA-256 of each → its end

@@ -125,4 +125,8 @@ async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None
 async def refuse(send: Send, error: GatewayError) -> None:
     """Send the problem document of an error."""
     status, body = problem(error)
-    await answer(send, status, body, [(b"content-type", PROBLEM_TYPE.encode())])
+    headers = [(b"content-type", PROBLEM_TYPE.encode())]
+    seconds = error.facts.get("retry_after_seconds")
+    if seconds is not None:
+        headers.append((b"retry-after", str(int(seconds)).encode()))
+    await answer(send, status, body, headers)

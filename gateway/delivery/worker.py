@@ -11,22 +11,22 @@ import logging
 import os
 import socket
 import time
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
 from gateway.delivery.asgi import DataApp
 from gateway.delivery.control import ControlLink
 from gateway.delivery.gate import Gate
-from gateway.delivery.guard import GuardedProtocol
 from gateway.delivery.idle import give_back_memory
 from gateway.delivery.leases import LeaseTable
+from gateway.delivery.places import Places, SeatedProtocol
 from gateway.delivery.producer import STALL_SECONDS, Producer
 from gateway.delivery.ring import HELLO_SECONDS_MAX, RingServer
 from gateway.process.channel import AsyncChannel, Channel
 from gateway.process.status_page import StatusReader
 
-CONNECTIONS_MAX = 512
 KEEP_ALIVE_SECONDS = 75
 
 
@@ -52,8 +52,9 @@ async def _serve(channel: Channel, options: dict[str, Any]) -> None:
     gate = Gate(table, control, status, time.time)
     control.before_close = gate.confirm
     producer = Producer(table, gate, control, options.get("stall_seconds", STALL_SECONDS))
-    app = DataApp(table, producer, time.time)
-    server = uvicorn.Server(_config(app, options))
+    places = Places()
+    app = DataApp(table, producer, places, time.time)
+    server = uvicorn.Server(_config(app, places, options))
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # counted, never printed
     serving = asyncio.create_task(server.serve([listening]))
     works = (gate.watch(), control.serve(), give_back_memory(table, app.drop_buffers))
@@ -68,10 +69,10 @@ async def _serve(channel: Channel, options: dict[str, Any]) -> None:
         task.cancel()
 
 
-def _config(app: DataApp, options: dict[str, Any]) -> uvicorn.Config:
+def _config(app: DataApp, places: Places, options: dict[str, Any]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=GuardedProtocol,
+        http=cast(type[asyncio.Protocol], partial(SeatedProtocol, places)),
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -81,7 +82,6 @@ def _config(app: DataApp, options: dict[str, Any]) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ssl_certfile=options.get("tls_cert"),
         ssl_keyfile=options.get("tls_key"),

@@ -20,6 +20,7 @@ from gateway.delivery import worker
 from gateway.delivery.asgi import DataApp
 from gateway.delivery.geometry import segments_of
 from gateway.delivery.leases import LeaseTable, OpenLease
+from gateway.delivery.places import Places
 from gateway.delivery.producer import STALL_SECONDS, Producer
 from gateway.delivery.ring import RingServer
 from gateway.delivery.sources import Maps, open_source
@@ -53,8 +54,9 @@ async def serve(listening: socket.socket, ring: socket.socket) -> None:
     lease.credentials.counters = nobody  # type: ignore[assignment] # one lease for all passes
     table.add(lease)
     producer = Producer(table, nobody, nobody, STALL_SECONDS)  # type: ignore[arg-type]
-    app = DataApp(table, producer, time.time)
-    config = worker._config(app, {})  # as a worker has it
+    places = Places()
+    app = DataApp(table, producer, places, time.time)
+    config = worker._config(app, places, {})  # as a worker has it
     http = asyncio.create_task(uvicorn.Server(config).serve([listening]))
     await asyncio.gather(http, RingServer(table, producer).serve(ring))
 
