@@ -5,6 +5,7 @@
         for batch in batches:       # dict[str, ndarray]; each pass is the next epoch
             step(batch)
 
+A pass that was left before its end begins anew with the next `for`; `set_epoch` chooses another.
 Arrays may be read-only (rows of one column in stored order lie in memory that is shared): copy
 before you write. Rank, world and run come from the launcher's environment unless they are given.
 """
@@ -16,12 +17,21 @@ from typing import Any, Unpack
 
 from gateway.client import GatewayClient
 from gateway.client.launcher import environment_of_training, require_run
+from gateway.client.pause import patiently
 from gateway.client.preemption import hand_back_when_stopped
 from gateway.client.runs import finish
 from gateway.client.stream import Stream
-from gateway.client.streaming import HOW, GrantedToken, StreamAsk, granted_token, open_under
+from gateway.client.streaming import (
+    HOW,
+    GrantedToken,
+    StreamAsk,
+    as_asked,
+    granted_token,
+    open_under,
+    whole,
+)
 from gateway.client.transport import Transport
-from gateway.config import load
+from gateway.config import Settings, load
 from gateway.domain.position import StreamPosition
 from gateway.errors import Conflict
 
@@ -43,16 +53,17 @@ class GatewayBatches:
         Raises:
             InvalidInput: there are several ranks and no run that they share.
         """
-        self._wanted: dict[str, Any] = {"shuffle": True, **environment_of_training(), **wanted}
+        self._wanted = as_asked({"shuffle": True, **environment_of_training(), **wanted})
         require_run(self._wanted)
         self._dataset = dataset
         self._transport = transport
         self._token: GrantedToken | None = None
-        self._epoch = int(self._wanted.pop("epoch", 0))
+        self._epoch: int = self._wanted.pop("epoch", 0)
         position = self._wanted.pop("position", None)
         self._resume: dict[str, Any] | None = None
         self._stream: Stream | None = None
         self._ready: Stream | None = None  # opened for its length, not yet iterated
+        self._running: Stream | None = None  # somebody iterates it
         if position is not None:
             self.load_state_dict(position)
 
@@ -62,20 +73,27 @@ class GatewayBatches:
         return self._epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass."""
-        if epoch != self._epoch:
+        """Choose the epoch of the next pass; a pass that was left is forgotten."""
+        chosen = whole("epoch", epoch)
+        if chosen != self._epoch:
             self._discard()
-            self._epoch, self._resume = epoch, None
+            self._epoch, self._resume = chosen, None
+            if self._running is None:
+                self._stream = None
 
     def __iter__(self) -> Iterator[Any]:
         stream = self._take()
         hand_back_when_stopped(stream)
-        self._stream = stream
-        with stream:
-            yield from stream
-            if self._stream is stream:
-                self._stream = None
-                self._epoch += 1
+        self._stream = self._running = stream
+        try:
+            with stream:
+                yield from stream
+                if self._stream is stream:
+                    self._stream = None
+                    self._epoch += 1
+        finally:
+            if self._running is stream:
+                self._running = None
 
     def to_arrow(self) -> Any:
         """One pass as a `pyarrow.RecordBatchReader`, which counts as the next epoch.
@@ -112,12 +130,19 @@ class GatewayBatches:
         self._ready = self._open()
         return self._ready.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next pass go on from a position (its seed, epoch and order count)."""
+    def load_state_dict(self, state: Mapping[str, Any] | StreamPosition) -> None:
+        """Let the next pass go on from a position (its seed, epoch and order count).
+
+        Also after a pass that was left or stopped, from the `position` of its error.
+
+        Raises:
+            Conflict: somebody iterates a pass.
+        """
         given = StreamPosition.from_dict(state)
-        if self._stream is not None:
-            raise Conflict("a pass is running", advice="load the state before iterating")
+        if self._running is not None:
+            raise Conflict("a pass is running", advice="leave its loop, then load the state")
         self._discard()
+        self._stream = None
         self._epoch, self._resume = given.epoch, given.to_dict()
 
     def finish(self, model: str | None = None, artifact: str | None = None) -> Any:
@@ -149,6 +174,12 @@ class GatewayBatches:
         return stream
 
     def _open(self) -> Stream:
+        if self._token is None:  # nobody has answered yet: a wrong server is said at once
+            return self._open_once(load())
+        settings = load()
+        return patiently(lambda: self._open_once(settings), settings.patience_seconds)
+
+    def _open_once(self, settings: Settings) -> Stream:
         transport = self._open_transport()
         how = {name: self._wanted[name] for name in HOW if name in self._wanted}
         how["epoch"] = self._epoch
@@ -161,7 +192,7 @@ class GatewayBatches:
             grant = self._wanted.get("grant")
             dataset = None if grant else self._dataset
             self._token = granted_token(transport, dataset, grant, ask)
-        return open_under(transport, self._token, how, self._resume, load())
+        return open_under(transport, self._token, how, self._resume, settings)
 
     def _open_transport(self) -> Transport:
         if self._transport is None:

@@ -19,6 +19,7 @@ from typing import Any, Unpack
 from connectors.loaders.numpy import GatewayBatches
 from gateway.client.streaming import StreamAsk
 from gateway.client.transport import Transport
+from gateway.domain.position import StreamPosition
 from gateway.errors import InvalidInput
 
 try:
@@ -57,8 +58,8 @@ class GatewayDataset(IterableDataset):  # type: ignore[misc] # torch ships no us
         """Return one global state for every rank and world size, under 200 bytes."""
         return self._batches.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next pass go on from a state."""
+    def load_state_dict(self, state: Mapping[str, Any] | StreamPosition) -> None:
+        """Let the next pass go on from a state, or from the `position` of an error."""
         self._batches.load_state_dict(state)
 
     def finish(self, model: str | None = None, artifact: str | None = None) -> Any:
@@ -78,20 +79,23 @@ def _tensor(array: Any) -> Any:
 def _refuse_wrapping() -> None:
     if get_worker_info() is not None:
         raise InvalidInput(
-            "a gateway stream is not split among loader workers",
-            advice="iterate the dataset itself; it prefetches already",
+            "a gateway stream is not split among loader workers: "
+            "write `for batch in dataset:`, or DataLoader(dataset, batch_size=None)",
+            advice="leave out `num_workers`; the dataset prefetches already",
         )
     frame, depth = inspect.currentframe(), 0
     while frame is not None and depth < _FRAMES_MAX:
         name = str(frame.f_globals.get("__name__", ""))
         if name.startswith(_WRAPPERS):
             raise InvalidInput(
-                f"`{name.partition('.')[0]}` would split the stream or keep a state of its own",
-                advice="iterate the dataset itself; its state_dict is one for all ranks",
+                f"`{name.partition('.')[0]}` would split the stream or keep a state of its own: "
+                "write `for batch in dataset:`",
+                advice="leave the dataset out of it; its own state_dict is one for all ranks",
             )
         if name.startswith("torch.utils.data") and frame.f_locals.get("auto_collation"):
             raise InvalidInput(
-                "a DataLoader would make batches of batches",
-                advice="iterate the dataset itself, or use DataLoader(batch_size=None)",
+                "a DataLoader would make batches of batches: "
+                "write `for batch in dataset:`, or DataLoader(dataset, batch_size=None)",
+                advice="the dataset's own `batch_size` says how many rows a batch has",
             )
         frame, depth = frame.f_back, depth + 1

@@ -21,6 +21,7 @@ from gateway.client.budget import Budget, NoRoom
 from gateway.client.buffers import Buffers
 from gateway.client.delivery import RING, Delivery
 from gateway.client.leases import HeldLease, LeaseTerms
+from gateway.client.pause import Pause
 from gateway.client.segments import Cut, Received, Segment
 from gateway.errors import (
     GatewayError,
@@ -37,7 +38,6 @@ RECEIPTS_MAX = 1000
 _IDLE_BUFFERS = 2  # of up to 16 MiB, besides one for each lane: lanes end nearly together
 _WAIT_SECONDS = 0.5
 _CLOSED_SECONDS = 0.1  # after which a consumer that waits hears that another thread closed
-_PAUSE_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _BAD_MAX = 2  # tries for bytes that do not verify
 _LOST = (NotFound, NotAuthenticated, LeaseExpired)  # the worker restarted, or time ran out
 _AWAY = (Unavailable, KeyUnavailable)
@@ -241,14 +241,14 @@ class Prefetcher:
 
     def _fetch(self, number: int, following: int | None) -> Segment:
         """Fetch one segment with all the patience there is; raises when that is over."""
-        bad, pauses, was_away = 0, 0, False
-        deadline: float | None = None
+        bad, was_away = 0, False
+        pause = Pause(self._terms.patience_seconds, self._terms.now)
         while True:
             self._await_room(number)
             try:
                 self._lease.renew_when_due()
                 ahead = self._next(number, following)
-                return self.delivery.fetch(number, self._received, ahead, self._arriving)
+                found = self.delivery.fetch(number, self._received, ahead, self._arriving)
             except NoRoom:
                 self.delivery.reader.close()
                 continue
@@ -259,17 +259,23 @@ class Prefetcher:
                     raise
                 continue
             except (Cut, *_AWAY, *_LOST) as error:
-                deadline = deadline or self._terms.now() + self._terms.patience_seconds
-                if self._stop.is_set() or self._terms.now() >= deadline:
-                    raise _over(error) from error
-                is_back = isinstance(error, _LOST) and self._reopen()
+                is_back = self._is_back(error, pause)
                 if is_back and was_away:
-                    pauses = 0  # a lease that is short would not outlast a long pause
+                    pause.hurry()  # a lease that is short would not outlast a long pause
                 was_away = not is_back
-            self._stop.wait(_PAUSE_SECONDS[min(pauses, len(_PAUSE_SECONDS) - 1)])
-            pauses += 1
+                why: Exception = error
+            else:
+                pause.end()
+                return found
+            self._stop.wait(pause.next(why))
             # With its worker dead nobody would say so where it was: control does.
             was_away = was_away and not (self._lease.is_lost() and self._reopen())
+
+    def _is_back(self, error: Exception, pause: Pause) -> bool:
+        """Whether there is a new lease after `error`; raises it when patience is over."""
+        if pause.is_over() or self._stop.is_set():
+            raise _over(error) from error
+        return isinstance(error, _LOST) and self._reopen()
 
     def _next(self, number: int, following: int | None) -> int | None:
         """The segment to ask for already, if there is room for it behind this one."""

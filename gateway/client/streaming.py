@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway.client.access import Ask, detail_of
 from gateway.client.transport import Held
+from gateway.domain.position import StreamPosition
 from gateway.errors import InvalidInput, KeyUnavailable, Unavailable
 from gateway.wire.leases import LeaseRequest, OrderRequest
 from gateway.wire.tokens import DETAIL_TYPE, TokenResponse
@@ -20,13 +22,18 @@ if TYPE_CHECKING:
 _ORDER = ("seed", "epoch", "shuffle", "lanes", "window_blocks", "rank", "world")
 _CONSUMED = ("batch_size", "uneven", "output", "prefetch_segments", "prefetch_bytes")
 HOW = (*_ORDER, *_CONSUMED)  # words of StreamAsk that say how rows come, not which
+_WHOLE = (
+    *("seed", "epoch", "lanes", "window_blocks", "rank", "world"),
+    *("batch_size", "prefetch_segments", "prefetch_bytes", "max_rows", "max_bytes", "max_epochs"),
+)
+_MAY_BE_NONE = ("lanes", "max_rows", "max_bytes", "max_epochs")
 
 
 class StreamAsk(Ask, total=False):
     """An AccessRequest, or the Grant that stands, and how its rows should come."""
 
     grant: str | None
-    position: Mapping[str, Any] | None  # a StreamPosition's `to_dict()`
+    position: StreamPosition | Mapping[str, Any] | None  # or its `to_dict()`
     seed: int
     epoch: int
     shuffle: bool
@@ -39,6 +46,29 @@ class StreamAsk(Ask, total=False):
     output: str
     prefetch_segments: int
     prefetch_bytes: int
+
+
+def as_asked(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the words with whole numbers as Python's own (they may be numpy's).
+
+    Raises:
+        InvalidInput: one of them is no whole number.
+    """
+    found = dict(wanted)
+    for name in set(_WHOLE) & set(found):
+        if found[name] is not None or name not in _MAY_BE_NONE:
+            found[name] = whole(name, found[name])
+    return found
+
+
+def whole(name: str, value: Any) -> int:
+    """Return `value`, which was given as `name`, as an int; InvalidInput if it is none."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise InvalidInput(f"`{name}` is `{str(value)[:40]}` and no whole number")
 
 
 class GrantedToken:
@@ -82,9 +112,11 @@ def open_dataset(
     transport: Transport, dataset: str | None, ask: Mapping[str, Any], settings: Settings
 ) -> Stream:
     """Ask for a token, open a lease under it, and return the stream; see `GatewayClient.stream`."""
-    wanted = dict(ask)
+    wanted = as_asked(ask)
     how = {name: wanted.pop(name) for name in HOW if name in wanted}
     position, grant = wanted.pop("position", None), wanted.pop("grant", None)
+    if position is not None:
+        position = StreamPosition.from_dict(position).to_dict()
     token = granted_token(transport, dataset, grant, wanted)
     return open_under(transport, token, how, position, settings)
 

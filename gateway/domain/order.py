@@ -217,8 +217,10 @@ class Deal:
     uneven: str = "pad"  # `drop` | `pad` | `error`
 
     def __post_init__(self) -> None:
-        if self.batch_rows < 1 or not 0 <= self.rank < self.world:
-            raise InvalidInput("a batch has at least 1 row and a rank lies within its world")
+        if self.batch_rows < 1:
+            raise InvalidInput("a batch has at least 1 row")
+        if not 0 <= self.rank < self.world:
+            raise InvalidInput(f"rank `{self.rank}` is not within a world of `{self.world}`")
         if self.uneven not in ("drop", "pad", "error"):
             raise InvalidInput(f"`{self.uneven}` is not one of `drop`, `pad`, `error`")
 

@@ -34,8 +34,10 @@ class StreamPosition:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> StreamPosition:
-        """Read what `to_dict` wrote; raises InvalidInput."""
+    def from_dict(cls, value: Mapping[str, Any] | StreamPosition) -> StreamPosition:
+        """Read what `to_dict` wrote, or take the position as it is; raises InvalidInput."""
+        if isinstance(value, StreamPosition):
+            return value
         if not isinstance(value, Mapping) or set(value) != _FIELDS or value["v"] != POSITION_FORMAT:
             raise InvalidInput("this is not a stream position of this version")
         numbers = ("seed", "epoch", "lanes", "window", "rows")

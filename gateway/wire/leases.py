@@ -33,8 +33,10 @@ class OrderRequest:
     world: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.world <= WORLD_MAX:
+        if not 0 <= self.rank < self.world:
             raise InvalidInput(f"rank `{self.rank}` is not within a world of `{self.world}`")
+        if self.world > WORLD_MAX:
+            raise InvalidInput(f"`world` is 1 to {WORLD_MAX}")
         if self.seed < 0 or self.epoch < 0:
             raise InvalidInput("`seed` and `epoch` count from 0")
         if self.lanes is not None and not 1 <= self.lanes <= LANES_MAX:

@@ -250,13 +250,17 @@ def test_a_worker_killed_in_the_middle_is_a_pause(direct: Gateway) -> None:
     assert len(direct.control.opened) == 2
 
 
-def test_a_gateway_away_longer_than_patience_breaks_the_stream(direct: Gateway) -> None:
+def test_a_gateway_away_longer_than_patience_breaks_the_stream(
+    direct: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=0.4)
     next(stream)
     direct.kill()
     with pytest.raises(StreamBroken) as stop:
         list(stream)
     assert stop.value.position is not None
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert [text.partition(":")[0] for text in said] == ["the stream pauses, for 0 s at most"]
 
 
 def test_a_changed_plan_is_refused_when_the_lease_is_opened_again(direct: Gateway) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from connectors.loaders.numpy import GatewayBatches
 from gateway.client.launcher import RUNS, environment_of_training
 from gateway.client.streaming import GrantedToken, open_dataset
 from gateway.config import Settings
-from gateway.errors import AccessDenied, Conflict, InvalidInput
+from gateway.errors import AccessDenied, Conflict, InvalidInput, LeaseRevoked, Unavailable
 from tests.delivery.world import Answer, Gateway, Worker, direct_data
 
 
@@ -84,6 +85,37 @@ def test_an_unknown_word_is_refused(gateway: Exchanging) -> None:
         len(batches_of(gateway, columns="age"))
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        *({"seed": wrong} for wrong in ("7", 1.5, None, True, [7])),
+        *({"batch_size": wrong} for wrong in ("8", 2.5, None, True)),
+        {"epoch": "1"}, {"epoch": 1.5}, {"lanes": "8"}, {"window_blocks": None},
+        {"rank": "0", "world": "1"}, {"prefetch_segments": 1.5}, {"prefetch_bytes": "1"},
+        {"max_rows": "9"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_word_that_is_no_whole_number_is_refused(
+    gateway: Exchanging, word: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidInput, match=f"`{next(iter(word))}` is .* no whole number"):
+        batches_of(gateway, **word)
+    with pytest.raises(InvalidInput, match="no whole number"):
+        open_dataset(gateway, "clinic/icu", word, Settings())  # type: ignore[arg-type]
+    assert not gateway.control.opened
+
+
+def test_numbers_of_numpy_are_numbers(gateway: Exchanging) -> None:
+    wanted = {"seed": np.int64(5), "batch_size": np.uint8(100), "epoch": np.int32(2), "lanes": None}
+    batches = batches_of(gateway, **wanted)
+    batches.set_epoch(np.int64(3))  # type: ignore[arg-type]
+    assert sum(len(batch["id"]) for batch in batches) == 1700
+    assert (gateway.control.opened[0].order.seed, batches.epoch) == (5, 4)
+    with pytest.raises(InvalidInput, match="`epoch`"):
+        batches.set_epoch("3")  # type: ignore[arg-type]
+
+
 def test_each_pass_is_the_next_epoch_under_one_grant(gateway: Exchanging) -> None:
     batches = batches_of(gateway, purpose="health-research")
     passes = []
@@ -131,6 +163,56 @@ def test_a_pass_goes_on_from_a_state(gateway: Exchanging) -> None:
     seen += [int(i) for batch in second for i in batch["id"]]
     assert sorted(seen) == list(range(1700))
     assert second.epoch == 4
+
+
+def test_a_pass_that_was_left_goes_on_from_a_state(gateway: Exchanging) -> None:
+    batches = batches_of(gateway)
+    seen = [next(iter(batches))["id"] for _ in range(1)]
+    state = batches.state_dict()
+    batches.load_state_dict(state)
+    assert len(batches) == 16
+    seen += [batch["id"] for batch in batches]
+    assert sorted(np.concatenate(seen).tolist()) == list(range(1700))
+    next(iter(batches))
+    batches.set_epoch(4)
+    assert (batches.state_dict()["epoch"], batches.state_dict()["rows"]) == (4, 0)
+    batches.close()
+
+
+def test_a_stopped_pass_goes_on_from_the_position_of_its_error(gateway: Exchanging) -> None:
+    few = {"window_blocks": 1, "prefetch_segments": 1}
+    batches = batches_of(gateway, shuffle=False, batch_size=10, **few)
+    seen = []
+    with pytest.raises(LeaseRevoked) as stop:  # noqa: PT012 - the loop is what is stopped
+        for batch in batches:
+            seen += batch["id"].tolist()
+            if len(seen) == 10:
+                gateway.revoke(next(reversed(gateway.specs)))
+    assert stop.value.position.rows == len(seen) < 1700
+    batches.load_state_dict(stop.value.position)
+    assert seen + [int(i) for batch in batches for i in batch["id"]] == list(range(1700))
+    for wrong in (None, 5, "x", [], {"rows": 1}):
+        with pytest.raises(InvalidInput, match="stream position"):
+            batches.load_state_dict(wrong)  # type: ignore[arg-type]
+
+
+def test_a_gateway_that_is_away_between_passes_is_a_pause(
+    gateway: Exchanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches = batches_of(gateway)
+    gateway.is_closed = True
+    with pytest.raises(Unavailable):
+        len(batches)  # never heard of: it is perhaps no gateway at all
+    gateway.is_closed = False
+    assert sum(len(batch["id"]) for batch in batches) == 1700
+    gateway.is_closed = True
+    back = threading.Timer(0.4, setattr, (gateway, "is_closed", False))
+    back.start()
+    assert sum(len(batch["id"]) for batch in batches) == 1700
+    back.join()
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].startswith("the stream pauses, for 600 s at most: no gateway answers")
+    assert said[1].startswith("the stream goes on after")
 
 
 def test_setting_the_epoch_forgets_a_state(gateway: Exchanging) -> None:
@@ -204,7 +286,7 @@ class TestTorch:
     def test_a_loader_that_collects_again_is_refused(self, gateway: Exchanging) -> None:
         from torch.utils.data import DataLoader
 
-        with pytest.raises(InvalidInput, match="batches of batches"):
+        with pytest.raises(InvalidInput, match=r"batches of batches.*`for batch in dataset:`"):
             next(iter(DataLoader(self.dataset(gateway), batch_size=4)))
 
     @pytest.mark.skipif(
@@ -214,8 +296,16 @@ class TestTorch:
     def test_a_loader_with_a_state_of_its_own_is_refused(self, gateway: Exchanging) -> None:
         from torchdata.stateful_dataloader import StatefulDataLoader
 
-        with pytest.raises(InvalidInput, match="`torchdata`"):
+        with pytest.raises(InvalidInput, match=r"`torchdata`.*`for batch in dataset:`"):
             next(iter(StatefulDataLoader(self.dataset(gateway), batch_size=None)))
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    def test_workers_of_a_loader_are_refused(self, gateway: Exchanging) -> None:
+        from torch.utils.data import DataLoader
+
+        loader = DataLoader(self.dataset(gateway), batch_size=None, num_workers=1)
+        with pytest.raises(InvalidInput, match="`for batch in dataset:`"):
+            next(iter(loader))
 
     def test_batches_are_tensors(self, gateway: Exchanging) -> None:
         import torch
