@@ -14,14 +14,17 @@ from gateway.cli.output import print_record, print_table
 app = typer.Typer(
     name="run", help="Follow training jobs and bind them to models.", no_args_is_help=True
 )
-COLUMNS = ("run", "subject", "datasets", "rows", "first_at", "finished_at", "model")
+COLUMNS = ("run", "state", "subject", "datasets", "rows", "first_at", "finished_at", "model")
 
 
 @app.command("list", epilog="Example: gateway run list")
 def list_runs(
     *, server: f.Server = None, key_file: f.KeyFile = None, as_json: f.Json = False
 ) -> None:
-    """List your tenant's runs, and those that read its data, newest first."""
+    """List your tenant's runs, and those that read its data, newest first.
+
+    A run that ended without naming its model and the model's file is `unbound`.
+    """
     found = f.client(server, key_file).runs.list()
     print_table("run.list", [one.to_dict() for one in found], COLUMNS, as_json=as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 
 import gateway.wire as W
 from gateway.catalog.records import Run
@@ -18,7 +19,8 @@ from gateway.wire.times import iso
 async def list_(house: House, caller: Caller) -> list[W.RunView]:
     """Runs that read the tenant's data or belong to it, newest first."""
     await house.settled()
-    views = [_view(house, caller, run.id) for run in house.catalog.runs()]
+    reading = {lease.run for lease in house.catalog.leases()}
+    views = [_view(house, caller, run.id, reading) for run in house.catalog.runs()]
     return sorted((v for v in views if v is not None), key=lambda v: v.last_at, reverse=True)
 
 
@@ -34,7 +36,8 @@ async def show(house: House, caller: Caller, run_id: str) -> W.RunView:
     """One run, by its name or UUID; NotFound when it concerns other tenants."""
     await house.settled()
     try:
-        view = _view(house, caller, named(house, caller, run_id))
+        reading = {lease.run for lease in house.catalog.leases()}
+        view = _view(house, caller, named(house, caller, run_id), reading)
     except NotFound:
         view = None
     if view is None:
@@ -109,8 +112,13 @@ def _own(house: House, caller: Caller, run_id: str) -> Run:
     return run
 
 
-def _view(house: House, caller: Caller, run_id: str) -> W.RunView | None:
-    """The run as a tenant may see it: whole for its own, else only what was read from it."""
+def _view(
+    house: House, caller: Caller, run_id: str, reading: Container[str | None]
+) -> W.RunView | None:
+    """The run as a tenant may see it: whole for its own, else only what was read from it.
+
+    `reading`: runs with an open stream.
+    """
     run = house.catalog.run(run_id)
     own = caller.subject.tenant
     is_own = run.subject_tenant == own
@@ -120,6 +128,7 @@ def _view(house: House, caller: Caller, run_id: str) -> W.RunView | None:
         run=run.id,
         uuid=run_uuid(run.id),
         subject=run.subject,
+        state=_state(run, is_reading=run.id in reading),
         datasets=tuple(d for d in run.datasets if is_own or d.startswith(f"{own}/")),
         grants=tuple(g for g in run.grants if is_own or house.catalog.grant(g).owner_tenant == own),
         purposes=run.purposes,
@@ -130,6 +139,12 @@ def _view(house: House, caller: Caller, run_id: str) -> W.RunView | None:
         model=_model(run) if is_own else None,
         attestation=run.attestation if is_own else None,
     )
+
+
+def _state(run: Run, *, is_reading: bool) -> str:
+    if run.artifact_sha256 is not None:
+        return W.BOUND
+    return W.STREAMING if is_reading else W.UNBOUND
 
 
 def _model(run: Run) -> str | None:

@@ -49,7 +49,7 @@ _NAMES = {
         PolicyFiles PolicyFinding PolicyProblem PolicyReplay ProposedBundleView
         ReplayedChange RuleChange SuiteResult TRIAL_PARTS Trial TrialRequest VisibleRows
         WhoRequest""",
-    "runs": "Attestation RunFinish RunView",
+    "runs": "BOUND STREAMING UNBOUND Attestation RunFinish RunView",
     "tenants": """IdentityChange IdentityChanged IdentityRequest IdentityView TenantChanges
         TenantRequest TenantView""",
     "tokens": "AuthorizationDetail Introspection KeySet LoginProvider TokenResponse WhoAmI",

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Attestation", "RunFinish", "RunView"]
+__all__ = ["BOUND", "STREAMING", "UNBOUND", "Attestation", "RunFinish", "RunView"]
+
+STREAMING = "streaming"  # one of its streams is open
+BOUND = "bound"  # to a model and its file: there is an attestation
+UNBOUND = "unbound"  # it ended, or only stopped reading, and nothing says what came of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,7 @@ class RunView:
     run: str
     uuid: str  # UUIDv5 of tenant, scheduler and the id that the scheduler knows it by
     subject: str
+    state: str  # STREAMING | BOUND | UNBOUND
     datasets: tuple[str, ...]
     grants: tuple[str, ...]
     purposes: tuple[str, ...]

@@ -79,6 +79,22 @@ def test_a_run_is_found_by_its_uuid_by_whom_it_concerns(shared: House) -> None:
             run(runs.show(shared, who, name))
 
 
+def test_a_run_that_ends_without_its_model_is_listed_as_unbound(shared: House) -> None:
+    def state() -> set[str]:
+        seen = [run(runs.list_(shared, who)) for who in (TRAINER, OWNER)]
+        return {view.state for views in seen for view in views}
+
+    lease = begun(shared, grant_of(shared, ASK_17), OrderSpec(seed=7))
+    assert state() == {"streaming"}
+    ended = {"lease": lease, "reason_code": "returned"}
+    shared.record(EventDraft(kind=EventKind.LeaseClosed, owner_tenant="clinic", facts=ended))
+    assert state() == {"unbound"}
+    run(runs.finish(shared, TRAINER, "seventeen", W.RunFinish(model="sepsis-v2")))
+    assert state() == {"unbound"}
+    run(runs.finish(shared, TRAINER, "seventeen", BOUND))
+    assert state() == {"bound"}
+
+
 def test_a_run_is_found_by_each_name_that_starts_one(shared: House) -> None:
     delivered(shared)
     names = ("seventeen", "run:seventeen", "startup:seventeen", "run:startup:seventeen")
