@@ -6,8 +6,9 @@
             step(batch)
 
 A pass that was left before its end begins anew with the next `for`; `set_epoch` chooses another.
-Arrays may be read-only (rows of one column in stored order lie in memory that is shared): copy
-before you write. Rank, world and run come from the launcher's environment unless they are given.
+Arrays may be read-only (rows of one column, or of a view, in stored order lie in memory that is
+shared): copy before you write. Rank, world and run come from the launcher's environment unless
+they are given.
 """
 
 from __future__ import annotations

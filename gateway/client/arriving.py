@@ -1,7 +1,7 @@
 """A segment whose rows are used while it arrives, in the slots of the ring (ring-v1.md §5).
 
-For one column in its stored order: then a chunk is some whole rows, and the consumer can have
-them where they lie. The prefetching thread adds chunks, the consumer takes them in order.
+For one column, and for a view, in stored order: then a chunk is some whole rows, and the consumer
+can have them where they lie. The prefetching thread adds chunks, the consumer takes them in order.
 """
 
 from __future__ import annotations
@@ -10,19 +10,69 @@ import queue
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.client.slots import Bytes, Slots
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, IntegrityError
 from gateway.wire.leases import LeaseColumn
 from gateway.wire.segments import SegmentHead
 
 KEPT_MAX = 3  # of the eight slots: what a consumer keeps beyond is copied for it
 
-Rows = NDArray[Any]
+
+class Rows(Protocol):
+    """Some rows, where they lie: an array of one column, or `frames.FrameRows` of a view."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, span: slice, /) -> Any:
+        """Some of them, without a copy."""
+        ...
+
+    def copy(self) -> Any:
+        """The same rows in memory of their own."""
+        ...
+
+
+class Layout(Protocol):
+    """How rows lie in the chunks of a segment."""
+
+    def begin(self, head: SegmentHead) -> bool:
+        """A fetch begins; whether every chunk of it is some whole rows."""
+        ...
+
+    def rows(self, content: Bytes) -> Rows:
+        """Return the rows in the next bytes of the segment; IntegrityError if they are none."""
+        ...
+
+
+class ColumnLayout:
+    """One column: value after value, then padding."""
+
+    def __init__(self, column: LeaseColumn) -> None:
+        """Its type and shape."""
+        self._dtype, self._shape = np.dtype(column.dtype), column.shape
+        self._width = self._dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
+        self._left = 0  # bytes of values to come
+
+    def begin(self, head: SegmentHead) -> bool:
+        """See Layout."""
+        self._left = left = head.rows * self._width
+        for size in head.chunks:
+            if not self._width or min(size, left) % self._width:
+                return False
+            left -= min(size, left)
+        return left == 0
+
+    def rows(self, content: Bytes) -> NDArray[Any]:
+        """See Layout."""
+        count = min(len(content), self._left) // self._width
+        self._left -= count * self._width
+        flat = content[: count * self._width].view(self._dtype)
+        return flat.reshape(count, *self._shape)
 
 
 class _Added(NamedTuple):
@@ -40,11 +90,18 @@ class _Chunk:
 class Arriving:
     """One segment between the thread that receives it and the consumer."""
 
-    def __init__(self, column: LeaseColumn, count: int, give_back: Callable[[bool], None]) -> None:
-        """Wait for `count` rows of `column`; `give_back` is told whether we wait."""
-        self.name, self.count = column.name, count
-        self._dtype, self._shape = np.dtype(column.dtype), column.shape
-        self._width = self._dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
+    def __init__(
+        self, name: str, layout: Layout, count: int, give_back: Callable[[bool], None]
+    ) -> None:
+        """Wait for `count` rows.
+
+        Args:
+            name: of the column, if it is one.
+            layout: how they lie.
+            count: of the rows.
+            give_back: told whether we wait.
+        """
+        self.name, self.count, self._layout = name, count, layout
         self._give_back = give_back
         self._queue: queue.SimpleQueue[_Added | GatewayError] = queue.SimpleQueue()
         self._added = self._at = 0  # rows; the second counts in the fetch that runs
@@ -57,12 +114,8 @@ class Arriving:
 
     def begin(self, head: SegmentHead) -> bool:
         """A fetch begins, perhaps again; whether every chunk of it holds whole rows."""
-        self._at, left = 0, head.rows * self._width
-        for size in head.chunks:
-            if not self._width or min(size, left) % self._width:
-                return False
-            left -= min(size, left)
-        return left == 0 and head.rows == self.count
+        self._at = 0
+        return head.rows == self.count and self._layout.begin(head)
 
     def add(
         self,
@@ -76,18 +129,22 @@ class Arriving:
             content: the bytes.
             slots: where they lie, if they do.
             taken: called when the consumer has them, or nobody wants them.
+
+        Raises:
+            IntegrityError: they hold no rows, or more than are to come.
         """
-        count = min(len(content) // self._width, self.count - self._at)
-        known, self._at = self._added - self._at, self._at + count
-        if count <= known:
+        rows = self._layout.rows(content)
+        if self._at + len(rows) > self.count:
+            raise IntegrityError("a segment has more rows than its head says")
+        known, self._at = self._added - self._at, self._at + len(rows)
+        if self._at <= self._added:
             if slots is not None:
                 slots.see()
             if taken is not None:
                 taken()
             return False
-        flat = content[: count * self._width].view(self._dtype)
         self._added = self._at
-        self._queue.put(_Added(flat.reshape(count, *self._shape)[known:], slots, taken))
+        self._queue.put(_Added(rows[known:], slots, taken))
         return True
 
     def fail(self, error: GatewayError) -> None:
@@ -101,7 +158,7 @@ class Arriving:
 
     # -- the consumer -----------------------------------------------------------------
 
-    def pieces(self, start: int, count: int) -> Iterator[Rows]:
+    def pieces(self, start: int, count: int) -> Iterator[Any]:
         """Rows `start` to `start + count`, as they lie; waits for those that are to come.
 
         Not before those of the call before; raises what the segment failed with.

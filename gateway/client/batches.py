@@ -7,16 +7,17 @@ messages; pyarrow is imported when the first one arrives.
 from __future__ import annotations
 
 import base64
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
-from typing import Any
+from itertools import chain
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.client.arriving import Arriving
+from gateway.client.arriving import Arriving, ColumnLayout
+from gateway.client.frames import FrameLayout, Frames, read_frames
+from gateway.client.joining import Joiner
 from gateway.client.segments import Segment
 from gateway.client.windows import Window
 from gateway.domain.order import Rows, window_order
@@ -45,49 +46,6 @@ class OpenSegment:
     order: Rows | None
 
 
-class Frames:
-    """The frames of one segment of a view: pyarrow.RecordBatches over the segment's memory."""
-
-    __slots__ = ("_ends", "_frames")
-
-    def __init__(self, frames: Sequence[Any]) -> None:
-        """Take them in the order of their rows."""
-        self._frames = frames
-        self._ends = list(accumulate(frame.num_rows for frame in frames))
-
-    @property
-    def rows(self) -> int:
-        """Over all frames."""
-        return self._ends[-1] if self._ends else 0
-
-    @property
-    def schema(self) -> Any:
-        """Of every frame."""
-        return self._frames[0].schema
-
-    def slices(self, start: int, count: int) -> Iterator[Any]:
-        """The rows from `start` on, frame by frame, without a copy."""
-        at = bisect_right(self._ends, start)
-        while count > 0:
-            frame = self._frames[at]
-            piece = frame.slice(start - self._ends[at] + frame.num_rows, count)
-            yield piece
-            start, count, at = start + piece.num_rows, count - piece.num_rows, at + 1
-
-    def take(self, rows: Rows) -> Any:
-        """Rows by their numbers, as one batch."""
-        import pyarrow as pa
-
-        (whole,) = self._frames if len(self._frames) == 1 else [pa.concat_batches(self._frames)]
-        return whole.take(pa.array(rows))
-
-    def joined(self) -> Frames:
-        """The same rows as one frame: for a shuffled segment, whose rows come from all over."""
-        import pyarrow as pa
-
-        return self if len(self._frames) == 1 else Frames([pa.concat_batches(self._frames)])
-
-
 class Opener:
     """Turns verified segments of one lease into columns."""
 
@@ -100,13 +58,15 @@ class Opener:
             self.schema = arrow_schema(manifest)
         order = manifest.order
         is_one_lane = order.lanes_chosen == order.world  # as lanes are dealt, one for each rank
-        self.is_arriving = (
-            is_one_lane and not self._key and self.schema is None and len(manifest.columns) == 1
-        )
+        is_whole_rows = len(manifest.columns) == 1 or self.schema is not None
+        self.is_arriving = is_one_lane and not self._key and is_whole_rows
 
     def arriving(self, rows: int, give_back: Callable[[bool], None]) -> Arriving:
         """Return a segment of so many rows that is used while it arrives, if `is_arriving`."""
-        return Arriving(self._manifest.columns[0], rows, give_back)
+        if self.schema is not None:
+            return Arriving("", FrameLayout(self.schema), rows, give_back)
+        column = self._manifest.columns[0]
+        return Arriving(column.name, ColumnLayout(column), rows, give_back)
 
     def window(self, head: SegmentHead) -> Window | None:
         """Where the rows of a shuffled segment belong, if they can be put there as they come."""
@@ -139,32 +99,68 @@ class Opener:
         return columns
 
     def _view(self, segment: Segment) -> Frames:
-        import pyarrow as pa
-
-        body = pa.py_buffer(segment.body)
-        try:
-            batches = [
-                pa.ipc.read_record_batch(body.slice(offset, size), self.schema)
-                for offset, size in segment.head.parts
-            ]
-        except (pa.ArrowException, ValueError, OSError) as cause:
-            raise IntegrityError("a segment holds what is no Arrow message") from cause
-        frames = Frames(batches)
+        frames = read_frames(segment.body, segment.head.parts, self.schema)
         if frames.rows != segment.head.rows:
             raise IntegrityError("a segment has other rows than its head says")
         return frames
 
 
-def to_numpy(parts: Iterable[Part]) -> Arrays:
-    """Return one batch; rows of one unshuffled segment may be a view of its memory.
+class Batches:
+    """Makes the batches of one stream: as Arrow, or as numpy arrays."""
 
-    Parts are asked for one by one: a segment that arrives has its rows before the next begins.
-    """
+    def __init__(self, schema: Any, *, is_view: bool, is_arrow: bool) -> None:
+        """Take the Arrow schema of a view, or of batches that are Arrow; else None."""
+        self.schema = schema
+        self._joiner = Joiner(schema) if is_view else None
+        self._is_arrow = is_arrow
+
+    @classmethod
+    def of_lease(cls, manifest: LeaseManifest, *, is_arrow: bool) -> Self:
+        """Read the columns of a lease; IntegrityError when its schema cannot be read."""
+        is_view = manifest.kind == "view"
+        schema = arrow_schema(manifest) if is_arrow or is_view else None
+        return cls(schema, is_view=is_view, is_arrow=is_arrow)
+
+    def make(self, parts: Iterable[Part], rows: int) -> Any:
+        """Return one batch; rows of one unshuffled segment may lie in its memory.
+
+        Args:
+            parts: asked for one by one: a segment that arrives has its rows before the next
+                begins.
+            rows: of all parts.
+        """
+        if self._joiner is not None:
+            batch = self._joiner.join(_pieces(parts), rows)
+            return batch if self._is_arrow else _arrays(batch)
+        arrays = _direct(parts)
+        return _direct_to_arrow(arrays, self.schema) if self._is_arrow else arrays
+
+
+def _direct(parts: Iterable[Part]) -> Arrays:
     iterator = iter(parts)
     first = next(iterator)
     if isinstance(first.segment, Arriving):
         return _arrived(first.segment.name, chain((first,), iterator))
     return _opened([first, *iterator])
+
+
+def _pieces(parts: Iterable[Part]) -> Iterator[Any]:
+    """The RecordBatches of a view's parts, as they lie."""
+    for part in parts:
+        segment, start, count = part.segment, part.start, part.count
+        if isinstance(segment, Arriving):
+            for rows in segment.pieces(start, count):
+                yield from rows.batches()
+            continue
+        assert segment.frames is not None, "one lease has one kind of segments"
+        if segment.order is None:
+            yield from segment.frames.slices(start, count)
+        else:
+            yield segment.frames.take(segment.order[start : start + count])
+
+
+def _arrays(batch: Any) -> Arrays:
+    return {name: _objects(name, batch.column(i)) for i, name in enumerate(batch.schema.names)}
 
 
 def _arrived(name: str, parts: Iterable[Part]) -> Arrays:
@@ -177,9 +173,6 @@ def _arrived(name: str, parts: Iterable[Part]) -> Arrays:
 
 def _opened(parts: Sequence[Part]) -> Arrays:
     first = _segment(parts[0])
-    if first.frames is not None:
-        batch = _views(parts)
-        return {name: _objects(name, batch.column(i)) for i, name in enumerate(batch.schema.names)}
     if len(parts) == 1 and first.order is None:
         part = parts[0]
         span = slice(part.start, part.start + part.count)
@@ -219,30 +212,6 @@ def _gather(parts: Sequence[Part], name: str) -> NDArray[Any]:
             np.take(column, segment.order[span], axis=0, out=target, mode="clip")
         at += part.count
     return out
-
-
-def to_arrow(parts: Iterable[Part], schema: Any) -> Any:
-    """Return one batch as pyarrow.RecordBatch of the lease's `arrow_schema`."""
-    iterator = iter(parts)
-    first = next(iterator)
-    if isinstance(first.segment, OpenSegment) and first.segment.frames is not None:
-        return _views([first, *iterator])
-    return _direct_to_arrow(to_numpy(chain((first,), iterator)), schema)
-
-
-def _views(parts: Sequence[Part]) -> Any:
-    import pyarrow as pa
-
-    cut: list[Any] = []
-    for part in parts:
-        segment = _segment(part)
-        assert segment.frames is not None, "one lease has one kind of segments"
-        if segment.order is None:
-            cut += segment.frames.slices(part.start, part.count)
-        else:
-            order = segment.order[part.start : part.start + part.count]
-            cut.append(segment.frames.take(order))
-    return cut[0] if len(cut) == 1 else pa.concat_batches(cut)
 
 
 def arrow_schema(manifest: LeaseManifest) -> Any:

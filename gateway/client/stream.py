@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from gateway.client.arriving import Arriving
-from gateway.client.batches import OpenSegment, Part, arrow_schema, to_arrow, to_numpy
+from gateway.client.batches import Batches, OpenSegment, Part
 from gateway.client.leases import HeldLease, LeaseTerms, Transport
 from gateway.client.position import Step, Walk
 from gateway.client.prefetch import Ahead, Prefetcher, Progress
@@ -91,8 +91,7 @@ class Stream:
         self._process = os.getpid()
         self._stats: dict[str, Any] = {}  # of the prefetcher that is over
         self._lease = HeldLease(transport, request, options.terms)
-        is_arrow = options.output == "arrow"
-        self._schema = arrow_schema(self._lease.manifest) if is_arrow else None
+        self._batches = Batches.of_lease(self._lease.manifest, is_arrow=options.output == "arrow")
         self._walk = Walk(self._lease.manifest.lanes, self._deal)
         self._start = self._start_of(request.position)
         self._progress = Progress(self._start)
@@ -177,7 +176,7 @@ class Stream:
 
     def _batch(self, step: Step) -> Any:
         parts = (Part(self._segment(t.segment), t.start, t.count) for t in step.takes)
-        batch = to_numpy(parts) if self._schema is None else to_arrow(parts, self._schema)
+        batch = self._batches.make(parts, sum(take.count for take in step.takes))
         for number in step.closes:
             self._held.pop(number, None)
         return batch
@@ -237,9 +236,9 @@ class Stream:
         """
         import pyarrow as pa
 
-        if self._schema is None:
+        if self._options.output != "arrow":
             raise Conflict("this stream gives numpy", advice='open it with output="arrow"')
-        return pa.RecordBatchReader.from_batches(self._schema, self)
+        return pa.RecordBatchReader.from_batches(self._batches.schema, self)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """As `to_arrow`, for whatever takes the Arrow PyCapsule interface."""

@@ -3,8 +3,9 @@
 A module is `length 4 (little endian, of what follows) | nonce 12 | ciphertext | tag 16`, with
 AES-256-GCM and the associated data of `module_aad` (Parquet Encryption.md §4.4 and §5.1; our
 files have no AAD prefix). AES writes before it has checked: after a failure the caller's
-buffer is zeroed, and until success it holds unverified bytes. A buffer that someone else maps
-must therefore be filled with `copy_into`, which shows nothing before the tag has held.
+buffer is zeroed, and until success it holds unverified bytes of that key. A buffer that someone
+maps who may not have all of them must be filled with `copy_into`, which shows nothing before the
+tag has held.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ def open_frame(
 class FrameOpener:
     """Opens frames of one view file into a caller's buffer. Not for several threads at once."""
 
-    __slots__ = ("_cipher", "_count", "_place", "_private")
+    __slots__ = ("_cipher", "_count", "_place")
 
     def __init__(self, key: bytes, *, view: str, plan_digest: str, count: int) -> None:
         """Hold the view's key (32 bytes) and what its frames are bound to."""
@@ -204,12 +205,12 @@ class FrameOpener:
             raise InvalidInput("a frame opener needs a key of 32 bytes")
         self._cipher = AESGCM(key)
         self._place, self._count = bound("view-frame", view, plan_digest), count
-        self._private = bytearray()
 
     def open_into(self, frame: memoryview, number: int, out: memoryview) -> int:
         """Decrypt one frame to the start of `out`; return its length in bytes.
 
-        Only for a buffer that nobody else sees yet; `out` may be longer than the frame.
+        `out` may be longer than the frame, and be seen by whoever may have the view: its file
+        and its key hold nothing else.
 
         Raises:
             IntegrityError: not this frame of this file under this key; `out` holds zeros where
@@ -229,17 +230,6 @@ class FrameOpener:
         except InvalidTag as cause:
             target[:] = bytes(size)
             raise IntegrityError("a frame is not the one that was recorded") from cause
-
-    def copy_into(self, frame: memoryview, number: int, out: memoryview) -> int:
-        """Like `open_into` for a buffer that others map: it changes only after the tag held."""
-        if len(frame) > len(self._private):
-            self._private = bytearray(len(frame))
-        view = memoryview(self._private)
-        size = self.open_into(frame, number, view)
-        if len(out) < size:
-            raise InvalidInput(f"a frame of {size} bytes does not fit into {len(out)}")
-        out[:size] = view[:size]
-        return size
 
 
 def _frame_place(view: str, plan_digest: str, number: int, count: int | None) -> bytes:

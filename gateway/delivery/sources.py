@@ -1,7 +1,8 @@
 """Where a segment's plaintext comes from: pages of mapped shards, or frames of a view.
 
-Everything is opened into memory of this process that no client sees, and handed on only
-after its tag held.
+Everything is handed on only after its tag held. A client that looks into the memory where it is
+opened sees nothing but what its plan lets through, whatever was done to a file: the keys of a
+source open nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gateway.delivery.geometry import direct_geometry, tables_of, view_geometry
 from gateway.delivery.spec import DirectSource, LeaseSpec, ViewSource
 from gateway.domain.order import Segment
 from gateway.errors import IntegrityError
-from gateway.wire.segments import ALIGNMENT, CHUNK_BYTES_MAX
+from gateway.wire.segments import ALIGNMENT
 
 _MAPS_MAX = 256
 
@@ -146,11 +147,10 @@ class ViewReader:
         return found
 
     def open(self, piece: Piece, out: memoryview) -> None:
-        """Decrypt one frame into `out`, which may be shared unless it is larger than a chunk."""
+        """Decrypt one frame from the mapping into `out`."""
         offset, length, _ = self._source.frames[piece.block]
-        is_private = piece.size > CHUNK_BYTES_MAX  # a body opens it as a whole and cuts it later
-        opened = self._opener.open_into if is_private else self._opener.copy_into
-        if opened(self._map[offset : offset + length], piece.block, out) != piece.size:
+        module = self._map[offset : offset + length]
+        if self._opener.open_into(module, piece.block, out) != piece.size:
             raise IntegrityError("a frame has another length than its index says")
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.client.arrow_types import direct_column, direct_schema
-from gateway.client.batches import Frames, OpenSegment, Part, to_arrow, to_numpy
+from gateway.client.batches import Batches, OpenSegment, Part
+from gateway.client.frames import Frames
 from gateway.domain.layout import layout_of
 from gateway.errors import IntegrityError, InvalidInput
 from gateway.shards.types import kept_metadata, type_text
@@ -95,7 +96,7 @@ def test_batches_are_the_rows_and_types_that_were_registered(
     parts = [Part(segment, first, last - first), Part(segment, 0, first)]
     found = direct_schema([told(field) for field in schema])
     assert found.equals(schema, check_metadata=True)
-    batch = to_arrow(parts, found)
+    batch = Batches(found, is_view=False, is_arrow=True).make(parts, last)
     batch.validate()
     assert batch.schema.equals(schema, check_metadata=True)
     taken = np.arange(rows) if order is None else order
@@ -120,11 +121,13 @@ def test_a_value_that_numpy_cannot_hold_is_refused_with_the_way_out() -> None:
     rows = OpenSegment({}, Frames([batch]), None)
     for name in ("clock", "inside"):
         only = OpenSegment({}, Frames([batch.select([name])]), None)
-        assert len(to_numpy([Part(only, 0, 1)])[name]) == 1  # whole microseconds
+        arrays = Batches(batch.schema, is_view=True, is_arrow=False)
+        assert len(arrays.make([Part(only, 0, 1)], 1)[name]) == 1  # whole microseconds
         with pytest.raises(InvalidInput, match=f"column `{name}` .*time64") as refused:
-            to_numpy([Part(only, 0, 2)])
+            arrays.make([Part(only, 0, 2)], 2)
         assert "`arrow`" in (refused.value.advice or "")
-    assert to_arrow([Part(rows, 0, 2)], batch.schema).equals(batch)
+    whole = Batches(batch.schema, is_view=True, is_arrow=True).make([Part(rows, 0, 2)], 2)
+    assert whole.equals(batch)
 
 
 def clock_lists(values: Any) -> Any:

@@ -32,7 +32,6 @@ from tests.delivery.test_arriving import one_column
 from tests.delivery.world import Gateway, Worker, direct_data, view_data
 from tests.journeys.home import wait
 
-ONE_BLOCK = LeaseRequest(order=OrderRequest(window_blocks=1))
 BUDGET = 512 << 10
 LONG = 20 << 20
 
@@ -54,10 +53,11 @@ def manifest_of(kind: str, rows: list[int]) -> LeaseManifest:
     )  # fmt: skip
 
 
-def stream_of(gateway: Gateway, delivery: str, **options: Any) -> Stream:
+def stream_of(gateway: Gateway, delivery: str, lanes: int = 1, **options: Any) -> Stream:
     terms = LeaseTerms(patience_seconds=20, delivery=delivery)
     given = {"batch_size": 64, "terms": terms, "prefetch_segments": 1000, **options}
-    return open_stream(gateway, ONE_BLOCK, StreamOptions(**given))
+    wanted = LeaseRequest(order=OrderRequest(window_blocks=1, lanes=lanes))
+    return open_stream(gateway, wanted, StreamOptions(**given))
 
 
 def quiet(what: Callable[[], int]) -> int:
@@ -136,11 +136,27 @@ def test_an_over_large_row_waits_until_nothing_is_held_beside_it(
         return "x" * (LONG if row == 3 else 10)
 
     gateway = Gateway(view_data(tmp_path, rows=6, block_rows=1, name=name), worker)
-    with stream_of(gateway, delivery, prefetch_bytes=LONG - 1, batch_size=1) as stream:
+    # Of two lanes, all are copied; of one, those before it would wait in the ring.
+    with stream_of(gateway, delivery, 2, prefetch_bytes=LONG - 1, batch_size=1) as stream:
         lengths = [len(next(stream)["name"][0])]
         assert quiet(lambda: stream.stats["bytes"]) < LONG
         lengths += [len(batch["name"][0]) for batch in stream]
     assert lengths == [10, 10, 10, LONG, 10, 10]
+    gateway.close()
+
+
+def test_an_over_large_row_is_held_alone_while_those_before_it_wait_in_the_ring(
+    tmp_path: Path, worker: Worker
+) -> None:
+    def name(row: int) -> str:
+        return "x" * (LONG if row in (2, 3) else 10)
+
+    gateway = Gateway(view_data(tmp_path, rows=6, block_rows=1, name=name), worker)
+    with stream_of(gateway, "ring", prefetch_bytes=LONG, batch_size=1) as stream:
+        lengths = [len(next(stream)["name"][0])]
+        assert LONG < quiet(lambda: stream.stats["bytes"]) < 2 * LONG
+        lengths += [len(batch["name"][0]) for batch in stream]
+    assert lengths == [10, 10, LONG, LONG, 10, 10]
     gateway.close()
 
 

@@ -9,7 +9,13 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.batches import Frames, OpenSegment, Part, to_arrow
+from gateway.client.batches import Batches, OpenSegment, Part
+from gateway.client.frames import Frames
+
+
+def batch_of(parts: list[Part], schema: Any) -> Any:
+    rows = sum(part.count for part in parts)
+    return Batches(schema, is_view=True, is_arrow=True).make(parts, rows)
 
 
 def frames_of(*sizes: int) -> list[Any]:
@@ -41,7 +47,7 @@ def test_batches_are_the_rows_that_one_table_of_all_frames_has(
     parts = [Part(segment, start, count), *([Part(segment, 0, head)] if head else [])]
     taken = np.arange(rows) if order is None else order
     wanted = np.concatenate([taken[start : start + count], taken[:head]])
-    batch = to_arrow(parts, whole.schema)
+    batch = batch_of(parts, whole.schema)
     batch.validate(full=True)
     assert batch.equals(whole.take(pa.array(wanted)))
 
@@ -49,9 +55,9 @@ def test_batches_are_the_rows_that_one_table_of_all_frames_has(
 def test_a_batch_within_a_frame_is_no_copy_and_one_across_frames_has_only_its_rows() -> None:
     frames = frames_of(4, 4)
     segment = OpenSegment({}, Frames(frames), None)
-    inside = to_arrow([Part(segment, 5, 2)], frames[0].schema)
+    inside = batch_of([Part(segment, 5, 2)], frames[0].schema)
     assert inside.column(0).buffers()[1].address == frames[1].column(0).buffers()[1].address
-    across = to_arrow([Part(segment, 3, 2)], frames[0].schema)
+    across = batch_of([Part(segment, 3, 2)], frames[0].schema)
     assert across.column("id").to_pylist() == [3, 4]
     assert across.nbytes < frames[0].nbytes
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gateway.client.ring as client_ring
-from gateway.client.arriving import KEPT_MAX, Arriving
+from gateway.client.arriving import KEPT_MAX, Arriving, ColumnLayout
 from gateway.client.slots import Slots
 from gateway.errors import IntegrityError, LeaseRevoked, StreamBroken, Unavailable
 from gateway.wire.leases import LeaseColumn, LeaseRequest, OrderRequest
@@ -65,7 +65,7 @@ def head_of(chunks: list[int]) -> SegmentHead:
 
 
 def test_chunks_that_end_within_a_row_are_not_used_as_they_lie() -> None:
-    arriving = Arriving(COLUMN, 4, lambda _: None)
+    arriving = Arriving("x", ColumnLayout(COLUMN), 4, lambda _: None)
     head = head_of([2, 2])
     assert arriving.begin(head)
     assert not arriving.begin(replace(head, chunks=(12, 20)))
@@ -87,7 +87,7 @@ def test_a_slot_that_is_lent_or_outside_is_not_lent() -> None:
 
 
 def test_what_a_segment_fails_with_comes_after_what_it_had() -> None:
-    arriving = Arriving(COLUMN, 4, lambda _: None)
+    arriving = Arriving("x", ColumnLayout(COLUMN), 4, lambda _: None)
     arriving.begin(head_of([2, 2]))
     arriving.add(np.arange(2).view(np.uint8))
     arriving.fail(Unavailable("gone"))
@@ -143,7 +143,7 @@ class _Worker:
         self._rows = np.arange(sum(chunks))
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.slots = self._connect()
-        self.arriving: Arriving = Arriving(COLUMN, sum(chunks), self._give_back)
+        self.arriving: Arriving = Arriving("x", ColumnLayout(COLUMN), sum(chunks), self._give_back)
 
     def _connect(self) -> Slots:
         self._free = queue.SimpleQueue()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.client.batches import Opener, Part, arrow_schema, to_arrow, to_numpy
+from gateway.client.batches import Batches, Opener, Part
 from gateway.client.segments import Access, verify
 from gateway.crypto.ring import Handshake
 from gateway.domain.lease import OrderSpec
@@ -125,9 +125,11 @@ def _segment(value: dict[str, Any]) -> None:
     access = Access(manifest, "", bytes.fromhex(value["key"]))
     segment = verify(memoryview(base64.b64decode(value["segment"])), value["number"], access)
     part = Part(Opener(manifest).open(segment), 0, segment.head.rows)
-    assert to_arrow([part], arrow_schema(manifest)).to_pydict() == value["columns"]
+    batch = Batches.of_lease(manifest, is_arrow=True).make([part], part.count)
+    assert batch.to_pydict() == value["columns"]
     if manifest.kind == "direct":
-        assert {k: v.tolist() for k, v in to_numpy([part]).items()} == value["columns"]
+        arrays = Batches.of_lease(manifest, is_arrow=False).make([part], part.count)
+        assert {k: v.tolist() for k, v in arrays.items()} == value["columns"]
 
 
 @pytest.mark.parametrize("path", files("ring-v1"), ids=name)

@@ -1,0 +1,177 @@
+"""One batch from pieces that lie in several frames of a view, for the price of one copy.
+
+A batch that is larger than what a consumer may keep of the ring is written as its pieces come,
+so that each slot is given back at once: joined by Arrow at the end, they would be copied twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from typing import Any, Protocol
+
+import numpy as np
+
+from gateway.client.arriving import KEPT_MAX
+from gateway.wire.segments import CHUNK_BYTES_MAX
+
+LARGE_BYTES = KEPT_MAX * CHUNK_BYTES_MAX
+COLUMNS_MAX = 8  # written column by column, piece by piece: beyond, Arrow's own loops win
+_SLACK = 1.125  # values of a batch differ from those of its first piece
+_GROWTH = 1.5
+
+
+class Joiner:
+    """Joins pieces of one schema."""
+
+    def __init__(self, schema: Any) -> None:
+        """Find out whether all columns are plain bytes."""
+        found = [_kind_of(field.type) for field in schema]
+        is_plain = 0 < len(found) <= COLUMNS_MAX and None not in found
+        self._kinds: list[Any] = found if is_plain else []
+        self._schema = schema
+
+    def join(self, pieces: Iterator[Any], rows: int) -> Any:
+        """Return `rows` rows as one RecordBatch; a single piece stays where it lies."""
+        import pyarrow as pa
+
+        first = next(pieces)
+        if first.num_rows == rows:
+            return first
+        is_large = first.nbytes * rows > LARGE_BYTES * first.num_rows
+        if not self._kinds or not is_large:
+            return pa.concat_batches(chain((first,), pieces))
+        written = _Written(self._kinds, first, rows)
+        rest = [] if written.take(first) else [first]
+        del first  # its slot with it
+        rest += [piece for piece in pieces if not written.take(piece)]
+        batch = written.batch(self._schema)
+        return pa.concat_batches([batch, *rest]) if rest else batch
+
+
+class _Written:
+    """Columns that grow piece by piece."""
+
+    def __init__(self, kinds: list[Any], first: Any, rows: int) -> None:
+        self._columns: list[_Column] = [
+            kind(column, rows) for kind, column in zip(kinds, first.columns, strict=True)
+        ]
+        self._rows = 0
+        self._is_over = False
+
+    def take(self, piece: Any) -> bool:
+        """Copy a piece; False for one with a missing value, and for all behind it."""
+        pairs = [*zip(self._columns, piece.columns, strict=True)]
+        self._is_over |= any(
+            column.null_count or not mine.fits(column, self._rows) for mine, column in pairs
+        )
+        if not self._is_over:
+            for mine, column in pairs:
+                mine.take(column, self._rows)
+            self._rows += piece.num_rows
+        return not self._is_over
+
+    def batch(self, schema: Any) -> Any:
+        import pyarrow as pa
+
+        arrays = [
+            column.array(field.type, self._rows)
+            for column, field in zip(self._columns, schema, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class _Column(Protocol):
+    """The values of one column, one after another; `at` of them are there."""
+
+    def fits(self, column: Any, at: int) -> bool: ...
+
+    def take(self, column: Any, at: int) -> None: ...
+
+    def array(self, type_: Any, rows: int) -> Any: ...
+
+
+class _Fixed:
+    """Values of one width."""
+
+    def __init__(self, column: Any, rows: int) -> None:
+        self._width = column.type.byte_width
+        self._bytes = _Bytes(rows * self._width)
+
+    def fits(self, column: Any, at: int) -> bool:  # noqa: ARG002 - as _Column has it
+        return True
+
+    def take(self, column: Any, at: int) -> None:
+        start, count = column.offset * self._width, len(column) * self._width
+        self._bytes.put(column.buffers()[1], start, start + count, at * self._width)
+
+    def array(self, type_: Any, rows: int) -> Any:
+        import pyarrow as pa
+
+        return pa.Array.from_buffers(type_, rows, [None, self._bytes.buffer])
+
+
+class _Binary:
+    """Values of any length, with where each ends."""
+
+    def __init__(self, column: Any, rows: int, *, word: str) -> None:
+        self._word = np.dtype(word)
+        self._offsets = np.zeros(rows + 1, dtype=self._word)
+        ends = self._ends(column)
+        share = (int(ends[-1]) - int(ends[0])) / len(column)
+        self._bytes = _Bytes(int(share * rows * _SLACK))
+
+    def _ends(self, column: Any) -> Any:
+        words = np.frombuffer(column.buffers()[1], dtype=self._word)
+        return words[column.offset : column.offset + len(column) + 1]
+
+    def fits(self, column: Any, at: int) -> bool:
+        ends = self._ends(column)
+        size = int(self._offsets[at]) + int(ends[-1]) - int(ends[0])
+        return bool(size <= np.iinfo(self._word).max)
+
+    def take(self, column: Any, at: int) -> None:
+        ends = self._ends(column)
+        start, size = int(ends[0]), int(self._offsets[at])
+        self._bytes.put(column.buffers()[2], start, int(ends[-1]), size)
+        np.add(ends[1:], size - start, out=self._offsets[at + 1 : at + len(ends)])
+
+    def array(self, type_: Any, rows: int) -> Any:
+        import pyarrow as pa
+
+        offsets = pa.py_buffer(self._offsets)
+        return pa.Array.from_buffers(type_, rows, [None, offsets, self._bytes.buffer])
+
+
+class _Bytes:
+    """Memory of Arrow's pool, which keeps it warm from batch to batch; it grows if it must."""
+
+    def __init__(self, size: int) -> None:
+        import pyarrow as pa
+
+        self.buffer = pa.allocate_buffer(max(size, 1))
+        self._array = np.frombuffer(self.buffer, dtype=np.uint8)
+
+    def put(self, source: Any, start: int, stop: int, at: int) -> None:
+        """Copy `source[start:stop]` to `at`, behind all that is there."""
+        end = at + stop - start
+        if end > len(self._array):
+            before = self._array
+            self.__init__(int(end * _GROWTH))  # type: ignore[misc]
+            self._array[:at] = before[:at]
+        if start < stop:
+            self._array[at:end] = np.frombuffer(source, dtype=np.uint8)[start:stop]
+
+
+def _kind_of(type_: Any) -> Any:
+    """What writes values of this type; None if they are more than plain bytes."""
+    from pyarrow import types
+
+    if types.is_binary(type_) or types.is_string(type_):
+        return partial(_Binary, word="i4")
+    if types.is_large_binary(type_) or types.is_large_string(type_):
+        return partial(_Binary, word="i8")
+    is_number = types.is_primitive(type_) and not types.is_boolean(type_)
+    is_plain = is_number or types.is_decimal(type_) or types.is_fixed_size_binary(type_)
+    return _Fixed if is_plain else None
