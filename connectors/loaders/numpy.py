@@ -65,6 +65,7 @@ class GatewayBatches:
         self._stream: Stream | None = None
         self._ready: Stream | None = None  # opened for its length, not yet iterated
         self._running: Stream | None = None  # somebody iterates it
+        self._stats: dict[str, Any] = {}
         if position is not None:
             self.load_state_dict(position)
 
@@ -72,6 +73,11 @@ class GatewayBatches:
     def epoch(self) -> int:
         """The epoch of the running pass, or of the next one."""
         return self._epoch
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Of the running pass, or of the last one: see `gateway.client.stream.Stream.stats`."""
+        return self._stats if self._running is None else self._running.stats
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass; a pass that was left is forgotten."""
@@ -94,7 +100,7 @@ class GatewayBatches:
                     self._epoch += 1
         finally:
             if self._running is stream:
-                self._running = None
+                self._running, self._stats = None, stream.stats
 
     def to_arrow(self) -> Any:
         """One pass as a `pyarrow.RecordBatchReader`, which counts as the next epoch.

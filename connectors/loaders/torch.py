@@ -50,6 +50,11 @@ class GatewayDataset(IterableDataset):  # type: ignore[misc] # torch ships no us
         """Batches of a pass, the same on every rank."""
         return len(self._batches)
 
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What was fetched in the running pass, or in the last one, and how."""
+        return self._batches.stats
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass."""
         self._batches.set_epoch(epoch)

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ class Prefetcher:
         self._stop = threading.Event()
         self._is_awaited = False  # the consumer can do nothing but take the next segment
         self._received = Received()
-        self._segments = self._bytes = 0  # of every lease of this stream
+        self._segments = self._rows = self._bytes = 0  # of every lease of this stream
+        self._began_at = self._newest_at = time.monotonic()
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
         self._opener = Opener(lease.manifest)
         self._arriving: Arriving | None = None  # the one that is fetched, and handed on already
@@ -96,10 +98,13 @@ class Prefetcher:
     def stats(self) -> dict[str, Any]:
         """See Stream.stats."""
         return {
+            "producer": self._lease.manifest.kind,
             "delivery": self.delivery.used,
             "reason": self.delivery.reason,
             "segments": self._segments,
+            "rows": self._rows,
             "bytes": self._bytes,
+            "seconds": self._newest_at - self._began_at,
         }
 
     def get(self, number: int) -> OpenSegment | Arriving:
@@ -208,7 +213,9 @@ class Prefetcher:
     def _note(self, segment: Segment) -> int:
         self._received = self._received.plus(segment.head.rows)
         self._segments += 1
+        self._rows += segment.head.rows
         self._bytes += segment.head.bytes
+        self._newest_at = time.monotonic()
         self.receipts.append(segment.receipt)
         return self._budget.keep()
 

@@ -120,9 +120,10 @@ class Stream:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """What was fetched so far: `segments`, `bytes`; how: `delivery` (`ring` or `http`).
+        """What was fetched so far, and how; empty before the first batch.
 
-        `reason` says why it is not the ring. Empty before the first batch.
+        `producer` (`direct` | `view`), `delivery` (`ring` | `http`; `reason` says why it is not
+        the ring), `segments`, `rows`, `bytes`, and `seconds` from the beginning to the newest.
         """
         return self._stats if self._prefetcher is None else self._prefetcher.stats
 

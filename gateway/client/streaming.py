@@ -55,7 +55,7 @@ def as_asked(wanted: Mapping[str, Any]) -> dict[str, Any]:
         InvalidInput: one of them is no whole number.
     """
     found = dict(wanted)
-    for name in set(_WHOLE) & set(found):
+    for name in (name for name in _WHOLE if name in found):
         if found[name] is not None or name not in _MAY_BE_NONE:
             found[name] = whole(name, found[name])
     return found

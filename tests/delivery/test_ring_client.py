@@ -70,9 +70,13 @@ def test_what_came_over_the_ring_is_confirmed_and_acknowledged(gateway: Gateway)
     with stream_of(gateway, SMALL, delivery="ring") as stream:
         lease = stream.manifest.lease
         list(stream)
-    assert stream.stats | {"bytes": 0} == {
-        "delivery": "ring", "reason": None, "segments": 14, "bytes": 0
+    stats = stream.stats
+    assert stats | {"bytes": 0, "seconds": 0} == {
+        "producer": stream.manifest.kind, "delivery": "ring", "reason": None,
+        "segments": 14, "rows": 1700, "bytes": 0, "seconds": 0,
     }  # fmt: skip
+    assert stats["bytes"] > 1700
+    assert 0 < stats["seconds"] < 60
     assert sorted(gateway.control.confirmed[lease]) == list(range(14))
     assert gateway.control.acknowledged[-1] == (lease, 14, 1700)
 

@@ -215,6 +215,15 @@ def test_a_gateway_that_is_away_between_passes_is_a_pause(
     assert said[1].startswith("the stream goes on after")
 
 
+def test_a_loader_says_what_it_fetched_and_how(gateway: Exchanging) -> None:
+    batches = batches_of(gateway)
+    assert batches.stats == {}
+    for _ in batches:
+        assert batches.stats["rows"] > 0
+    assert (batches.stats["producer"], batches.stats["rows"]) == ("direct", 1700)
+    assert batches.stats["bytes"] / batches.stats["seconds"] > 0
+
+
 def test_setting_the_epoch_forgets_a_state(gateway: Exchanging) -> None:
     batches = batches_of(gateway)
     state = batches.state_dict()
