@@ -1,14 +1,14 @@
 """A segment whose rows are used while it arrives, in the slots of the ring (ring-v1.md §5).
 
 For one column, and for a view, in stored order: then a chunk is some whole rows, and the consumer
-can have them where they lie. The prefetching thread adds chunks, the consumer takes them in order.
+can have them where they lie. It draws them itself, so that no other thread stands between it and
+the worker.
 """
 
 from __future__ import annotations
 
-import queue
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.client.slots import Bytes, Slots
-from gateway.errors import GatewayError, IntegrityError
+from gateway.errors import IntegrityError
 from gateway.wire.leases import LeaseColumn
 from gateway.wire.segments import SegmentHead
 
@@ -26,7 +26,9 @@ KEPT_MAX = 3  # of the eight slots: what a consumer keeps beyond is copied for i
 class Rows(Protocol):
     """Some rows, where they lie: an array of one column, or `frames.FrameRows` of a view."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """How many."""
+        ...
 
     def __getitem__(self, span: slice, /) -> Any:
         """Some of them, without a copy."""
@@ -75,10 +77,11 @@ class ColumnLayout:
         return flat.reshape(count, *self._shape)
 
 
-class _Added(NamedTuple):
-    rows: Rows
+class Came(NamedTuple):
+    """The next bytes of a segment; where they lie, if it is in slots."""
+
+    content: Bytes
     slots: Slots | None
-    taken: Callable[[], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,75 +91,31 @@ class _Chunk:
 
 
 class Arriving:
-    """One segment between the thread that receives it and the consumer."""
+    """One segment on its way to the consumer, which draws it chunk by chunk. For one thread."""
 
-    def __init__(
-        self, name: str, layout: Layout, count: int, give_back: Callable[[bool], None]
-    ) -> None:
-        """Wait for `count` rows.
+    def __init__(self, name: str, layout: Layout, count: int) -> None:
+        """`count` rows will come; `source` is set before the first is drawn.
 
         Args:
             name: of the column, if it is one.
             layout: how they lie.
             count: of the rows.
-            give_back: told whether we wait.
         """
         self.name, self.count, self._layout = name, count, layout
-        self._give_back = give_back
-        self._queue: queue.SimpleQueue[_Added | GatewayError] = queue.SimpleQueue()
+        self.source: Iterator[Came] = iter(())
         self._added = self._at = 0  # rows; the second counts in the fetch that runs
         self._current: _Chunk | None = None
-        self._taken = 0
         self._absorbed: deque[_Chunk] = deque()
-        self.is_awaited = False  # the consumer can do nothing else
-
-    # -- the thread that receives -----------------------------------------------------
 
     def begin(self, head: SegmentHead) -> bool:
         """A fetch begins, perhaps again; whether every chunk of it holds whole rows."""
         self._at = 0
         return head.rows == self.count and self._layout.begin(head)
 
-    def add(
-        self,
-        content: Bytes,
-        slots: Slots | None = None,
-        taken: Callable[[], None] | None = None,
-    ) -> bool:
-        """Take the next bytes of the segment; False if all their rows came before a cut.
-
-        Args:
-            content: the bytes.
-            slots: where they lie, if they do.
-            taken: called when the consumer has them, or nobody wants them.
-
-        Raises:
-            IntegrityError: they hold no rows, or more than are to come.
-        """
-        rows = self._layout.rows(content)
-        if self._at + len(rows) > self.count:
-            raise IntegrityError("a segment has more rows than its head says")
-        known, self._at = self._added - self._at, self._at + len(rows)
-        if self._at <= self._added:
-            if slots is not None:
-                slots.see()
-            if taken is not None:
-                taken()
-            return False
-        self._added = self._at
-        self._queue.put(_Added(rows[known:], slots, taken))
-        return True
-
-    def fail(self, error: GatewayError) -> None:
-        """Nothing more comes; the consumer gets `error` after what is there."""
-        self._queue.put(error)
-
     @property
     def is_whole(self) -> bool:
         """Whether all its rows came."""
         return self._added == self.count
-
-    # -- the consumer -----------------------------------------------------------------
 
     def pieces(self, start: int, count: int) -> Iterator[Any]:
         """Rows `start` to `start + count`, as they lie; waits for those that are to come.
@@ -171,37 +130,38 @@ class Arriving:
 
     def absorb(self) -> None:
         """Copy out all that is still to come, so that others can arrive."""
-        while self._taken < self.count:
-            chunk = self._next()
+        while (chunk := self._next()) is not None:
             self._absorbed.append(_Chunk(chunk.first, chunk.rows.copy()))
 
-    def discard(self) -> None:
-        """Nobody wants what is still to come."""
-        while self._taken < self.count:
-            self._next()
+    def finish(self) -> None:
+        """Nobody wants what is still to come, but for the proof at its end."""
+        while self._next() is not None:
+            pass
 
     def _chunk_with(self, row: int) -> _Chunk:
         chunk, self._current = self._current, None
         while chunk is None or row >= chunk.first + len(chunk.rows):
             chunk = None  # let go of it before the wait
             chunk = self._absorbed.popleft() if self._absorbed else self._next()
+            if chunk is None:
+                raise IntegrityError("a segment has fewer rows than its head says")
         self._current = chunk
         return chunk
 
-    def _next(self) -> _Chunk:
-        self._give_back(self._queue.empty())
-        self.is_awaited = True
-        found = self._queue.get()
-        self.is_awaited = False
-        if isinstance(found, GatewayError):
-            self._queue.put(found)  # whoever asks again hears the same
-            raise found
-        rows, slots, taken = found
-        if taken is not None:
-            taken()
-        if slots is not None:
-            slots.see()
-            if slots.kept > KEPT_MAX:
-                rows = rows.copy()
-        first, self._taken = self._taken, self._taken + len(rows)
-        return _Chunk(first, rows)
+    def _next(self) -> _Chunk | None:
+        """The next chunk with rows that did not come before a cut; None at the end."""
+        while (came := next(self.source, None)) is not None:
+            rows, slots = self._layout.rows(came.content), came.slots
+            del came
+            if slots is not None:
+                slots.see()
+            begin, self._at = self._at, self._at + len(rows)
+            if self._at > self.count:
+                raise IntegrityError("a segment has more rows than its head says")
+            if self._at > self._added:
+                first, self._added = self._added, self._at
+                if slots is not None and slots.kept > KEPT_MAX:
+                    rows = rows.copy()
+                return _Chunk(first, rows[first - begin :])
+            del rows  # the slot with it
+        return None

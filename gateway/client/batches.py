@@ -7,7 +7,7 @@ messages; pyarrow is imported when the first one arrives.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self
@@ -61,12 +61,12 @@ class Opener:
         is_whole_rows = len(manifest.columns) == 1 or self.schema is not None
         self.is_arriving = is_one_lane and not self._key and is_whole_rows
 
-    def arriving(self, rows: int, give_back: Callable[[bool], None]) -> Arriving:
+    def arriving(self, rows: int) -> Arriving:
         """Return a segment of so many rows that is used while it arrives, if `is_arriving`."""
         if self.schema is not None:
-            return Arriving("", FrameLayout(self.schema), rows, give_back)
+            return Arriving("", FrameLayout(self.schema), rows)
         column = self._manifest.columns[0]
-        return Arriving(column.name, ColumnLayout(column), rows, give_back)
+        return Arriving(column.name, ColumnLayout(column), rows)
 
     def window(self, head: SegmentHead) -> Window | None:
         """Where the rows of a shuffled segment belong, if they can be put there as they come."""

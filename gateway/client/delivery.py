@@ -6,11 +6,12 @@ lease only, and why is said once.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Protocol
 
-from gateway.client.arriving import Arriving
+from gateway.client.arriving import Arriving, Came
 from gateway.client.buffers import Buffers
 from gateway.client.leases import HeldLease
 from gateway.client.ring import GREETING_SECONDS, NoRing, RingReader
@@ -27,22 +28,16 @@ _log = logging.getLogger("gateway.client")
 class Reader(Protocol):
     """What fetches the segments of one lease (see SegmentReader for the errors)."""
 
-    def fetch(
-        self,
-        number: int,
-        received: Received,
-        following: int | None = None,
-        arriving: Arriving | None = None,
-    ) -> Segment:
-        """Return one verified segment; `arriving`, if given, may have had its rows already."""
+    def fetch(self, number: int, received: Received, following: int | None = None) -> Segment:
+        """Return one verified segment."""
         ...
 
     def acknowledge(self, received: Received) -> None:
         """Tell the worker what was verified in all."""
         ...
 
-    def give_back(self, *, is_waiting: bool = False) -> None:
-        """Give slots back that the consumer does not look at any more."""
+    def live(self) -> None:
+        """Say that we live, when we said nothing for long."""
         ...
 
     def interrupt(self) -> None:
@@ -92,9 +87,10 @@ class Delivery:
         self.used, self.reason = RING, None
         self.reader = RingReader(self._lease.access, self._buffers, self._meanwhile, self._window)
 
-    def give_back(self, *, is_waiting: bool) -> None:
-        """Give slots back that the consumer does not look at any more, when it is time."""
-        self.reader.give_back(is_waiting=is_waiting)
+    def live(self) -> None:
+        """Say that we live, when we said nothing for long."""
+        with contextlib.suppress(OSError):  # the next fetch sees that the ring is broken
+            self.reader.live()
 
     def acknowledge(self, received: Received) -> None:
         """Tell the worker what was verified in all; by HTTP where the ring was interrupted."""
@@ -108,14 +104,19 @@ class Delivery:
 
     def fetch(
         self, number: int, received: Received, following: int | None, arriving: Arriving | None
-    ) -> Segment:
-        """Return one verified segment, over HTTP if no ring is to be had."""
+    ) -> Generator[Came, None, Segment]:
+        """Return one verified segment, over HTTP if no ring is to be had.
+
+        Over the ring, `arriving` gets its rows chunk by chunk; the segment has no body then.
+        """
         reader = self.reader
         try:
-            return reader.fetch(number, received, following, arriving)
+            if arriving is not None and isinstance(reader, RingReader):
+                return (yield from reader.arrive(number, received, following, arriving))
+            return reader.fetch(number, received, following)
         except NoRing as why:
             self._do_without(why)
-            return self.reader.fetch(number, received, following, arriving)
+            return self.reader.fetch(number, received, following)
         finally:
             self._is_proven |= isinstance(reader, RingReader) and reader.was_greeted
 

@@ -1,4 +1,9 @@
-"""The thread that fetches segments ahead, renews the lease and survives a restart."""
+"""Fetches segments ahead, renews the lease and survives a restart.
+
+A thread does it; but rows that are used where they lie in the ring are drawn by the consumer
+itself: the ring is what is ahead of it, and a thread between the two would cost them as much
+as the rows. The thread looks after the lease meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +13,14 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 
-from gateway.client.arriving import Arriving
+from gateway.client.arriving import Arriving, Came
 from gateway.client.batches import Opener, OpenSegment
 from gateway.client.budget import Budget, NoRoom
 from gateway.client.buffers import Buffers
@@ -79,12 +83,16 @@ class Prefetcher:
         self._budget = Budget(ahead.bytes, lease.manifest)
         self._stop = threading.Event()
         self._is_awaited = False  # the consumer can do nothing but take the next segment
+        # Whoever has it deals with lease and worker; a signal may close within a fetch.
+        self._fetching = threading.RLock()
+        self._drawn = threading.Semaphore(0)  # segments that the consumer drew to their end
+        self._handed = 0  # left to the consumer to draw, as far as the thread knows
+        self._drawing: Arriving | None = None
         self._received = Received()
         self._segments = self._rows = self._bytes = 0  # of every lease of this stream
         self._began_at = self._newest_at = time.monotonic()
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
         self._opener = Opener(lease.manifest)
-        self._arriving: Arriving | None = None  # the one that is fetched, and handed on already
         order = lease.manifest.order
         idle = _IDLE_BUFFERS + order.lanes_chosen // order.world
         buffers = Buffers(idle, self._budget.claim)
@@ -109,17 +117,20 @@ class Prefetcher:
 
     def get(self, number: int) -> OpenSegment | Arriving:
         """Return the next segment, which is `number`; raises why there is none."""
+        self._end_drawing()
         self._is_awaited = True
         found = self._take()
         self._is_awaited = False
         assert found is not None, "both walks are the same"
         assert found[0] == number, "both walks are the same"
         self._budget.take(found[2])
+        if isinstance(found[1], Arriving):
+            self._drawing = found[1]
         return found[1]
 
     def finish(self) -> None:
         """Wait until the last segment has proved itself at its end; raises why it did not."""
-        self.give_back(True)
+        self._end_drawing()
         found = self._take()
         assert found is None, "nothing is left"
         self._thread.join()
@@ -131,21 +142,19 @@ class Prefetcher:
             self.delivery.reader.interrupt()
             self._thread.join()
             self.delivery.reader.close()
-        if self._received.segments:
-            with contextlib.suppress(GatewayError, OSError, http.client.HTTPException):
-                self.delivery.acknowledge(self._received)
-        self.delivery.reader.close()
+        while not self._fetching.acquire(timeout=_CLOSED_SECONDS):
+            self.delivery.reader.interrupt()  # the consumer draws, in another thread
+        try:
+            if self._received.segments:
+                with contextlib.suppress(GatewayError, OSError, http.client.HTTPException):
+                    self.delivery.acknowledge(self._received)
+            self.delivery.reader.close()
+        finally:
+            self._fetching.release()
 
     def abandon(self) -> None:
         """Let the thread end by itself, soon; a consumer that waits hears of it."""
         self._stop.set()
-        arriving = self._arriving
-        if arriving is not None:
-            arriving.fail(_closed())
-
-    def give_back(self, is_waiting: bool) -> None:  # noqa: FBT001 - Arriving calls it
-        """Give slots of the ring back that the consumer does not look at any more."""
-        self.delivery.give_back(is_waiting=is_waiting)
 
     def _take(self) -> _Fetched | None:
         """Wait for what comes next, or for `close` in another thread; raises why there is none."""
@@ -162,53 +171,64 @@ class Prefetcher:
                 raise found
             return found
 
+    def _end_drawing(self) -> None:
+        """A segment proves itself at its end."""
+        drawing, self._drawing = self._drawing, None
+        if drawing is not None:
+            drawing.finish()
+
     def _run(self) -> None:
         try:
             for number, following in pairwise(chain(self._needs, (None,))):
                 assert number is not None
-                once = self._use_arriving if self._opener.is_arriving else self._use_whole
-                if not once(number, following):
+                if not self._hand_on(number, following):
                     return
+            self._await_drawn()
             self._put(None)
         except GatewayError as error:
-            self._fail(error)
+            self._put(error)
         except Exception as cause:  # noqa: BLE001 - a dead thread would hang the trainer
-            broken = StreamBroken(f"the stream failed: {type(cause).__name__}")
-            broken.__cause__ = cause
-            self._fail(broken)
+            self._put(_broken(cause))
         finally:
             if self._stop.is_set():
                 self.delivery.reader.close()
 
-    def _fail(self, error: GatewayError) -> None:
-        if self._arriving is not None:
-            self._arriving.fail(error)
-        self._put(error)
-
-    def _use_whole(self, number: int, following: int | None) -> bool:
-        segment = self._fetch(number, following)
+    def _hand_on(self, number: int, following: int | None) -> bool:
+        """Give the consumer one segment, or the means to draw it; whether it wants more."""
+        if not self._opener.is_arriving:
+            segment = _whole(self._fetch(number, following))
+            held = self._note(segment)
+            return self._put((number, self._opener.open(segment), held))
+        arriving = self._opener.arriving(self._lease.access.rows_of(number))
+        if self.delivery.used == RING:
+            self._handed += 1
+            arriving.source = _Drawn(self._arrive(number, following, arriving), self._fetching)
+            return self._put((number, arriving, 0))
+        self._await_drawn()
+        segment = _whole(self._fetch(number, following))
         held = self._note(segment)
-        return self._put((number, self._opener.open(segment), held))
+        arriving.source = iter((_body(segment, arriving),))
+        return self._put((number, arriving, held))
 
-    def _use_arriving(self, number: int, following: int | None) -> bool:
-        """Hand the segment on before it is here; over HTTP its rows come all at once."""
-        rows = self._lease.access.rows_of(number)
-        arriving = self._opener.arriving(rows, self.give_back)
-        is_early = self.delivery.used == RING
-        self._arriving = arriving if is_early else None
-        if is_early and not self._put((number, arriving, 0)):
-            return False
-        segment = self._fetch(number, following)
-        held = self._note(segment)
+    def _arrive(
+        self, number: int, following: int | None, arriving: Arriving
+    ) -> Generator[Came, None, None]:
+        """One segment as its rows come; over HTTP all at once."""
+        segment = yield from self._fetch(number, following, arriving)
+        self._budget.take(self._note(segment))
         if segment.body:
-            arriving.begin(segment.head)
-            taken = partial(self._budget.take, held) if is_early else None
-            arriving.add(np.frombuffer(segment.body, dtype=np.uint8), taken=taken)
-        elif is_early:
-            self._budget.take(held)
+            yield _body(segment, arriving)
         if not arriving.is_whole:
             raise IntegrityError("a column has another size than its type")
-        return is_early or self._put((number, arriving, held))
+        self._drawn.release()
+
+    def _await_drawn(self) -> None:
+        """Wait until the consumer has drawn what was left to it."""
+        while self._handed and not self._stop.is_set():
+            if self._drawn.acquire(timeout=_WAIT_SECONDS):
+                self._handed -= 1
+            else:
+                self._look_after()
 
     def _note(self, segment: Segment) -> int:
         self._received = self._received.plus(segment.head.rows)
@@ -224,7 +244,7 @@ class Prefetcher:
             try:
                 self._queue.put(item, timeout=_WAIT_SECONDS)
             except queue.Full:
-                self._renew_meanwhile()
+                self._look_after()
             else:
                 return True
         return False
@@ -242,11 +262,22 @@ class Prefetcher:
             raise _closed()
         self._renew_meanwhile()
 
+    def _look_after(self) -> None:
+        """The consumer is busy: renew the lease, and say that we live."""
+        if self._fetching.acquire(blocking=False):
+            try:
+                self._renew_meanwhile()
+                self.delivery.live()
+            finally:
+                self._fetching.release()
+
     def _renew_meanwhile(self) -> None:
         with contextlib.suppress(GatewayError):  # the next fetch gets the reason
             self._lease.renew_when_due()
 
-    def _fetch(self, number: int, following: int | None) -> Segment:
+    def _fetch(
+        self, number: int, following: int | None, arriving: Arriving | None = None
+    ) -> Generator[Came, None, Segment]:
         """Fetch one segment with all the patience there is; raises when that is over."""
         bad, was_away = 0, False
         pause = Pause(self._terms.patience_seconds, self._terms.now)
@@ -254,8 +285,9 @@ class Prefetcher:
             self._await_room(number)
             try:
                 self._lease.renew_when_due()
-                ahead = self._next(number, following)
-                found = self.delivery.fetch(number, self._received, ahead, self._arriving)
+                ahead = following if arriving else self._next(number, following)
+                fetch = self.delivery.fetch(number, self._received, ahead, arriving)
+                found = yield from fetch
             except NoRoom:
                 self.delivery.reader.close()
                 continue
@@ -280,7 +312,9 @@ class Prefetcher:
 
     def _is_back(self, error: Exception, pause: Pause) -> bool:
         """Whether there is a new lease after `error`; raises it when patience is over."""
-        if pause.is_over() or self._stop.is_set():
+        if self._stop.is_set():
+            raise _closed() from error
+        if pause.is_over():
             raise _over(error) from error
         return isinstance(error, _LOST) and self._reopen()
 
@@ -288,9 +322,6 @@ class Prefetcher:
         """The segment to ask for already, if there is room for it behind this one."""
         # One that was just put in is as good as taken while the consumer wakes up for it.
         waiting = max(0, self._queue.qsize() - self._is_awaited)
-        if self._arriving is not None and self.delivery.used == RING:
-            # It waits in the ring, if we are not to wait before we come for it.
-            return following if waiting < self._queue.maxsize else None
         if following is None or waiting + 1 >= self._queue.maxsize:
             return None
         return following if self._budget.has_room(number, following) else None
@@ -313,3 +344,42 @@ def _over(error: Exception) -> GatewayError:
     if isinstance(error, GatewayError):
         return error
     return StreamBroken("the connection kept breaking")
+
+
+def _broken(cause: Exception) -> StreamBroken:
+    broken = StreamBroken(f"the stream failed: {type(cause).__name__}")
+    broken.__cause__ = cause
+    return broken
+
+
+def _whole(fetch: Generator[Came, None, Segment]) -> Segment:
+    """The segment of a fetch that nothing is drawn from."""
+    try:
+        next(fetch)
+    except StopIteration as done:
+        return cast(Segment, done.value)
+    raise AssertionError("no rows come before their segment is whole")
+
+
+def _body(segment: Segment, arriving: Arriving) -> Came:
+    arriving.begin(segment.head)
+    return Came(np.frombuffer(segment.body, dtype=np.uint8), None)
+
+
+class _Drawn:
+    """A fetch as the consumer draws from it; meanwhile nobody else deals with the lease."""
+
+    def __init__(self, fetch: Iterator[Came], fetching: threading.RLock) -> None:
+        self._fetch, self._fetching = fetch, fetching
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Came:
+        with self._fetching:
+            try:
+                return next(self._fetch)
+            except (GatewayError, StopIteration):
+                raise
+            except Exception as cause:
+                raise _broken(cause) from cause

@@ -1,8 +1,8 @@
 """Fetch segments of a lease from a ring of sealed memory (docs/formats/ring-v1.md).
 
 For a gateway on this host. Rows in their stored order are used where they lie, while their
-segment arrives; else chunks are copied out of their slots once, and nothing is used before
-the end frame.
+segment arrives: the consumer itself reads what the worker says. Else chunks are copied out of
+their slots once, and nothing is used before the end frame.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import socket
 import stat
 import struct
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from gateway.client.arriving import Arriving
+from gateway.client.arriving import Arriving, Came
 from gateway.client.buffers import Buffers
 from gateway.client.segments import Access, Cut, Received, Segment, read_end, read_head
 from gateway.client.slots import Bytes, Slots
@@ -36,8 +37,8 @@ from gateway.wire.segments import END_MAGIC, HEAD_MAGIC, SegmentHead
 
 TIMEOUT_SECONDS = 60.0
 GREETING_SECONDS = 5.0
+LIFE_SECONDS = 5.0  # without a word: then we say that we live
 _TICK_SECONDS = 0.5
-_TICKS_OF_LIFE = 10  # after so many without a word we say that we live
 _RECEIVE_BYTES = 64 << 10
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _SEALS = 0x0002 | 0x0004 | 0x0010 | 0x0001  # shrink, grow, future write, seal (linux/fcntl.h)
@@ -76,49 +77,55 @@ class RingReader:
         self._slots = Slots(memoryview(b""), 0)
         self._incoming = frames.Incoming(frames.FROM_WORKER)
         self._received = Received()
-        self._arriving: Arriving | None = None
         self._is_greeted = self.was_greeted = False
-        self._stuck = 0  # ticks without a word while the consumer waited
+        self._spoke_at = 0.0
         _readers[id(self)] = self
 
-    def fetch(
-        self,
-        number: int,
-        received: Received,
-        following: int | None = None,
-        arriving: Arriving | None = None,
-    ) -> Segment:
+    def fetch(self, number: int, received: Received, following: int | None = None) -> Segment:
         """Return one verified segment; the arguments and errors of SegmentReader.fetch.
-
-        `arriving` hears of its rows as they come, if they can be used so; the body of the
-        segment is empty then.
 
         Raises:
             NoRing: this lease has to be read otherwise.
         """
-        if self._asked and self._asked[0] != number:
-            self.close()
-        if self._sock is None:
-            self._connect()
-        self._received, self._arriving = received, arriving
+        with self._broken_if_fails():
+            head_frame, head = self._begin(number, received, following)
+            used = bytearray()
+            return self._copied(head_frame, head, used)
+
+    def arrive(
+        self, number: int, received: Received, following: int | None, arriving: Arriving
+    ) -> Generator[Came, None, Segment]:
+        """As `fetch`, chunk by chunk: a segment whose rows were used has no body."""
+        with self._broken_if_fails():
+            head_frame, head = self._begin(number, received, following)
+            used = bytearray()
+            if not arriving.begin(head):
+                return self._copied(head_frame, head, used)
+            for size in head.chunks:
+                self.give_back()
+                yield Came(self._chunk(size, used), self._slots)
+            return self._end(head_frame, head, used, memoryview(b""))
+
+    @contextlib.contextmanager
+    def _broken_if_fails(self) -> Iterator[None]:
         try:
-            for wanted in (number, following):
-                if wanted is not None and wanted not in self._asked:
-                    self._ask(wanted, received)
-            segment = self._segment(number)
+            yield
         except OSError as cause:
             self.close()
             raise Cut("the ring broke") from cause
         except IntegrityError:
             self.close()
             raise
-        self._asked.popleft()
-        return segment
 
     def acknowledge(self, received: Received) -> None:
         """Tell the worker what was verified in all."""
         if self._sock is not None:
             self._send(frames.ACKNOWLEDGE, frames.RECEIVED.pack(received.segments, received.rows))
+
+    def live(self) -> None:
+        """Say that we live, when we said nothing for long; in any thread."""
+        if self._is_greeted and time.monotonic() - self._spoke_at >= LIFE_SECONDS:
+            self.acknowledge(self._received)
 
     @property
     def is_connected(self) -> bool:
@@ -150,7 +157,7 @@ class RingReader:
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
         self._asked.clear()
-        self._is_greeted, self._stuck = False, 0
+        self._is_greeted = False
         self._incoming = frames.Incoming(frames.FROM_WORKER)
 
     # -- a segment ----------------------------------------------------------------------
@@ -159,25 +166,22 @@ class RingReader:
         self._send(frames.GET, frames.WANTED.pack(number, received.segments, received.rows))
         self._asked.append(number)
 
-    def _segment(self, number: int) -> Segment:
+    def _begin(
+        self, number: int, received: Received, following: int | None
+    ) -> tuple[bytes, SegmentHead]:
+        if self._asked and self._asked[0] != number:
+            self.close()
+        if self._sock is None:
+            self._connect()
+        self._received = received
+        for wanted in (number, following):
+            if wanted is not None and wanted not in self._asked:
+                self._ask(wanted, received)
         head_frame = frames.frame(HEAD_MAGIC, self._expect(HEAD_MAGIC))
-        head = read_head(head_frame, number, self._access)
-        used, window = bytearray(), None
-        if self._arriving is not None and self._arriving.begin(head):
-            body = memoryview(b"")
-            for size in head.chunks:
-                if not self._arriving.add(self._chunk(size, used), self._slots):
-                    self.give_back(is_waiting=True)  # the consumer has nothing of it
-        else:
-            window = self._window(head)
-            body = self._copied(head, used, window)
-        end = frames.frame(END_MAGIC, self._expect(END_MAGIC))
-        stated = read_end(head_frame, head, end, self._access)
-        if stated.seals != used:
-            raise IntegrityError("a chunk of the segment lay in another slot")
-        return Segment(head, body, stated.receipt, in_order=window is not None)
+        return head_frame, read_head(head_frame, number, self._access)
 
-    def _copied(self, head: SegmentHead, used: bytearray, window: Window | None) -> memoryview:
+    def _copied(self, head_frame: bytes, head: SegmentHead, used: bytearray) -> Segment:
+        window = self._window(head)
         body, at = self._buffers.lend(head.bytes), 0
         for size in head.chunks:
             content = self._chunk(size, used)
@@ -189,8 +193,23 @@ class RingReader:
             self._slots.see()
             self.give_back()
             at += size
-        self.give_back(is_waiting=True)
-        return body
+        return self._end(head_frame, head, used, body, in_order=window is not None)
+
+    def _end(
+        self,
+        head_frame: bytes,
+        head: SegmentHead,
+        used: bytearray,
+        body: memoryview,
+        *,
+        in_order: bool = False,
+    ) -> Segment:
+        end = frames.frame(END_MAGIC, self._expect(END_MAGIC))
+        stated = read_end(head_frame, head, end, self._access)
+        if stated.seals != used:
+            raise IntegrityError("a chunk of the segment lay in another slot")
+        self._asked.popleft()
+        return Segment(head, body, stated.receipt, in_order=in_order)
 
     def _chunk(self, size: int, used: bytearray) -> Bytes:
         """Wait for the next chunk, and note its slot."""
@@ -228,6 +247,7 @@ class RingReader:
     def _receive(self) -> tuple[bytes, bytes]:
         quiet = 0
         while (frame := self._incoming.next()) is None:
+            self.give_back(is_waiting=True)
             try:
                 data = self._socket().recv(_RECEIVE_BYTES)
             except TimeoutError:
@@ -236,19 +256,15 @@ class RingReader:
                 continue
             if not data:
                 raise ConnectionError("the worker is gone")
-            self._stuck = 0
             self._incoming.feed(data)
         return frame
 
     def _wait_on(self, quiet: int) -> None:
-        """The worker says nothing. While the consumer is busy, that is as it must be."""
+        """The worker says nothing."""
         self._meanwhile()
-        is_awaited = self._arriving is None or self._arriving.is_awaited
-        self._stuck = self._stuck + 1 if is_awaited else 0
-        if not self._is_greeted or self._stuck * _TICK_SECONDS >= TIMEOUT_SECONDS:
+        if not self._is_greeted or quiet * _TICK_SECONDS >= TIMEOUT_SECONDS:
             raise TimeoutError("the worker is silent")
-        if quiet % _TICKS_OF_LIFE == 0:
-            self.acknowledge(self._received)
+        self.live()
 
     def _refusal(self, payload: bytes) -> GatewayError:
         if self._asked:
@@ -259,6 +275,7 @@ class RingReader:
             raise IntegrityError("a refusal on the ring cannot be read") from cause
 
     def _send(self, magic: bytes, payload: bytes) -> None:
+        self._spoke_at = time.monotonic()
         with self._sending:
             self._socket().sendall(frames.frame(magic, payload))
 

@@ -123,13 +123,7 @@ class SegmentReader:
         self._response: http.client.HTTPResponse | None = None  # the newest
         self._asked: int | None = None  # the segment whose answer is on its way
 
-    def fetch(
-        self,
-        number: int,
-        received: Received,
-        following: int | None = None,
-        arriving: object = None,  # noqa: ARG002 - as Reader has it
-    ) -> Segment:
+    def fetch(self, number: int, received: Received, following: int | None = None) -> Segment:
         """Return one verified segment.
 
         Args:
@@ -137,7 +131,6 @@ class SegmentReader:
             received: what was verified so far; the acknowledgement.
             following: a segment to ask for before this one is verified, so that the worker
                 opens it meanwhile; the next call fetches it.
-            arriving: unused: over HTTP a segment is used when it is whole.
 
         Raises:
             Cut: the body ended early; call again and it goes on where it ended.
@@ -178,8 +171,8 @@ class SegmentReader:
         self._request("GET", f"{path}?{received.query}", span)
         self._asked = number
 
-    def give_back(self, *, is_waiting: bool = False) -> None:
-        """There are no slots."""
+    def live(self) -> None:
+        """Nobody waits for a word between requests."""
 
     def interrupt(self) -> None:
         """End what another thread is waiting for."""

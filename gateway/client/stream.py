@@ -184,11 +184,7 @@ class Stream:
 
     def _finish(self) -> None:
         """Before the last batch is given: the last segment proves itself at its end only."""
-        prefetcher = self._running()
-        for held in self._held.values():
-            if isinstance(held, Arriving):
-                held.discard()
-        prefetcher.finish()
+        self._running().finish()
 
     def _segment(self, number: int) -> OpenSegment | Arriving:
         """Segments come in the order in which the steps need them."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gateway.client.ring as client_ring
-from gateway.client.arriving import KEPT_MAX, Arriving, ColumnLayout
+from gateway.client.arriving import KEPT_MAX, Arriving, Came, ColumnLayout
 from gateway.client.slots import Slots
 from gateway.errors import IntegrityError, LeaseRevoked, StreamBroken, Unavailable
 from gateway.wire.leases import LeaseColumn, LeaseRequest, OrderRequest
@@ -64,13 +64,30 @@ def head_of(chunks: list[int]) -> SegmentHead:
                        bytes=size, chunks=sizes, parts=((0, size),))  # fmt: skip
 
 
+def arriving_of(rows: int) -> Arriving:
+    return Arriving(COLUMN.name, ColumnLayout(COLUMN), rows)
+
+
+def came(first: int, stop: int) -> Came:
+    return Came(np.arange(first, stop).view(np.uint8), None)
+
+
 def test_chunks_that_end_within_a_row_are_not_used_as_they_lie() -> None:
-    arriving = Arriving("x", ColumnLayout(COLUMN), 4, lambda _: None)
+    arriving = arriving_of(4)
     head = head_of([2, 2])
     assert arriving.begin(head)
     assert not arriving.begin(replace(head, chunks=(12, 20)))
     assert not arriving.begin(replace(head, chunks=(16,)))
     assert not arriving.begin(replace(head, rows=3))
+
+
+def test_a_segment_with_fewer_rows_than_it_said_is_refused() -> None:
+    arriving = arriving_of(4)
+    arriving.begin(head_of([2, 2]))
+    arriving.source = iter([came(0, 2)])
+    with pytest.raises(IntegrityError, match="fewer rows"):
+        list(arriving.pieces(0, 4))
+    assert not arriving.is_whole
 
 
 def test_a_slot_that_is_lent_or_outside_is_not_lent() -> None:
@@ -87,14 +104,26 @@ def test_a_slot_that_is_lent_or_outside_is_not_lent() -> None:
 
 
 def test_what_a_segment_fails_with_comes_after_what_it_had() -> None:
-    arriving = Arriving("x", ColumnLayout(COLUMN), 4, lambda _: None)
+    def source() -> Iterator[Came]:
+        yield came(0, 2)
+        raise Unavailable("gone")
+
+    arriving = arriving_of(4)
     arriving.begin(head_of([2, 2]))
-    arriving.add(np.arange(2).view(np.uint8))
-    arriving.fail(Unavailable("gone"))
+    arriving.source = source()
     assert [piece.tolist() for piece in arriving.pieces(0, 2)] == [[0, 1]]
-    for _ in range(2):
-        with pytest.raises(Unavailable, match="gone"):
-            list(arriving.pieces(2, 1))
+    with pytest.raises(Unavailable, match="gone"):
+        list(arriving.pieces(2, 1))
+
+
+def test_rows_before_the_end_stay_when_what_is_to_come_is_absorbed_or_finished() -> None:
+    arriving = arriving_of(6)
+    arriving.begin(head_of([2, 2, 2]))
+    arriving.source = iter([came(0, 2), came(2, 4), came(4, 6)])
+    assert [piece.tolist() for piece in arriving.pieces(0, 1)] == [[0]]
+    arriving.absorb()
+    arriving.finish()
+    assert [piece.tolist() for piece in arriving.pieces(1, 5)] == [[1], [2, 3], [4, 5]]
 
 
 @settings(max_examples=60)
@@ -114,8 +143,6 @@ def test_every_row_comes_once_however_it_is_cut_taken_and_kept(
     arriving = worker.arriving
     kept: deque[Any] = deque(maxlen=keep)
     at = 0
-    thread = threading.Thread(target=worker.run)
-    thread.start()
     for seen, count in enumerate(takes):
         for piece in arriving.pieces(at, min(count, rows - at)):
             assert piece.tolist() == list(range(at, at + len(piece)))
@@ -125,8 +152,8 @@ def test_every_row_comes_once_however_it_is_cut_taken_and_kept(
         if seen == absorb_at:
             arriving.absorb()
     arriving.absorb()
-    thread.join(10)
-    assert not thread.is_alive()
+    assert arriving.is_whole
+    assert worker.is_over
     assert all(piece.tolist() == values for piece, values in kept)
     kept.clear()
     piece = None
@@ -141,36 +168,35 @@ class _Worker:
     def __init__(self, chunks: list[int], ends: list[int]) -> None:
         self._chunks, self._ends = chunks, ends
         self._rows = np.arange(sum(chunks))
-        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._free: deque[int] = deque()
         self.slots = self._connect()
-        self.arriving: Arriving = Arriving("x", ColumnLayout(COLUMN), sum(chunks), self._give_back)
+        self.arriving = arriving_of(sum(chunks))
+        self.arriving.source = self._source()
+        self.is_over = False
 
     def _connect(self) -> Slots:
-        self._free = queue.SimpleQueue()
-        for slot in range(SLOTS):
-            self._free.put(slot)
+        self._free = deque(range(SLOTS))
         self._memory = bytearray(SLOTS * SLOT_BYTES)
         return Slots(memoryview(self._memory).toreadonly(), SLOT_BYTES)
 
-    def _give_back(self, is_waiting: bool) -> None:  # noqa: FBT001 - as Arriving calls it
-        for slot in self.slots.take_returned(is_waiting=is_waiting):
-            self._free.put(slot)
-
-    def run(self) -> None:
-        arriving = self.arriving
+    def _source(self) -> Iterator[Came]:
         for end in self._ends:
-            arriving.begin(head_of(self._chunks))
+            self.arriving.begin(head_of(self._chunks))
             at = 0
             for size in self._chunks[:end]:
-                slot = self._free.get(timeout=10)
                 content = self._rows[at : at + size].tobytes()
-                start = slot * SLOT_BYTES
-                self._memory[start : start + len(content)] = content
-                arriving.add(self.slots.lend(slot, len(content)), self.slots)
-                self._give_back(True)
+                yield Came(self._filled(content), self.slots)
                 at += size
             if end < len(self._chunks):
                 self.slots = self._connect()
+        self.is_over = True
+
+    def _filled(self, content: bytes) -> Any:
+        self._free.extend(self.slots.take_returned(is_waiting=True))
+        slot = self._free.popleft()  # there is always one: the consumer keeps four at most
+        start = slot * SLOT_BYTES
+        self._memory[start : start + len(content)] = content
+        return self.slots.lend(slot, len(content))
 
 
 # -- over a real worker ---------------------------------------------------------------------
@@ -235,8 +261,7 @@ def test_a_batch_stays_as_it_was_when_its_lease_is_revoked_and_its_worker_killed
 def test_a_consumer_may_be_busy_for_longer_than_a_client_may_stall(
     tokens: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_ring, "_TICK_SECONDS", 0.1)
-    monkeypatch.setattr(client_ring, "_TICKS_OF_LIFE", 1)
+    monkeypatch.setattr(client_ring, "LIFE_SECONDS", 0.1)
     impatient = Worker(stall_seconds=1.0)
     gateway = Gateway(tokens, impatient)
     with stream_of(gateway, delivery="ring", batch_size=256) as stream:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.client.arriving import KEPT_MAX, Arriving
+from gateway.client.arriving import KEPT_MAX, Arriving, Came
 from gateway.client.frames import FrameLayout
 from gateway.client.slots import Slots
 from gateway.errors import IntegrityError, LeaseRevoked, StreamBroken
@@ -77,8 +77,10 @@ CHUNKS = [[message(0, 2), message(2, 1)], [message(3, 3)]]
 SCHEMA = pa.schema([("x", pa.int64())])
 
 
-def arriving(count: int = 6) -> Arriving:
-    return Arriving("", FrameLayout(SCHEMA), count, lambda _: None)
+def arriving(count: int = 6, *chunks: list[bytes]) -> Arriving:
+    segment = Arriving("", FrameLayout(SCHEMA), count)
+    segment.source = iter([Came(bytes_of(chunk), None) for chunk in chunks])
+    return segment
 
 
 def bytes_of(chunk: list[bytes]) -> Any:
@@ -99,27 +101,26 @@ def test_frames_that_go_on_in_another_chunk_are_not_used_as_they_lie() -> None:
 
 
 def test_what_is_no_arrow_message_and_rows_too_many_are_refused() -> None:
-    segment = arriving()
+    segment = arriving(6, [bytes(head_of(CHUNKS).chunks[0])])
     segment.begin(head_of(CHUNKS))
     with pytest.raises(IntegrityError, match="no Arrow message"):
-        segment.add(np.zeros(head_of(CHUNKS).chunks[0], dtype=np.uint8))
+        next(segment.pieces(0, 1))
     more = [[message(0, 2), message(2, 1)], [message(3, 4)]]
-    segment = arriving()
+    segment = arriving(6, *more)
     segment.begin(head_of(more))
-    segment.add(bytes_of(more[0]))
     with pytest.raises(IntegrityError, match="more rows"):
-        segment.add(bytes_of(more[1]))
+        list(segment.pieces(0, 6))
 
 
 def test_rows_before_a_cut_do_not_come_again() -> None:
-    segment, head = arriving(), head_of(CHUNKS)
-    segment.begin(head)
-    segment.add(bytes_of(CHUNKS[0]))
+    def source() -> Iterator[Came]:
+        for chunks in (CHUNKS[:1], CHUNKS[:1], [[*CHUNKS[0], *CHUNKS[1]]]):  # at last over HTTP
+            segment.begin(head_of(CHUNKS))
+            yield from (Came(bytes_of(chunk), None) for chunk in chunks)
+
+    segment = arriving()
+    segment.source = source()
     assert numbers(segment.pieces(0, 2)) == [0, 1]
-    segment.begin(head)
-    assert not segment.add(bytes_of(CHUNKS[0]))
-    segment.begin(head)
-    assert segment.add(bytes_of([*CHUNKS[0], *CHUNKS[1]]))  # over HTTP, all at once
     assert numbers(segment.pieces(2, 4)) == [2, 3, 4, 5]
     assert segment.is_whole
 

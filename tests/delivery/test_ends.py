@@ -61,6 +61,20 @@ def test_a_stream_that_began_over_http_goes_on_over_a_ring(ring: Gateway) -> Non
     np.testing.assert_array_equal(received(got), ring.control.data.expected["tokens"])
 
 
+def test_a_stream_that_began_over_a_ring_goes_on_over_http(ring: Gateway) -> None:
+    request = LeaseRequest(order=OrderRequest(window_blocks=40))
+    with stream_of(ring, request, prefetch_segments=2, patience=90, batch_size=256) as stream:
+        got = [next(stream)]
+        assert stream.stats["delivery"] == "ring"
+        ring.kill()
+        ring.ring = None
+        ring.start()
+        got += list(stream)
+        assert stream.stats["delivery"] == "http"
+        assert stream.stats["segments"] == len(stream.manifest.lanes[0])
+    np.testing.assert_array_equal(received(got), ring.control.data.expected["tokens"])
+
+
 @pytest.mark.parametrize("uneven", ["pad", "drop"])
 @pytest.mark.parametrize("batch_size", [64, 2048])
 def test_every_segment_is_verified_and_acknowledged_at_the_end(
@@ -111,6 +125,22 @@ def test_a_batch_that_was_interrupted_is_not_passed_over(ring: Gateway) -> None:
         next(stream)
     assert stop.value.position.rows == 0  # type: ignore[union-attr]
     assert stream.position.rows == 0
+    assert threads() == 0
+
+
+def test_a_signal_may_close_a_stream_whose_consumer_waits_for_the_worker(ring: Gateway) -> None:
+    """As SIGTERM does it, to hand the lease back."""
+    stream = stream_of(ring, delivery="ring", batch_size=256)
+    next(stream)
+    ring.process.send_signal(signal.SIGSTOP)
+    threading.Timer(1.5, ring.process.send_signal, (signal.SIGCONT,)).start()
+    before = signal.signal(signal.SIGALRM, lambda *_: stream.close())
+    signal.setitimer(signal.ITIMER_REAL, 0.4)
+    try:
+        with pytest.raises(StreamBroken, match="closed"):
+            list(stream)
+    finally:
+        signal.signal(signal.SIGALRM, before)
     assert threads() == 0
 
 
