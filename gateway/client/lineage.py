@@ -18,7 +18,7 @@ from gateway.client.pins import Checkpoint, LogKey, Pin, Pins, named_key, opened
 from gateway.client.proofs import check_chain, check_event
 from gateway.client.records import Record, Table, Trace
 from gateway.client.transport import segment
-from gateway.errors import IntegrityError, InvalidInput, LogForked, NotFound
+from gateway.errors import IntegrityError, InvalidInput, LogForked
 from gateway.wire import codec
 from gateway.wire.tokens import LINEAGE_PATH
 
@@ -108,13 +108,6 @@ class Lineage:
         Edges of kind `claimed` are what our own tools said (OpenLineage); the others the gateway
         saw.
         """
-        try:
-            return self._traced(ref, column, depth)
-        except NotFound as unseen:
-            of = "" if column is None else f"column `{column}` of "
-            raise NotFound(f"there is no {of}`{ref[:80]}` in your history") from unseen
-
-    def _traced(self, ref: str, column: str | None, depth: int) -> Trace:
         if column is None:
             graph = self._gateway.get("/api/v1/lineage", nodeId=ref, depth=depth)
         else:

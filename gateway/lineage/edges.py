@@ -7,7 +7,7 @@ are followed by number, and only the graph reads them.
 from __future__ import annotations
 
 MODEL = "model || coalesce('@sha256:' || artifact, '')"
-EDGE_VIEWS = ("version", "grant", "lease", "run", "derivation")
+EDGE_VIEWS = ("version", "grant", "lease", "release", "run", "derivation")
 EDGE = f"""edge AS MATERIALIZED (
   SELECT DISTINCT 'dataset:' || dataset AS source,
          'version:' || dataset || '@' || version AS target, 'version' AS kind
@@ -20,6 +20,9 @@ EDGE = f"""edge AS MATERIALIZED (
   SELECT DISTINCT 'grant:' || "grant", 'run:' || actor_tenant || '/' || run, 'streamed'
   FROM seen_lease WHERE run IS NOT NULL
   UNION ALL
+  SELECT DISTINCT 'grant:' || "grant", 'run:' || actor_tenant || '/' || run, 'keys'
+  FROM seen_release WHERE run IS NOT NULL
+  UNION ALL
   SELECT DISTINCT 'run:' || actor_tenant || '/' || run,
          'model:' || actor_tenant || '/' || {MODEL}, 'made'
   FROM seen_run WHERE model IS NOT NULL
@@ -28,14 +31,16 @@ EDGE = f"""edge AS MATERIALIZED (
                            'run:' || actor_tenant || '/' || run),
          'version:' || dataset || '@' || version, 'derived'
   FROM seen_derivation)"""  # noqa: S608 - this file's constants
-# Columns, at the level of datasets: which runs received them and what these made.
+# Columns, at the level of datasets: which runs received them (without a run: under which Grants),
+# and what these made.
 COLUMN_EDGE_VIEWS = ("stream", "run")
 COLUMN_EDGE = f"""edge AS MATERIALIZED (
   SELECT DISTINCT 'column:' || dataset || ':' || name AS source,
-         'run:' || actor_tenant || '/' || run AS target,
-         CASE WHEN list_contains(masked, name) THEN 'masked' ELSE 'streamed' END AS kind
-  FROM (SELECT dataset, actor_tenant, run, masked, unnest(columns) AS name FROM seen_stream
-        WHERE run IS NOT NULL)
+         coalesce('run:' || actor_tenant || '/' || run, 'grant:' || "grant") AS target,
+         CASE WHEN list_contains(masked, name) THEN 'masked'
+              WHEN through = 'keys' THEN 'keys' ELSE 'streamed' END AS kind
+  FROM (SELECT dataset, actor_tenant, run, "grant", masked, through, unnest(columns) AS name
+        FROM seen_stream)
   UNION ALL
   SELECT DISTINCT 'run:' || actor_tenant || '/' || run,
          'model:' || actor_tenant || '/' || {MODEL}, 'made'

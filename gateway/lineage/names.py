@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 
+from gateway.domain.dataset import DatasetRef
 from gateway.errors import UnknownName
 from gateway.lineage.parameters import Parameter
 from gateway.lineage.question import NEAREST_MAX
@@ -31,6 +32,7 @@ class _Kind:
     noun: str
     places: tuple[tuple[str, str], ...]  # view, and the SQL of its `name`s
     is_same: str = "name = $value"
+    is_number: bool = False
 
     def statements(self) -> list[str]:
         """One look-up per place; the first that finds it ends the search."""
@@ -41,6 +43,12 @@ class _Kind:
         """The names most like `$value`, also without what stands before their colon."""
         views = tuple(dict.fromkeys(view for view, _ in self.places))
         union = " UNION ALL ".join(f"SELECT name FROM ({sql})" for _, sql in self.places)  # noqa: S608
+        if self.is_number:
+            return with_views(
+                views,
+                f"""SELECT DISTINCT name FROM ({union}) WHERE name IS NOT NULL
+ORDER BY abs(name - $value::BIGINT), name LIMIT {NEAREST_MAX}""",  # noqa: S608
+            )
         return with_views(
             views,
             f"""SELECT name FROM (
@@ -67,6 +75,7 @@ KINDS = {
     ),
     "version": _Kind(
         noun="version",
+        is_number=True,
         places=tuple(
             (view, f"SELECT version AS name FROM seen_{view} WHERE dataset = $dataset")  # noqa: S608
             for view in ("version", "grant", "decision", "request", "derivation", "erasure")
@@ -102,6 +111,7 @@ KINDS = {
         ),
     ),
 }
+_GRANT_PREFIX = "grant_"
 _SHARDS = with_views(
     ("version",),
     f"SELECT max(shards) FROM seen_version {_OF_DATASET}",  # noqa: S608 - our constants
@@ -140,7 +150,36 @@ def require_known(
         elif parameter.type in KINDS:
             look.require(KINDS[parameter.type], value)
         if parameter.type == "dataset" and place["version"] is not None:
-            look.require(KINDS["version"], place["version"])
+            look.require(KINDS["version"], place["version"], lead=f"{place['dataset']}@")
+
+
+def require_reference(cursor: duckdb.DuckDBPyConnection, ref: str, side: Mapping[str, Any]) -> None:
+    """Refuse a reference of the graph (`trace.py`) that names nothing on the asker's side.
+
+    Raises:
+        UnknownName: with the nearest references; without any for names that only claims know.
+    """
+    kind, _, rest = ref.partition(":")
+    place: dict[str, Any] = {"dataset": None, "version": None}
+    if kind == "column":
+        place["dataset"], _, name = rest.partition(":")
+    look = _Look(cursor, {**side, **place}, "nodeId", ())
+    if kind == "column" and ":" not in place["dataset"] and "/" in place["dataset"]:
+        look.require(KINDS["dataset"], place["dataset"])
+        look.require(KINDS["column"], name)
+    elif kind in ("run", "model"):
+        look.require(KINDS[kind], rest.rpartition("/")[2].removeprefix(f"{kind}:"), lead=f"{kind}:")
+    elif (grant := rest if kind == "grant" else ref).startswith(_GRANT_PREFIX):
+        look.require(KINDS["grant"], grant)
+    elif ":" in (name := rest if kind in ("dataset", "version") else ref):
+        raise look.unknown(f"`{ref[:80]}`", [])
+    else:
+        dataset = DatasetRef.parse(name)
+        look.require(KINDS["dataset"], str(dataset.unversioned))
+        if dataset.version is not None:
+            at = {**look.given, "dataset": str(dataset.unversioned)}
+            look = _Look(cursor, at, "nodeId", ())
+            look.require(KINDS["version"], dataset.version, lead=f"{dataset.unversioned}@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +191,21 @@ class _Look:
     parameter: str
     expired: tuple[str, ...]
 
-    def require(self, kind: _Kind, value: Any) -> None:
+    def require(self, kind: _Kind, value: Any, *, lead: str = "") -> None:
+        """Refuse an unknown one; `lead` stands before names that are references."""
         for statement in kind.statements():
             if self._rows(statement, {**self.given, "value": value}):
                 return
         text = str(value)[:_CHARS_MAX].lower()
-        nearest = [row[0] for row in self._rows(kind.nearest(), {**self.given, "value": text})]
-        raise self._unknown(f"{kind.noun} `{str(value)[:80]}`{self._of(kind.noun)}", nearest)
+        rows = self._rows(kind.nearest(), {**self.given, "value": text})
+        nearest = [f"{lead}{row[0]}" for row in rows]
+        raise self.unknown(f"{kind.noun} `{str(value)[:80]}`{self._of(kind.noun)}", nearest)
 
     def require_shard(self, number: int) -> None:
         """Refused where the versions are seen: a recipient does not know how many there are."""
         ((shards,),) = self._rows(_SHARDS, self.given)
         if shards is not None and number >= shards:
-            raise self._unknown(f"shard `{number}`{self._of('shard')}", [str(shards - 1)])
+            raise self.unknown(f"shard `{number}`{self._of('shard')}", [str(shards - 1)])
 
     def _rows(self, statement: str, given: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         used = {name: value for name, value in given.items() if f"${name}" in statement}
@@ -178,7 +219,8 @@ class _Look:
             return ""
         return f" of `{dataset}`" if version is None else f" of `{dataset}@{version}`"
 
-    def _unknown(self, what: str, nearest: list[str]) -> UnknownName:
+    def unknown(self, what: str, nearest: list[str]) -> UnknownName:
+        """The refusal, in the same words whatever the reason."""
         tenant = self.given["tenant"]
         where = "any history" if tenant is None else f"the history of `{tenant}`"
         return UnknownName.near(

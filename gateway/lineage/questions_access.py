@@ -23,7 +23,7 @@ from gateway.lineage.views import released
 
 _WHO_READ = Question(
     name="who-read",
-    version=1,
+    version=2,
     text="who received rows of a dataset, when, why, under which rule, into which run",
     parameters=(
         DATASET, COLUMN, SUBJECT, PURPOSE, RUN, SINCE, UNTIL, AS_OF, LIMIT,
@@ -31,7 +31,7 @@ _WHO_READ = Question(
     columns=(
         "dataset", "version", "split", "subject_tag", "actor_tenant", "purpose", "run",
         "columns", "masks", "rules", "bundle", "decision", "grant", "rows", "rows_at_most",
-        "bytes", "leases", "first_read", "last_read",
+        "bytes", "leases", "first_read", "last_read", "through",
     ),
     views=("stream",),
     ctes=(released(IN_TIME),),
@@ -41,16 +41,16 @@ SELECT dataset, version, split, subject_tag, actor_tenant, purpose, run,
        any_value(columns) AS columns, any_value(masks) AS masks, any_value(rules) AS rules,
        any_value(bundle) AS bundle, any_value(decision) AS decision, "grant",
        sum(rows)::BIGINT AS rows, greatest(sum(rows), sum(intended))::BIGINT AS rows_at_most,
-       sum(bytes)::BIGINT AS bytes, count(*) AS leases,
-       min(first_read) AS first_read, max(last_read) AS last_read
+       sum(bytes)::BIGINT AS bytes, count(*) FILTER (WHERE through = 'stream') AS leases,
+       min(first_read) AS first_read, max(last_read) AS last_read, through
 FROM seen_stream JOIN released USING (lease)
 WHERE {OF_DATASET}
   AND ($column IS NULL OR list_contains(columns, $column))
   AND ($subject IS NULL OR subject_tag = $subject)
   AND ($purpose IS NULL OR purpose = $purpose)
   AND ($run IS NULL OR run = $run OR ends_with(run, ':' || $run))
-GROUP BY dataset, version, split, subject_tag, actor_tenant, purpose, run, "grant"
-ORDER BY last_read DESC, "grant", run LIMIT $limit""",  # noqa: S608 - our constants
+GROUP BY dataset, version, split, subject_tag, actor_tenant, purpose, run, "grant", through
+ORDER BY last_read DESC, "grant", run, through LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _DENIALS = Question(

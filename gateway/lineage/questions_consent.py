@@ -53,7 +53,7 @@ _AFTER = Question(
         "state", "dataset", "version", "actor_tenant", "run", "purpose", "persons_at_most",
         "first_withdrawal", "rows", "first_read", "last_read",
     ),
-    views=("read", "consent"),
+    views=("received", "consent"),
     ctes=(
         _COVERS,
         """word AS (
@@ -75,7 +75,7 @@ _AFTER = Question(
         f"""wanted AS (
   SELECT index, time, split_part(dataset, '/', 1) AS tenant, dataset, version, actor_tenant,
          run, purpose, rows
-  FROM seen_read
+  FROM seen_received
   WHERE {OF_DATASET} AND {IN_TIME} AND ($purpose IS NULL OR purpose = $purpose))""",  # noqa: S608 - our constants
         """held AS (
   SELECT w.index, s.tenant AS known, l.persons, l.first_withdrawal

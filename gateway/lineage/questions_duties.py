@@ -128,7 +128,7 @@ _RETENTION = Question(
         "dataset", "version", "registered_at", "retention", "ends_at", "state", "actor_tenants",
         "runs", "rows", "first_read", "last_read",
     ),
-    views=("read", "version"),
+    views=("received", "version"),
     ctes=(
         TERMS,
         """ending AS (
@@ -145,7 +145,7 @@ SELECT e.dataset, e.version, e.registered_at, e.retention, e.ends_at,
        count(DISTINCT r.run) AS runs, sum(r.rows)::BIGINT AS rows,
        min(r.time) AS first_read, max(r.time) AS last_read
 FROM ending e
-JOIN (SELECT * FROM seen_read WHERE {OF_DATASET} AND {IN_TIME}) r
+JOIN (SELECT * FROM seen_received WHERE {OF_DATASET} AND {IN_TIME}) r
   ON r.dataset = e.dataset AND r.version = e.version
 WHERE e.ends_at IS NULL OR r.time >= e.ends_at
 GROUP BY e.dataset, e.version, e.registered_at, e.retention, e.ends_at
@@ -161,7 +161,7 @@ _ERASED = Question(
         "dataset", "version", "columns", "erasure", "erased_at", "certificate", "rows_before",
         "runs_before", "rows_after", "runs_after",
     ),
-    views=("read", "erasure"),
+    views=("received", "erasure"),
     sql=f"""
 SELECT e.dataset, e.version, e.columns, e.erasure, any_value(e.time) AS erased_at,
        any_value(e.certificate) AS certificate,
@@ -173,7 +173,7 @@ FROM (SELECT * FROM seen_erasure
       WHERE ($dataset IS NULL OR dataset = $dataset)
         AND ($dataset_version IS NULL OR version IS NULL OR version = $dataset_version)
         AND ($as_of IS NULL OR time <= $as_of)) e
-LEFT JOIN (SELECT * FROM seen_read WHERE {OF_DATASET} AND ($as_of IS NULL OR time <= $as_of)) r
+LEFT JOIN (SELECT * FROM seen_received WHERE {OF_DATASET} AND ($as_of IS NULL OR time <= $as_of)) r
        ON r.dataset = e.dataset AND (e.version IS NULL OR r.version = e.version)
       AND (e.columns IS NULL OR list_has_any(r.columns, e.columns))
 GROUP BY e.dataset, e.version, e.columns, e.erasure

@@ -45,8 +45,8 @@ SELECT dataset, version, split, actor_tenant, subject_tag, run, 'stream' AS thro
        sum(least(segments, segments_in_stream))::BIGINT AS segments_received,
        sum(segments_in_stream)::BIGINT AS segments_in_stream, sum(rows)::BIGINT AS rows,
        min(first_read) AS first_read, max(last_read) AS last_read
-FROM seen_stream JOIN released USING (lease) JOIN having_shard USING (dataset, version)
-WHERE {OF_DATASET}
+FROM seen_stream s JOIN released USING (lease) JOIN having_shard USING (dataset, version)
+WHERE {OF_DATASET} AND s.through = 'stream'
 GROUP BY dataset, version, split, actor_tenant, subject_tag, run
 UNION ALL
 SELECT dataset, version, split, actor_tenant, subject_tag, run, 'keys', NULL, NULL,
@@ -59,7 +59,7 @@ ORDER BY last_read DESC, actor_tenant, run LIMIT $limit""",  # noqa: S608 - our 
 
 _UNMASKED = Question(
     name="column-unmasked",
-    version=1,
+    version=2,
     text="where a column went without a mask: readers, runs, models",
     parameters=(
         THE_DATASET,
@@ -68,7 +68,7 @@ _UNMASKED = Question(
     ),
     columns=(
         "dataset", "version", "actor_tenant", "subject_tag", "run", "purpose", "rows",
-        "rows_at_most", "first_read", "last_read", "models",
+        "rows_at_most", "first_read", "last_read", "models", "through",
     ),
     views=("stream", "run"),
     ctes=(released(IN_TIME),),
@@ -76,7 +76,7 @@ _UNMASKED = Question(
 SELECT s.dataset, s.version, s.actor_tenant, s.subject_tag, s.run, s.purpose,
        sum(s.rows)::BIGINT AS rows, greatest(sum(s.rows), sum(s.intended))::BIGINT AS rows_at_most,
        min(s.first_read) AS first_read, max(s.last_read) AS last_read,
-       any_value(f.models) AS models
+       any_value(f.models) AS models, s.through
 FROM (SELECT * FROM seen_stream JOIN released USING (lease)
       WHERE {OF_DATASET} AND list_contains(columns, $column)
         AND NOT list_contains(masked, $column)
@@ -85,8 +85,8 @@ LEFT JOIN (SELECT run, actor_tenant, list(model ORDER BY index) AS models FROM s
            WHERE model IS NOT NULL AND ($as_of IS NULL OR time <= $as_of)
            GROUP BY run, actor_tenant) f
        ON f.run = s.run AND f.actor_tenant = s.actor_tenant
-GROUP BY s.dataset, s.version, s.actor_tenant, s.subject_tag, s.run, s.purpose
-ORDER BY last_read DESC, s.actor_tenant, s.run LIMIT $limit""",  # noqa: S608 - our constants
+GROUP BY s.dataset, s.version, s.actor_tenant, s.subject_tag, s.run, s.purpose, s.through
+ORDER BY last_read DESC, s.actor_tenant, s.run, s.through LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
 
 _PROVENANCE = Question(
@@ -191,12 +191,14 @@ _USAGE = Question(
     ctes=(
         f"""monthly AS (
   SELECT lease, date_trunc('month', time) AS month, sum(rows) AS rows, sum(bytes) AS bytes
-  FROM confirmed WHERE {IN_TIME} AND lease IN (SELECT lease FROM seen_stream)
-  GROUP BY ALL)""",  # noqa: S608 - our constants
+  FROM (SELECT lease, time, rows, bytes FROM confirmed
+        UNION ALL SELECT 'keys:' || idx, time, rows, bytes FROM key_release)
+  WHERE {IN_TIME} AND lease IN (SELECT lease FROM seen_stream) GROUP BY ALL)""",  # noqa: S608 - our constants
     ),
     sql=f"""
 SELECT strftime(month, '%Y-%m') AS month, tenant, actor_tenant, dataset,
-       count(DISTINCT run) AS runs, count(DISTINCT lease) AS streams,
+       count(DISTINCT run) AS runs,
+       count(DISTINCT lease) FILTER (WHERE through = 'stream') AS streams,
        sum(rows)::BIGINT AS rows, sum(bytes)::BIGINT AS bytes
 FROM seen_stream JOIN monthly USING (lease) WHERE {OF_DATASET}
 GROUP BY month, tenant, actor_tenant, dataset

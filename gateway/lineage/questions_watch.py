@@ -48,7 +48,7 @@ _REPLACED = Question(
         "dataset", "version", "actor_tenant", "subject_tag", "run", "grant", "granted_under",
         "replaced_by", "replaced_at", "rows", "first_read", "last_read",
     ),
-    views=("read", "grant", "policy"),
+    views=("received", "grant", "policy"),
     ctes=(
         """replaced AS (
   SELECT g."grant", g.bundle, min(p.index) AS index, arg_min(p.bundle, p.index) AS by_bundle,
@@ -63,7 +63,7 @@ SELECT r.dataset, r.version, r.actor_tenant, r.subject_tag, r.run, r."grant",
        p.bundle AS granted_under, p.by_bundle AS replaced_by, p.at AS replaced_at,
        sum(r.rows)::BIGINT AS rows, min(r.time) AS first_read, max(r.time) AS last_read
 FROM (SELECT index, time, dataset, version, actor_tenant, subject_tag, run, "grant", rows
-      FROM seen_read WHERE {OF_DATASET} AND {IN_TIME}) r
+      FROM seen_received WHERE {OF_DATASET} AND {IN_TIME}) r
 JOIN replaced p ON p."grant" = r."grant" AND r.index > p.index
 GROUP BY ALL ORDER BY last_read DESC, r."grant" LIMIT $limit""",  # noqa: S608 - our constants
 )  # fmt: skip
@@ -115,12 +115,12 @@ _UNUSUAL = Question(
         SUBJECT, SINCE, UNTIL, AS_OF, LIMIT,
     ),
     columns=("day", "actor_tenant", "subject_tag", "rows", "bytes", "median_bytes", "days_before"),
-    views=("read",),
+    views=("received",),
     ctes=(
         f"""daily AS (
   SELECT date_trunc('day', time)::DATE AS day, actor_tenant, subject_tag,
          sum(rows)::BIGINT AS rows, sum(bytes)::BIGINT AS bytes
-  FROM seen_read WHERE {OF_DATASET} AND ($as_of IS NULL OR time <= $as_of)
+  FROM seen_received WHERE {OF_DATASET} AND ($as_of IS NULL OR time <= $as_of)
     AND ($until IS NULL OR time < $until) AND ($subject IS NULL OR subject_tag = $subject)
   GROUP BY ALL)""",  # noqa: S608 - our constants
     ),

@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from gateway.domain.dataset import DatasetRef
-from gateway.errors import InvalidInput, NotFound
+from gateway.errors import InvalidInput
 from gateway.lineage import answers
 from gateway.lineage.claims import key_of
 from gateway.lineage.edges import (
@@ -30,6 +30,7 @@ from gateway.lineage.edges import (
     EDGE_VIEWS,
     MODEL,
 )
+from gateway.lineage.names import require_reference
 from gateway.lineage.views import released, with_views
 
 NODES_MAX = 2000
@@ -79,6 +80,9 @@ _COLUMNS_OF = f"""SELECT DISTINCT id FROM (
   WHERE {_SIDE} AND source = $dataset
   UNION ALL SELECT 'column:' || target || ':' || target_column FROM claim_column
   WHERE {_SIDE} AND target = $dataset AND target_column IS NOT NULL) ORDER BY id LIMIT 100"""  # noqa: S608
+_CLAIMED_ALONE = f"""SELECT DISTINCT id FROM (
+  SELECT about AS id FROM claim WHERE {_SIDE} UNION ALL SELECT job FROM claim WHERE {_SIDE})
+  WHERE id IN (SELECT unnest($names)) ORDER BY id"""  # noqa: S608
 _THINGS = _Level(EDGE_VIEWS, EDGE, CLAIM_EDGE)
 _COLUMNS = _Level(COLUMN_EDGE_VIEWS, COLUMN_EDGE, CLAIM_COLUMN_EDGE)
 # What was last claimed of a run or a job, and where the journal has it.
@@ -158,15 +162,19 @@ def trace(
         walk: how far, which way, along what.
 
     Raises:
-        NotFound: nothing of that name is on this side.
+        UnknownName: nothing of that name is on this side.
     """
     walk = walk or Walk()
     side = {"tenant": tenant, "operator": is_operator}
     level = _COLUMNS if walk.of_columns else _THINGS
     cursor.execute(level.make, side)
     starts = _starts(cursor, level, ref, side)
+    if not starts:  # known, perhaps, and without an edge
+        names = {**side, "names": _exact(ref, tenant)}
+        starts = [row[0] for row in cursor.execute(_CLAIMED_ALONE, names).fetchall()]
     if not starts:
-        raise NotFound(f"lineage knows no `{ref[:80]}`")
+        require_reference(cursor, ref, side)
+        starts = [_alone(ref)]
     edges: dict[tuple[str, str, str], None] = {}
     for way in ("up", "down"):
         if walk.direction in (way, "both"):
@@ -197,6 +205,16 @@ def _starts(
         rows = cursor.execute(level.claimed, {**side, "keys": keys}).fetchall()
         rows = [row for row in rows if row[0] in wanted]
     return list(dict.fromkeys([*found, *(row[0] for row in rows)]))
+
+
+def _alone(ref: str) -> str:
+    """The node of what is known and has no edge yet, such as a column that nobody received."""
+    kind = ref.partition(":")[0]
+    if kind in ("dataset", "version", "column", "run", "model", "grant"):
+        return ref
+    if ref.startswith("grant_"):
+        return f"grant:{ref}"
+    return f"{'version' if '@' in ref else 'dataset'}:{ref}"
 
 
 def _walked(

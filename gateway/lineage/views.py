@@ -17,6 +17,7 @@ from gateway.domain.access import NOT_VISIBLE
 _SIDE = "($operator OR {0}.owner = $tenant OR {0}.actor = $tenant)"
 _HIDDEN = f"list_contains(d.reasons, '{NOT_VISIBLE}')"
 _EXPIRES = "make_timestamp({0}.expires_at * 1000000)"
+_KEYS = "'keys:' || {0}.idx"  # stands where a stream has its lease
 
 
 def _side(alias: str) -> str:
@@ -36,15 +37,25 @@ LEFT JOIN column_set s ON s.id = g.column_set
 WHERE {_side("g")}
 """  # noqa: S608 - built from this file's constants
 
-# One row per lease, with what its Grant says; `released` below counts what left through it.
+# One row per lease and per release of keys, with what its Grant says; `released` below counts what
+# left through it. Keys open every row of their shards, for good and as stored, so without masks.
 _STREAM = f"""
-SELECT l.lease, g.dataset, g.version, g.split, g.purpose, g.action,
+SELECT 'stream' AS through, l.lease, g.dataset, g.version, g.split, g.purpose, g.action,
        coalesce(l.actor_tag, g.actor_tag) AS subject_tag, g.actor AS actor_tenant,
        coalesce(l.run, g.run) AS run, s.names AS columns, s.masks, g.grant_id AS "grant",
        CASE WHEN g.owner = $tenant THEN g.rules END AS rules, g.bundle, g.decision,
        g.owner AS tenant, g.region, s.masked, l.segments AS segments_in_stream
 FROM lease l
 JOIN granted g ON g.grant_id = l.grant_id
+LEFT JOIN column_set s ON s.id = g.column_set
+WHERE {_side("g")}
+UNION ALL
+SELECT 'keys', {_KEYS.format("k")}, g.dataset, g.version, g.split, g.purpose, g.action,
+       g.actor_tag, g.actor, g.run, s.names, [], g.grant_id,
+       CASE WHEN g.owner = $tenant THEN g.rules END, g.bundle, g.decision,
+       g.owner, g.region, [], NULL
+FROM key_release k
+JOIN granted g ON g.grant_id = k.grant_id
 LEFT JOIN column_set s ON s.id = g.column_set
 WHERE {_side("g")}
 """  # noqa: S608
@@ -93,6 +104,17 @@ FROM key_release k
 JOIN granted g ON g.grant_id = k.grant_id
 LEFT JOIN column_set s ON s.id = g.column_set
 WHERE {_side("g")}
+"""  # noqa: S608
+
+# Whatever somebody received, by when: rows of streams, and all those that keys open.
+_RECEIVED = f"""
+SELECT time, index, dataset, version, purpose, subject_tag, actor_tenant, run, "grant", columns,
+       rows, bytes
+FROM ({_READ})
+UNION ALL
+SELECT time, index, dataset, version, purpose, subject_tag, actor_tenant, run, "grant", columns,
+       rows, bytes
+FROM ({_RELEASE})
 """  # noqa: S608
 
 _DENIAL = f"""
@@ -276,6 +298,7 @@ AUDITOR_VIEWS: dict[str, str] = {
 VIEWS: dict[str, str] = {
     **AUDITOR_VIEWS,
     "stream": _STREAM,
+    "received": _RECEIVED,
     "token": _TOKEN,
     "run": _RUN,
     "version": _VERSION,
@@ -293,14 +316,17 @@ def released(in_time: str = "TRUE") -> str:
     """CTE `released`: per lease of `seen_stream`, rows and bytes confirmed, rows intended.
 
     An intent without confirmation may have left before a process was killed. Counting per
-    lease before anything is joined keeps millions of ranges cheap.
+    lease before anything is joined keeps millions of ranges cheap. Keys count as every row that
+    they open.
     """
     return f"""released AS (
   SELECT lease, sum(rows) AS rows, sum(bytes) AS bytes, sum(intended) AS intended,
          sum(segments) AS segments, min(time) AS first_read, max(time) AS last_read
   FROM (SELECT lease, time, rows, bytes, 0 AS intended,
                last_segment - first_segment + 1 AS segments FROM confirmed WHERE {in_time}
-        UNION ALL SELECT lease, time, 0, 0, rows, 0 FROM intent WHERE {in_time})
+        UNION ALL SELECT lease, time, 0, 0, rows, 0 FROM intent WHERE {in_time}
+        UNION ALL SELECT {_KEYS.format("k")}, time, rows, bytes, rows, 0 FROM key_release k
+        WHERE {in_time})
   WHERE lease IN (SELECT lease FROM seen_stream) GROUP BY lease)"""  # noqa: S608
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import gateway.wire as W
 from gateway.domain.events import canonical
-from gateway.errors import NotFound
+from gateway.errors import UnknownName
 from gateway.services.audit import recorded, require_expired, side, side_of
 from gateway.services.house import House
 from gateway.services.request_access import Caller
@@ -46,10 +46,14 @@ async def _graph(house: House, caller: Caller, ref: str, given: dict[str, Any]) 
         try:
             found = await house.lineage.trace(candidate, side(house, tenant), **given)
             require_expired(house, int(found["as_of_index"]))
-        except NotFound:
+        except UnknownName:
+            if not candidate.startswith("job:"):
+                raise
             continue
         return _trace(found, _names(house, found["nodes"]))
-    raise NotFound(f"lineage knows no `{ref[:80]}`")
+    raise UnknownName.near(
+        f"there is no `{ref[:80]}` in the history of `{tenant}`", [], parameter="nodeId"
+    )
 
 
 def _ours(ref: str, authority: str) -> str:

@@ -57,7 +57,7 @@ def places() -> Iterator[Asked]:
 
 def test_no_hostile_question_is_an_accident(client: GatewayClient, dataset: str) -> None:
     codes = {refused(client, asked) for asked in (*questions(), *places())}
-    assert codes - {""} == {"invalid-input", "unknown-name", "not-found"}
+    assert codes - {""} == {"invalid-input", "unknown-name"}
 
 
 @pytest.mark.parametrize(

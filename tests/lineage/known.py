@@ -218,12 +218,20 @@ class Known:
                 h.token(grant.id, key)
 
     def _take_keys(self) -> None:
+        """The keys open every row, unmasked: they count as a read of all of them."""
         grant = self.took_keys = self.grant("lab/bob", "clinic/wards")
-        self.history.add(
+        grant.masked = ()
+        index = self.history.add(
             "KeysReleased", "clinic", "lab", "lab/bob", dataset=grant.dataset,
             dataset_id="clinic-wards", version=1, grant=grant.id,
             decision=self.history.events[grant.index].facts["decision"], split="train",
             columns=[1, 2], shards=["s1", "s2"], keys=9, rows=1000, bytes=8000,
+        )  # fmt: skip
+        self.reads.append(
+            Read(
+                grant=grant, lease="", epoch=0, index=index, at=self.history.clock,
+                segments=[], rows=1000,
+            )
         )  # fmt: skip
 
     def consent(self, person: str, state: str, purpose: str, dataset: str | None) -> None:

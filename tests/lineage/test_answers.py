@@ -148,7 +148,7 @@ def test_provenance_of_a_model(asked: Ask, known: Known) -> None:
     found = asked("provenance-of-model", actor, model=model)
     streams = {
         (g.dataset, g.version) for g in known.grants
-        if g.actor == actor and g.run == run and g.leases
+        if g.actor == actor and g.run == run and (g.leases or g is known.took_keys)
     }  # fmt: skip
     assert {(r["dataset"], r["version"]) for r in found if r["steps"] <= 2} == streams
 
@@ -462,6 +462,15 @@ def test_keys_released(asked: Ask, known: Known, tenant: str) -> None:
     assert [r["run"] for r in through if r["through"] == "keys"] == [taken.run] * (
         tenant == "clinic"
     )
+
+
+def test_keys_that_left_are_reads_of_every_row_without_a_mask(asked: Ask, known: Known) -> None:
+    taken = known.took_keys
+    (row,) = [r for r in asked("who-read", "clinic") if r["through"] == "keys"]
+    assert (row["grant"], row["rows"], row["leases"], row["masks"]) == (taken.id, 1000, 0, [])
+    for column in taken.columns:
+        found = asked("column-unmasked", "clinic", dataset="clinic/wards", column=column)
+        assert [r["run"] for r in found if r["through"] == "keys"] == [taken.run]
 
 
 def test_a_log_without_a_gap(asked: Ask, known: Known) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.domain.claim import COLUMNS_MAX, EDGES_MAX
 from gateway.domain.consent import PERSONS_MAX
-from gateway.errors import NotFound
+from gateway.errors import UnknownName
 from gateway.lineage.asking import Asker, ask
 from gateway.lineage.batch import ROWS_OF_EVENT_MAX
 from gateway.lineage.projection import Projection
@@ -58,7 +58,7 @@ def kinds(found: dict[str, Any]) -> dict[tuple[str, str], str]:
 
 def test_nobody_but_who_claims_sees_it(projection: Projection) -> None:
     for tenant in ("clinic", "lab", "stranger"):
-        with pytest.raises(NotFound):
+        with pytest.raises(UnknownName):
             graph(projection, "dataset:s3://lake:/features", tenant)
     down = graph(projection, "clinic/icu", "clinic", direction="down")
     assert "claimed" not in {edge["kind"] for edge in down["edges"]}
@@ -130,14 +130,14 @@ def test_who_claims_sees_what_a_column_became(projection: Projection) -> None:
          "transformationSubtype": "TRANSFORMATION", "masking": True}
     ]  # fmt: skip
     for tenant in ("clinic", "rival"):
-        with pytest.raises(NotFound):
+        with pytest.raises(UnknownName):
             columns(projection, key[1], "lab" if tenant == "clinic" else "stranger")
     assert ids(columns(projection, key[0], "clinic"), "column") == {key[0]}
 
 
 def test_a_column_of_any_name_is_found_and_is_never_a_pattern(projection: Projection) -> None:
     for name in (".*", "age|hr", "", "\\E.*", "a:b"):
-        with pytest.raises(NotFound):
+        with pytest.raises(UnknownName):
             columns(projection, f"column:clinic/icu:{name}", "clinic")
 
 

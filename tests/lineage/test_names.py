@@ -57,7 +57,7 @@ def refused(story: Projection, name: str, tenant: str = "clinic", **given: Any) 
         ("who-read", {"dataset": "clinic/icu2"}, ["clinic/icu"]),
         ("who-read", {"dataset": "clinik/icu"}, ["clinic/icu"]),
         ("usage", {"dataset": "clinic/ward"}, ["clinic/wards"]),
-        ("versions-at", {"dataset": "clinic/icu@7"}, []),
+        ("versions-at", {"dataset": "clinic/icu@7"}, ["clinic/icu@2"]),
         ("who-read", {"column": "diagnosys"}, ["diagnosis"]),
         ("who-read", {"dataset": "clinic/icu", "column": "AGE"}, ["age"]),
         ("column-unmasked", {"dataset": "clinic/wards", "column": "age"}, []),  # of clinic/icu

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import InvalidInput, LimitExceeded, NotFound, Unavailable, UnknownName
+from gateway.errors import InvalidInput, LimitExceeded, Unavailable, UnknownName
 from gateway.lineage import copies, query
 from gateway.lineage.copies import Copies, Copy
 from gateway.lineage.link import LineageLink, Side
@@ -82,7 +82,7 @@ def test_refusals_cross_the_channel_with_their_type(journal: RealJournal, tmp_pa
                 await link.ask("who-wrote", {}, CLINIC)
             with pytest.raises(InvalidInput, match="not a parameter"):
                 await link.ask("who-read", {"x": 1}, CLINIC)
-            with pytest.raises(NotFound, match="knows no"):
+            with pytest.raises(UnknownName, match="there is no dataset"):
                 await link.trace("clinic/icu", CLINIC)
             with pytest.raises(InvalidInput, match="not a table function"):
                 await link.query("SELECT * FROM read_csv('/etc/passwd')", CLINIC)

@@ -8,7 +8,7 @@ import pytest
 
 import gateway.wire as W
 from gateway.domain.events import EventKind
-from gateway.errors import AccessDenied, NotFound
+from gateway.errors import AccessDenied, UnknownName
 from gateway.services import graph
 from gateway.services.house import House
 from tests.services.simulator import caller
@@ -30,7 +30,7 @@ class Lineage:
     async def trace(self, ref: str, side: Any, **given: Any) -> dict[str, Any]:
         self.asked.append((ref, side.tenant))
         if ref not in self.nodes:
-            raise NotFound("unknown")
+            raise UnknownName("unknown")
         return {"nodes": [self.nodes[ref]], "edges": [], "truncated": False,
                 "as_of_index": side.at_least}  # fmt: skip
 
@@ -43,7 +43,7 @@ def node(name: str, **facts: Any) -> dict[str, Any]:
 def asked(house: House, ref: str, who: Any = AUDITOR, *nodes: dict[str, Any]) -> str | None:
     lineage = Lineage(*nodes)
     house.lineage = lineage  # type: ignore[assignment]
-    with pytest.raises(NotFound):
+    with pytest.raises(UnknownName):
         run(graph.trace(house, who, ref, 3))
     return lineage.asked[-1][0] if lineage.asked else None
 

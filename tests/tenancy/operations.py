@@ -228,8 +228,14 @@ TABLE: Mapping[tuple[str, str], tuple[Row, ...]] = {
         ),
     ),
     ("GET", "/api/v1/lineage"): (
-        Thing(of="dataset", by="alder", query=lambda it: {"nodeId": it}, in_path=False),
-        Thing(of="run", by="alder", query=lambda it: {"nodeId": f"run:{it}"}, in_path=False),
+        Thing(of="dataset", by="alder", query=lambda it: {"nodeId": it}, in_path=False, status=422),
+        Thing(
+            of="run",
+            by="alder",
+            query=lambda it: {"nodeId": f"run:{it}"},
+            in_path=False,
+            status=422,
+        ),
     ),
     ("GET", "/api/v1/column-lineage"): (
         Thing(
@@ -237,6 +243,7 @@ TABLE: Mapping[tuple[str, str], tuple[Row, ...]] = {
             by="alder",
             query=lambda it: {"nodeId": f"dataset:dataset-gateway:{it}"},
             in_path=False,
+            status=422,
         ),
     ),
     ("POST", "/api/v1/lineage"): (Apart("a claim stands on the side of its tenant alone"),),
