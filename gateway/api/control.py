@@ -21,7 +21,8 @@ from gateway import bootstrap
 from gateway.api import waiting
 from gateway.api.app import create_app
 from gateway.config import Settings
-from gateway.delivery.guard import GuardedProtocol
+from gateway.delivery.flight import DRAIN_SECONDS_MAX
+from gateway.delivery.guard import GuardedProtocol, GuardedServer
 from gateway.errors import GatewayError, KeyUnavailable
 from gateway.ports import Kms
 from gateway.process.channel import AsyncChannel, Channel, ChannelClosed
@@ -79,7 +80,7 @@ def _give_up(reason: str) -> None:
     os._exit(EXIT_JOURNAL_FAILED)
 
 
-async def _wait(kms: Kms, channel: Channel, servers: dict[socket.socket, _Server]) -> None:
+async def _wait(kms: Kms, channel: Channel, servers: dict[socket.socket, GuardedServer]) -> None:
     """Refuse until the key service answers or the parent says stop."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(channel.socket, stopped.set)
@@ -123,8 +124,10 @@ async def _serve(
     parent = await AsyncChannel.over(channel.socket)
     await asyncio.gather(server.listening.wait(), admin.listening.wait())
     await parent.send("ready")
-    await _until_stopped(parent)
+    is_told = await _until_stopped(parent)
     server.should_exit = admin.should_exit = True
+    if is_told:
+        await house.workers.drain(DRAIN_SECONDS_MAX)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(serving, 5)
     house.status.stop_heart()
@@ -134,12 +137,19 @@ async def _serve(
     _leave()
 
 
-async def _until_stopped(parent: AsyncChannel) -> None:
-    """Wait for `stop`, for the end of our parent, or for SIGTERM: a service's stop tells all."""
+async def _until_stopped(parent: AsyncChannel) -> bool:
+    """Wait for `stop`, for the end of our parent, or for SIGTERM: a service's stop tells all.
+
+    Returns: whether we were told: without a parent another tree may wait for our place.
+    """
     told = asyncio.ensure_future(parent.receive())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.cancel)
-    with contextlib.suppress(ChannelClosed, asyncio.CancelledError):
-        await told
+    with contextlib.suppress(asyncio.CancelledError):
+        try:
+            await told
+        except ChannelClosed:
+            return False
+    return True
 
 
 async def _keep_house(house: House) -> None:
@@ -150,7 +160,7 @@ async def _keep_house(house: House) -> None:
         await house.workers.close_expired()
 
 
-def _server(app: Any, settings: Settings | None) -> _Server:
+def _server(app: Any, settings: Settings | None) -> GuardedServer:
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
@@ -164,24 +174,7 @@ def _server(app: Any, settings: Settings | None) -> _Server:
         ssl_certfile=settings.tls_cert if settings else None,
         ssl_keyfile=settings.tls_key if settings else None,
     )
-    return _Server(config)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the parent decides when we stop."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
+    return GuardedServer(config)
 
 
 async def _attach(house: House, role: str, sock: socket.socket, options: dict[str, Any]) -> None:

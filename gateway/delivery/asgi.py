@@ -98,8 +98,9 @@ class DataApp:
         lease = self._authenticate(request, name)  # (1)
         start = _start_of(request.header(b"range"))  # (2)
         self._take_acknowledgement(lease, request.query)  # (3)
-        stream = Stream(request.connection, request.cycle, send, start, self._buffers)
-        await self._producer.deliver(lease, number, stream)
+        with self._table.flight.begun():
+            stream = Stream(request.connection, request.cycle, send, start, self._buffers)
+            await self._producer.deliver(lease, number, stream)
 
     async def _whole(self, request: Request, name: str, send: Send) -> None:
         ticket = _TICKET.match(request.query)
@@ -107,10 +108,11 @@ class DataApp:
             raise NotAuthenticated("this address has no ticket")
         lease = self._table.get(name)
         self._places.require(request.connection, lease)  # before the ticket is used up
-        lease.use_ticket(ticket[1], self._now())
-        self._places.take(request.connection, lease)
-        out = ArrowStream(request.connection, request.cycle, send, lease.spec, self._buffers)
-        await out.deliver(self._producer, lease)
+        with self._table.flight.begun():
+            lease.use_ticket(ticket[1], self._now())
+            self._places.take(request.connection, lease)
+            out = ArrowStream(request.connection, request.cycle, send, lease.spec, self._buffers)
+            await out.deliver(self._producer, lease)
 
     def _authenticate(self, request: Request, name: str) -> OpenLease:
         held = self._table.credentials(name)

@@ -25,7 +25,13 @@ class ControlLink:
         self._maps = Maps()
         self._calls = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._draining: asyncio.Task[None] | None = None
         self.before_close: Callable[[OpenLease], None] = lambda _: None
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether control has said that the gateway stops."""
+        return self._draining is not None
 
     async def intent(self, lease: str, first: int, last: int, rows: int, size: int) -> list[str]:
         """Return one receipt per segment once the intent is durable."""
@@ -88,11 +94,18 @@ class ControlLink:
                     future.set_result(message.body)
             return
         call = message.body.pop("call")
+        if message.kind == "drain":  # the only one that takes its time
+            self._draining = asyncio.create_task(self._drain(call, message.body["seconds"]))
+            return
         try:
             answer = self._obey(message)
         except GatewayError as error:
             answer = {"error": fault_of(error)}
         self._channel.post("answer", call=call, **answer)
+
+    async def _drain(self, call: int, seconds: float) -> None:
+        unfinished = await self._table.flight.drain(seconds)
+        self._channel.post("answer", call=call, unfinished=unfinished)
 
     def _obey(self, message: Message) -> dict[str, Any]:
         body = message.body

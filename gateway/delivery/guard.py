@@ -8,10 +8,14 @@ docs/reference/limits.md; each refusal closes the connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import ClassVar
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.errors import GatewayError, InvalidInput, TooLarge
@@ -166,3 +170,22 @@ class GuardedProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+class GuardedServer(uvicorn.Server):
+    """uvicorn without its own signal handlers: who starts it decides when it stops."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        """Not started yet; `listening` is set when it is."""
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them to others."""
+        yield

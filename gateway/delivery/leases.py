@@ -11,6 +11,7 @@ from typing import Protocol
 
 from gateway.crypto.segments import CounterWindow
 from gateway.delivery.body import SegmentBody
+from gateway.delivery.flight import Flight
 from gateway.delivery.sources import Source
 from gateway.delivery.spec import LeaseSpec
 from gateway.domain.order import Segment
@@ -128,6 +129,7 @@ class LeaseTable:
     def __init__(self) -> None:
         """Start empty."""
         self.frames = self.segments = self.bytes = 0  # since start; for status and metrics
+        self.flight = Flight()
         self._open: dict[str, OpenLease] = {}
         self._closed: OrderedDict[str, Credentials] = OrderedDict()
 

@@ -131,6 +131,17 @@ class WorkerLink:
         streams = int(answer.get("streams", 0))
         return Closed(lease=lease, streams=streams, milliseconds=milliseconds)
 
+    async def drain(self, seconds: float) -> int:
+        """Let the worker finish what it is sending, for so long, and begin nothing more.
+
+        Returns: how many answers it did not finish; 0 of a worker that is gone.
+        """
+        try:
+            answer = await self._call("drain", seconds=seconds)
+        except Unavailable:
+            return 0
+        return int(answer["unfinished"])
+
     async def status(self) -> dict[str, Any]:
         """Counters of the worker: leases, streams now; frames, segments, bytes since its start."""
         return await self._call("status")

@@ -258,7 +258,8 @@ class RingConnection(asyncio.Protocol):
             number = await self._wanted.get()
             self._is_idle = False
             try:
-                await self._server.producer.deliver(lease, number, _Outlet(self))
+                with self._server.table.flight.begun():
+                    await self._server.producer.deliver(lease, number, _Outlet(self))
             except TimeoutError:
                 self.abort()
             except GatewayError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import time
 from functools import partial
@@ -18,7 +19,9 @@ import uvicorn
 
 from gateway.delivery.asgi import DataApp
 from gateway.delivery.control import ControlLink
+from gateway.delivery.flight import DRAIN_SECONDS_MAX, Flight
 from gateway.delivery.gate import Gate
+from gateway.delivery.guard import GuardedServer
 from gateway.delivery.idle import give_back_memory
 from gateway.delivery.leases import LeaseTable
 from gateway.delivery.places import Places, SeatedProtocol
@@ -28,6 +31,7 @@ from gateway.process.channel import AsyncChannel, Channel
 from gateway.process.status_page import StatusReader
 
 KEEP_ALIVE_SECONDS = 75
+_HEAR_SECONDS = 0.5  # in which control says that it stops, too, and hears what was sent
 
 
 def main(channel: Channel, options: dict[str, Any]) -> None:
@@ -54,10 +58,15 @@ async def _serve(channel: Channel, options: dict[str, Any]) -> None:
     producer = Producer(table, gate, control, options.get("stall_seconds", STALL_SECONDS))
     places = Places()
     app = DataApp(table, producer, places, time.time)
-    server = uvicorn.Server(_config(app, places, options))
+    server = GuardedServer(_config(app, places, options))
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # counted, never printed
     serving = asyncio.create_task(server.serve([listening]))
-    works = (gate.watch(), control.serve(), give_back_memory(table, app.drop_buffers))
+    works = (
+        gate.watch(),
+        control.serve(),
+        give_back_memory(table, app.drop_buffers),
+        _until_told(control, table.flight),
+    )
     others = [asyncio.create_task(work) for work in works]
     if "ring" in descriptors:
         rings = RingServer(table, producer, options.get("hello_seconds", HELLO_SECONDS_MAX))
@@ -67,6 +76,20 @@ async def _serve(channel: Channel, options: dict[str, Any]) -> None:
     await serving
     for task in others:
         task.cancel()
+
+
+async def _until_told(control: ControlLink, flight: Flight) -> None:
+    """Wait for SIGTERM, and then for what is on its way.
+
+    A service's stop tells everybody. Then control has more to hear from us, and ends us itself.
+    """
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    await told.wait()
+    await flight.drain(DRAIN_SECONDS_MAX)
+    await asyncio.sleep(_HEAR_SECONDS)
+    if control.is_draining:
+        await asyncio.Event().wait()
 
 
 def _config(app: DataApp, places: Places, options: dict[str, Any]) -> uvicorn.Config:

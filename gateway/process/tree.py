@@ -37,7 +37,7 @@ from gateway.process.unix_socket import bind_private
 RESTARTS_MAX = 3
 RESTART_WINDOW_SECONDS = 60.0
 READY_SECONDS_MAX = 60.0
-STOP_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 20.0  # of which 10 for segments on their way
 _POLL_SECONDS = 0.1
 _YOUNG_SECONDS = 10.0
 _WAIT_SECONDS_MAX = 5.0

@@ -37,6 +37,7 @@ from gateway.services.house import House
 from gateway.services.limits import require_budget
 from gateway.wire.leases import LOST
 
+_SLACK_SECONDS = 1.0  # for a worker to say that time is up
 _log = logging.getLogger("gateway.workers")
 _REASONS: dict[str, Callable[[], GatewayError]] = {
     "revoked": lambda: LeaseRevoked("the owner revoked the grant of this stream"),
@@ -237,6 +238,17 @@ class Workers:
         now = self.house.now()
         over = [i for i in self._held if self.house.catalog.lease(i).expires_at <= now]
         await asyncio.gather(*(self.close(lease, "expired") for lease in over))
+
+    async def drain(self, seconds: float) -> None:
+        """The gateway will stop: every worker finishes what it is sending, and begins no more."""
+        draining = asyncio.gather(*(link.drain(seconds) for link in self._links.values()))
+        try:
+            unfinished = sum(await asyncio.wait_for(draining, seconds + _SLACK_SECONDS))
+        except TimeoutError:
+            _log.warning("a data worker does not answer")
+        else:
+            if unfinished:
+                _log.warning("segments are cut by the stop", extra={"segments": unfinished})
 
     async def stop(self) -> None:
         """Close every lease (the gateway stops) and let go of the workers."""

@@ -8,13 +8,21 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from gateway.client.segments import verify
 from gateway.errors import GatewayError, StreamBroken
 from gateway.process.directory import FORMAT_FILE
+from tests.delivery.test_drain import Reading
+from tests.delivery.test_worker import Lease
 from tests.journeys import audit
 from tests.journeys.home import Home, wait
 from tests.journeys.story import DIRECT, HOW, PURPOSE, Story
@@ -154,6 +162,36 @@ def test_a_signal_to_the_whole_group_is_an_orderly_stop(home: Home, number: sign
     home.await_orphans_end()
     assert "Traceback" not in home.log.read_text()
     assert list(snapshots.iterdir()), "control had no time to save"
+
+
+def test_an_ordinary_stop_cuts_no_segment_that_is_on_its_way(home: Home) -> None:
+    story = Story(home)
+    home.start()
+    story.do("publish", "big")
+    pq.write_table(pa.table({"x": np.arange(3 << 20, dtype=np.float64)}), home.root / "big.parquet")
+    story.gateway.datasets.register("home/big", home.root / "big.parquet")
+    home.log.write_text("")
+    asked: Any = {"purpose": PURPOSE, "columns": ["x"], "batch_size": 1 << 17}
+    with story.gateway.stream("home/big", **asked) as stream:
+        remote = home.client(delivery="http").stream("home/big", **asked)
+        access = remote._lease.access
+        assert home.parent is not None
+        with closing(Reading(Lease(cast(Any, None), access))) as reading:
+            got = [next(stream)["x"].copy()]  # in the middle of a segment of 16 MiB
+            assert stream.stats["delivery"] == "ring"
+            os.killpg(home.parent.pid, signal.SIGTERM)  # as a service manager does
+            for batch in islice(stream, 15):
+                got.append(batch["x"].copy())
+                time.sleep(0.1)
+            verify(reading.rest(), 0, access)
+        assert home.parent.wait(30) == 0
+        home.await_orphans_end()
+        assert "segments are cut" not in home.log.read_text()
+        home.start()
+        got += [batch["x"] for batch in stream]
+    np.testing.assert_array_equal(np.concatenate(got), np.arange(3 << 20, dtype=np.float64))
+    remote.close()
+    home.stop()
 
 
 def test_a_control_that_keeps_dying_ends_the_server_with_a_word(home: Home) -> None:
