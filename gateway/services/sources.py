@@ -29,6 +29,7 @@ from gateway.services.house import House
 from gateway.services.operations import Operation, Report
 from gateway.services.storage import local_path, open_keys, version_of
 from gateway.shards import views
+from gateway.shards.geometry import FRAME_BYTES
 from gateway.shards.views import ViewFile, ViewJob
 from gateway.wire.leases import LeaseColumn
 
@@ -221,6 +222,11 @@ def _source(view: ViewFile, columns: tuple[LeaseColumn, ...]) -> tuple[ViewSourc
         schema=base64.b64encode(view.schema).decode(),
     )
     return source, geometry
+
+
+def bound_to_frames(order_key: bytes, source: DirectSource | ViewSource) -> bytes:
+    """A view's order is of its frames: cut otherwise, it would be another under the same id."""
+    return derive(order_key, "frames", FRAME_BYTES) if isinstance(source, ViewSource) else order_key
 
 
 def _require_unrevoked(house: House, grant: Grant, view: ViewFile) -> None:

@@ -45,6 +45,7 @@ from gateway.services import (
     key_check,
     request_access,
     shapes,
+    sources,
     subjects,
     update,
 )
@@ -97,7 +98,7 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
         policy_epoch=epoch,
         expires_at=min(int(house.now()) + house.settings.lease_seconds_max, grant.expires_at),
         order=order,
-        order_key=order_key_of(house, grant, order),
+        order_key=sources.bound_to_frames(order_key_of(house, grant, order), source),
         source=source,
     )
     described = _describe(spec, grant, geometry, wanted.order)

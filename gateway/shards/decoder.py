@@ -19,7 +19,7 @@ from gateway.domain.manifest import Manifest, Shard
 from gateway.domain.rowfilter import columns_of
 from gateway.errors import GatewayError
 from gateway.process.channel import Channel, Message
-from gateway.shards.geometry import BLOCKS_MIN, PAGE_BYTES_MAX, SMALL_BLOCK_ROWS
+from gateway.shards.geometry import BLOCKS_MIN, FRAME_BYTES, SMALL_BLOCK_ROWS
 from gateway.shards.masks import MaskKeys, masked, masked_field
 from gateway.shards.memory import keep_small
 from gateway.shards.reader import ShardReader, file_plan
@@ -155,7 +155,7 @@ class _Decoder:
     def _frame_rows(self, visible: int) -> int:
         probe = next(self._visible_batches(None), None)
         row = 1 if probe is None else max(1, probe.nbytes // max(len(probe), 1))
-        rows = min(PAGE_BYTES_MAX // row, max(SMALL_BLOCK_ROWS, visible // BLOCKS_MIN))
+        rows = min(FRAME_BYTES // row, max(SMALL_BLOCK_ROWS, visible // BLOCKS_MIN))
         return int(max(1, rows))
 
     def _frames(self, selections: list[Any] | None, visible: int, rows: int) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Views that cannot be built."""
+"""Views that cannot be built, and the order of those that are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.delivery.spec import DirectSource, ViewSource
 from gateway.errors import GatewayError
 from gateway.services import sources
 from gateway.services.house import House
@@ -19,3 +20,18 @@ def test_a_view_that_fails_unforeseen_is_told_to_whoever_waits(house: House) -> 
         asyncio.run(sources._build(house, broken, broken, ("key", "op_x"), lambda *_: None))
     assert isinstance(house.views.failed["key"], GatewayError)
     assert house.views.building == {}
+
+
+def test_a_view_whose_frames_are_cut_otherwise_has_another_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its blocks are its frames: a position of before the change would miss rows in silence."""
+    key = bytes(range(32))
+    view = ViewSource(view="v", path="/", key=key, frames=())
+    before = sources.bound_to_frames(key, view)
+    monkeypatch.setattr(sources, "FRAME_BYTES", sources.FRAME_BYTES * 2)
+    pages = DirectSource(columns=(), shards=())
+    assert (
+        len({before, sources.bound_to_frames(key, view), sources.bound_to_frames(key, pages)}) == 3
+    )
+    assert sources.bound_to_frames(key, pages) == key

@@ -13,6 +13,7 @@ import pytest
 from gateway.crypto.pages import open_frame
 from gateway.domain.access import Plan, PlannedColumn
 from gateway.domain.dataset import DatasetRef
+from gateway.domain.lease import CHUNK_BYTES_MAX
 from gateway.errors import GatewayError, IntegrityError, InvalidInput, Unavailable
 from gateway.shards import views
 from gateway.shards.views import (
@@ -108,6 +109,17 @@ def test_a_view_holds_the_rows_that_pass_and_only_the_planned_columns(
     assert view.rows == len(wanted)
     assert seen == sorted(seen)
     assert len(view.frames) >= 30
+
+
+def test_frames_of_wide_rows_fit_into_a_chunk_and_nearly_fill_it(tmp_path: Path) -> None:
+    size = 50_000
+    blobs = pa.table({"name": pa.array([bytes((n,)) * (size - n * 9) for n in range(80)])})
+    known = register(tmp_path, parquet_bytes(blobs))
+    view = build_view(job_for(known, plan_of(("name", None)), tmp_path), lambda _f, _t: None)
+    assert opened(view)["name"].to_pylist() == blobs["name"].to_pylist()
+    *full, _ = [length for _, length, _ in view.frames]
+    assert len(full) >= 3
+    assert all(CHUNK_BYTES_MAX * 3 // 4 < length < CHUNK_BYTES_MAX for length in full)
 
 
 def test_masks_apply_after_the_filter_on_the_same_column(
