@@ -87,6 +87,7 @@ class Prefetcher:
         self._fetching = threading.RLock()
         self._drawn = threading.Semaphore(0)  # segments that the consumer drew to their end
         self._handed = 0  # left to the consumer to draw, as far as the thread knows
+        self._was_copied = False  # rows of this stream do not lie whole in the ring
         self._drawing: Arriving | None = None
         self._received = Received()
         self._segments = self._rows = self._bytes = 0  # of every lease of this stream
@@ -200,7 +201,8 @@ class Prefetcher:
             held = self._note(segment)
             return self._put((number, self._opener.open(segment), held))
         arriving = self._opener.arriving(self._lease.access.rows_of(number))
-        if self.delivery.used == RING:
+        self._await_drawn(but=1)
+        if self.delivery.used == RING and not self._was_copied:
             self._handed += 1
             arriving.source = _Drawn(self._arrive(number, following, arriving), self._fetching)
             return self._put((number, arriving, 0))
@@ -217,14 +219,15 @@ class Prefetcher:
         segment = yield from self._fetch(number, following, arriving)
         self._budget.take(self._note(segment))
         if segment.body:
+            self._was_copied |= self.delivery.used == RING  # so will be the others: ahead again
             yield _body(segment, arriving)
         if not arriving.is_whole:
             raise IntegrityError("a column has another size than its type")
         self._drawn.release()
 
-    def _await_drawn(self) -> None:
-        """Wait until the consumer has drawn what was left to it."""
-        while self._handed and not self._stop.is_set():
+    def _await_drawn(self, but: int = 0) -> None:
+        """Wait until the consumer has drawn what was left to it, but for so many segments."""
+        while self._handed > but and not self._stop.is_set():
             if self._drawn.acquire(timeout=_WAIT_SECONDS):
                 self._handed -= 1
             else:
