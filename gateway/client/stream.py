@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from gateway.client.arriving import Arriving
@@ -261,12 +261,7 @@ class Stream:
             world=self._deal.world,
         )
         self._lease.close()
-        request = LeaseRequest(
-            order=order,
-            split=self._request.split,
-            run=self._request.run,
-            position=given.to_dict(),
-        )
+        request = replace(self._request, order=order, position=given.to_dict())
         self.__init__(self._transport, request, self._options)  # type: ignore[misc]
 
     def close(self) -> None:

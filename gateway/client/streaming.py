@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from gateway.client import program
 from gateway.client.access import Ask, detail_of
 from gateway.client.transport import Held
 from gateway.domain.position import StreamPosition
@@ -151,6 +152,9 @@ def open_under(
         tls=transport.tls,
     )
     request = LeaseRequest(
-        order=OrderRequest(**order), position=None if position is None else dict(position)
+        order=OrderRequest(**order),
+        position=None if position is None else dict(position),
+        code=program.code_digest(),
+        framework=program.framework(),
     )
     return open_stream(transport, request, StreamOptions(terms=terms, **consumed))

@@ -202,6 +202,8 @@ FACTS: Mapping[EventKind, f.Schema] = {
         "expires_at": f.COUNT,
         "policy_epoch": f.COUNT,
         "plan_digest": f.SHA256,
+        "code": f.SHA256 | None,
+        "framework": f.WORD | None,
     },
     EventKind.LeaseRenewed: {"lease": f.LEASE, "expires_at": f.COUNT, "policy_epoch": f.COUNT},
     EventKind.LeaseClosed: {"lease": f.LEASE, "reason_code": f.CODE},

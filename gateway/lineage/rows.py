@@ -225,7 +225,7 @@ def _lease_opened(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
     order = f["order"]
     batch["lease"].append(
         (*head, f["lease"], f["grant"], f.get("run"), f["segments"], bool(f["view"]),
-         order["epoch"], order["rank"], order["world"])
+         order["epoch"], order["rank"], order["world"], f.get("code"), f.get("framework"))
     )  # fmt: skip
 
 

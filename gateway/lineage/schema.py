@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from gateway.lineage import claims
 
-FORMAT = 9  # raise it and every projection is rebuilt from the journal
+FORMAT = 10  # raise it and every projection is rebuilt from the journal
 
 _EVENT = {
     "idx": "BIGINT",
@@ -177,6 +177,8 @@ TABLES: dict[str, dict[str, str]] = {
         "epoch": "BIGINT",  # which pass over the data
         "rank": "BIGINT",
         "world": "BIGINT",
+        "code": "VARCHAR",  # SHA-256 of the program, as it says
+        "framework": "VARCHAR",
     },
     "lease_change": {
         **_EVENT,

@@ -86,7 +86,7 @@ _LEASE = f"""
 SELECT l.time, l.idx AS index, l.lease, g.grant_id AS "grant", g.dataset, g.version,
        coalesce(l.actor_tag, g.actor_tag) AS subject_tag, g.actor AS actor_tenant,
        coalesce(l.run, g.run) AS run, l.segments, l.by_view, l.epoch, l.rank, l.world,
-       c.time AS closed_at, c.reason_code AS closed_because
+       l.code, l.framework, c.time AS closed_at, c.reason_code AS closed_because
 FROM lease l
 JOIN granted g ON g.grant_id = l.grant_id
 LEFT JOIN (SELECT lease, min(time) AS time, arg_min(reason_code, idx) AS reason_code

@@ -104,7 +104,7 @@ async def open_lease(house: House, caller: Caller, wanted: LeaseRequest) -> Leas
     described = _describe(spec, grant, geometry, wanted.order)
     if wanted.position is not None:
         StreamPosition.from_dict(wanted.position).require(described.order_id, described.rows)
-    view = await _start(house, grant, spec, described)
+    view = await _start(house, grant, (spec, described), wanted)
     await house.workers.bind(spec.lease, caller.chain)
     return view
 
@@ -246,15 +246,7 @@ def _decide_again(
 
 
 def _order(wanted: OrderRequest) -> OrderSpec:
-    return OrderSpec(
-        seed=wanted.seed,
-        epoch=wanted.epoch,
-        shuffle=wanted.shuffle,
-        lanes=wanted.lanes_chosen,
-        window_blocks=wanted.window_blocks,
-        rank=wanted.rank,
-        world=wanted.world,
-    )
+    return OrderSpec(**{**dataclasses.asdict(wanted), "lanes": wanted.lanes_chosen})
 
 
 def order_key_of(house: House, grant: Grant, order: OrderSpec) -> bytes:
@@ -296,9 +288,10 @@ def _describe(
 
 
 async def _start(
-    house: House, grant: Grant, spec: LeaseSpec, described: LeaseManifest
+    house: House, grant: Grant, made: tuple[LeaseSpec, LeaseManifest], wanted: LeaseRequest
 ) -> LeaseView:
     """(6) to (8); an older lease of the same run, rank and Grant is replaced at once."""
+    spec, described = made
     for older in house.catalog.leases(grant=grant.id):
         if older.run == grant.run and older.order.rank == spec.order.rank and grant.run:
             await house.workers.close(older.id, "replaced")
@@ -319,6 +312,8 @@ async def _start(
                 "expires_at": spec.expires_at,
                 "policy_epoch": spec.policy_epoch,
                 "plan_digest": spec.plan_digest,
+                "code": wanted.code,
+                "framework": wanted.framework,
             },
         )
     )

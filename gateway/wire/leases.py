@@ -7,6 +7,7 @@ a LeaseView exactly once, in the reply that opens the lease.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ LANES_MAX = 240
 WORLD_MAX = 4096
 LOST = "lost"  # `closed` of a lease whose data worker died
 GOES_ON = (LOST, "restart", "stopping")  # a new lease goes on where one closed so was
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_FRAMEWORK = re.compile(r"[a-z][a-z0-9_]{0,31}-[0-9A-Za-z.+_-]{1,64}\Z")
 LANES_SHUFFLED_DEFAULT = 8  # ≤ 8 x 16 MiB of segments open at once in a single-rank client
 
 
@@ -66,8 +69,14 @@ class LeaseRequest:
     run: str | None = None  # None: the run of the Grant
     position: dict[str, Any] | None = None  # a StreamPosition to resume at (order-v0.md §5)
     as_arrow: bool = False  # to be read whole, as one Arrow IPC stream, from `/stream`
+    code: str | None = None  # SHA-256 hex of the program that streams
+    framework: str | None = None  # what it trains with: `torch-2.13.0`
 
     def __post_init__(self) -> None:
+        if self.code is not None and not _SHA256.match(self.code):
+            raise InvalidInput("`code` is a SHA-256 in hex")
+        if self.framework is not None and not _FRAMEWORK.match(self.framework):
+            raise InvalidInput("`framework` is a name and a version", advice="as `torch-2.13.0`")
         order = self.order
         if self.as_arrow and (order.shuffle or order.lanes_chosen > 1 or self.position):
             raise InvalidInput(

@@ -125,7 +125,7 @@ class History:
         )  # fmt: skip
 
     def lease(
-        self, grant: str, segments: int = 10, *, epoch: int = 0, by: str | None = None
+        self, grant: str, segments: int = 10, *, epoch: int = 0, by: str | None = None, **more: Any
     ) -> str:
         owner, actor, subject, run = self._grants[grant]
         lease = self.new_id("lease_")
@@ -136,7 +136,7 @@ class History:
             order={"seed": 7, "epoch": epoch, "shuffle": True, "lanes": 1, "window_blocks": 4,
                    "rank": 0, "world": 1},
             segments=segments, view=False, expires_at=self.clock + 600, policy_epoch=1,
-            plan_digest="ef" * 32,
+            plan_digest="ef" * 32, **more,
         )  # fmt: skip
         return lease
 

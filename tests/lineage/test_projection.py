@@ -57,6 +57,18 @@ def test_a_changed_dataset_is_a_row_without_its_text(tmp_path: Path, history: Hi
     assert any("suspended" in state for state in found["dataset_state"])
 
 
+def test_a_stream_names_the_program_that_asked_for_it_if_it_said(
+    tmp_path: Path, history: History
+) -> None:
+    grant = history.decide("startup/ml", "clinic/icu")
+    history.lease(grant)
+    history.lease(grant, code="ab" * 32, framework="torch-2.13.0")
+    projected(tmp_path, history)
+    with Projection(tmp_path, KEY).reading() as cursor:
+        found = cursor.execute("SELECT code, framework FROM lease ORDER BY idx").fetchall()
+    assert found[-2:] == [(None, None), ("ab" * 32, "torch-2.13.0")]
+
+
 def test_what_operators_do_to_a_tenant_is_rows(tmp_path: Path, history: History) -> None:
     operator = ("clinic", "platform", "platform/operator")
     history.add(

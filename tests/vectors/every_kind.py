@@ -120,7 +120,7 @@ DRAFTS = (
     h.policy(),
     h.requested(),
     h.answered(),
-    h.opened(),
+    h.opened(code=h.sha("program"), framework="torch-2.13.0+cpu"),
     h.intent(0, 1, 20),
     h.confirmed(0, 1, rows=20),
     h.closed(),
