@@ -63,7 +63,7 @@ class Projection:
         self._key = key
         self._known_sets: set[object] = set()
         self._opening = threading.Lock()
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.rebuilt_because: str | None = None
         self.projected, self.leaf = 0, ""
         self.generation = 0  # of the open file: what was read from another is worth nothing
@@ -74,7 +74,7 @@ class Projection:
         try:
             self._open_sealed()
         except (IntegrityError, OSError, duckdb.Error) as cause:
-            self._discard(str(cause))
+            self._discard(_why(cause))
             self._open_empty()
 
     def _open_sealed(self) -> None:
@@ -118,11 +118,11 @@ class Projection:
         self._let_go()
         self.projected, self.leaf = 0, ""  # even if nothing can be begun anew
         self._remove("", ".wal", ".wal.recovery", ".wal.checkpoint")
-        self._seal_path.unlink(missing_ok=True)
+        _clear(self._seal_path)
 
     def _remove(self, *endings: str) -> None:
         for ending in endings:
-            Path(f"{self._path}{ending}").unlink(missing_ok=True)
+            _clear(Path(f"{self._path}{ending}"))
 
     def _let_go(self) -> None:
         self.taken_away()
@@ -279,3 +279,18 @@ class Projection:
         with self._opening:
             self.seal()
             self._let_go()
+
+
+def _why(cause: Exception) -> str:
+    """For whoever runs the gateway, and for nobody else to learn a path from."""
+    return (
+        str(cause) if isinstance(cause, IntegrityError) else f"not opened: {type(cause).__name__}"
+    )
+
+
+def _clear(path: Path) -> None:
+    """Free this name. A directory there is nothing of ours: it is moved aside, not emptied."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}.aside-{os.urandom(4).hex()}"))
+    else:
+        path.unlink(missing_ok=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import gateway.wire as W
 from gateway.errors import GatewayError
@@ -22,22 +24,39 @@ async def ready(house: House) -> W.Readiness:
     }
     is_ready = all(check.ok for check in checks.values())
     # Lineage lag never makes the gateway unready: release does not depend on it.
-    checks["lineage"] = W.CheckResult(
-        ok=house.lineage.is_attached,
-        detail="answers" if house.lineage.is_attached else "restarting",
-    )
+    status = await _lineage_status(house)
+    checks["lineage"] = _lineage(status)
     if house.settings.lineage_sinks:
-        checks["lineage-sinks"] = await _sinks(house)
+        checks["lineage-sinks"] = _sinks(status)
     return W.Readiness(ready=is_ready, checks=checks)
 
 
-async def _sinks(house: House) -> W.CheckResult:
-    """Shown only: nothing waits for them. No URL's query, no event, no tenant's data."""
+async def _lineage_status(house: House) -> dict[str, Any] | None:
+    """What the lineage process says of itself; None while it does not answer."""
     try:
         async with asyncio.timeout(_STATUS_SECONDS_MAX):
-            found = (await house.lineage.status())["sinks"]
+            return await house.lineage.status()
     except (GatewayError, TimeoutError):
+        return None
+
+
+def _lineage(status: Mapping[str, Any] | None) -> W.CheckResult:
+    """How far behind it is; that its database was changed by somebody, and so built anew."""
+    if status is None:
+        return W.CheckResult(ok=False, detail="restarting")
+    told = [f"{status['lag_events']} events behind"]
+    if status["rebuilt_because"]:
+        told.append(f"built anew since its start: {status['rebuilt_because']}")
+    if status["fault"]:
+        told.append("it does not go on; a question to it says why")
+    return W.CheckResult(ok=not status["fault"], detail="; ".join(told))
+
+
+def _sinks(status: Mapping[str, Any] | None) -> W.CheckResult:
+    """Shown only: nothing waits for them. No URL's query, no event, no tenant's data."""
+    if status is None:
         return W.CheckResult(ok=False, detail="lineage is restarting")
+    found = status["sinks"]
     told = [
         f"{sink['sink']}: {sink['lag_events']} events behind"
         + (f", {sink['refused']} refused" if sink["refused"] else "")

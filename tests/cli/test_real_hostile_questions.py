@@ -113,6 +113,12 @@ def test_a_pack_of_a_version_that_is_not_there_is_not_made(
     assert out.stat().st_size > 0
 
 
+def test_whoever_runs_it_sees_how_far_lineage_is_behind(client: GatewayClient) -> None:
+    checks = json.loads(client.transport.request("GET", "/readyz").body)["checks"]
+    assert "events behind" in checks["lineage"]["detail"]
+    assert checks["lineage"]["ok"] is True
+
+
 def test_a_tenant_that_is_not_seen_is_named_so(client: GatewayClient, typed: Typed) -> None:
     said = typed("lineage", "ask", "who-read", "--tenant", "nobody", expect=4)
     assert "nothing of the names in the request that you may see" in said.stderr

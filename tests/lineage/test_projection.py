@@ -130,6 +130,12 @@ def put_in_the_file_of_another_day(directory: Path) -> None:
     (directory / FILE).write_bytes((directory / "old.duckdb").read_bytes())
 
 
+def in_its_place(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "somebody's").write_text("work")
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "a grant added": lambda d: edit(d, "INSERT INTO granted SELECT * FROM granted"),
     "a revocation deleted": lambda d: edit(d, "DELETE FROM revocation"),
@@ -147,6 +153,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "seal empty": lambda d: (d / SEAL).write_text(""),
     "seal of another format": lambda d: change_seal(d, format=99),
     "seal of another index": lambda d: change_seal(d, projected=1),
+    "a directory in its place": lambda d: in_its_place(d / FILE),
+    "a directory for a seal": lambda d: in_its_place(d / SEAL),
 }
 
 
