@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from gateway.crypto.segments import MAC_BYTES, SEAL_BYTES, Frame, FrameMac
@@ -66,7 +66,7 @@ class SegmentBody:
         end = end_frame({**self._end(seals, receipt), "mac": bytes(MAC_BYTES).hex()})
         return len(self._head_frame) + self.head.bytes + len(end)
 
-    def frames(self, receipt: str, place: Place, seal: Seal) -> Iterator[bytes | memoryview]:
+    def frames(self, receipt: str, place: Place, seal: Seal) -> Generator[bytes | memoryview]:
         """Make head, chunks (each at most 1 MiB) and end; raises IntegrityError.
 
         A chunk is yielded after every tag in it held. The next one is not opened before it

@@ -8,6 +8,7 @@ reach the client.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Generator, Iterator
 from typing import Protocol
 
@@ -156,13 +157,14 @@ class Producer:
             await waiting
 
     def _opened(
-        self, lease: OpenLease, segment: Segment, frames: Iterator[bytes | memoryview]
+        self, lease: OpenLease, segment: Segment, frames: Generator[bytes | memoryview]
     ) -> Generator[bytes | memoryview]:
         try:
-            for frame in frames:
-                self._table.frames += 1
-                self._table.bytes += len(frame)
-                yield frame
+            with contextlib.closing(frames):  # with this one, whoever else holds it
+                for frame in frames:
+                    self._table.frames += 1
+                    self._table.bytes += len(frame)
+                    yield frame
         except IntegrityError as error:
             lease.refused.add(segment.number)
             self._control.refused(lease.spec.lease, segment.number, error.code)

@@ -227,8 +227,8 @@ class Control:
 class Worker:
     """A running worker process and control's end of it, for one test after the other."""
 
-    def __init__(self, **options: Any) -> None:
-        self._options = options
+    def __init__(self, module: str = "gateway.delivery.worker", **options: Any) -> None:
+        self._module, self._options = module, options
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -249,7 +249,7 @@ class Worker:
         ring = bind_private(self.ring.parent, self.ring.name)
         assert ring is not None
         launch = Launch(
-            module="gateway.delivery.worker",
+            module=self._module,
             confinement=Confinement(network=True, sandboxed=False, open_files_max=4096),
             options={"worker": 3, **self._options},
             descriptors={"listen": listening.fileno(), "status": page, "ring": ring.fileno()},
