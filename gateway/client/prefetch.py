@@ -156,6 +156,7 @@ class Prefetcher:
     def abandon(self) -> None:
         """Let the thread end by itself, soon; a consumer that waits hears of it."""
         self._stop.set()
+        self._drawn.release()  # it may wait for that
 
     def _take(self) -> _Fetched | None:
         """Wait for what comes next, or for `close` in another thread; raises why there is none."""
