@@ -6,8 +6,8 @@ pyarrow is imported when the first frame is read: a stream of plain columns does
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -27,7 +27,7 @@ class Frames:
     def __init__(self, frames: Sequence[Any]) -> None:
         """Take them in the order of their rows."""
         self._frames = frames
-        self._ends = list(accumulate(frame.num_rows for frame in frames))
+        self._ends = list(accumulate([frame.num_rows for frame in frames]))
 
     @property
     def rows(self) -> int:
@@ -39,14 +39,19 @@ class Frames:
         """Of every frame."""
         return self._frames[0].schema
 
-    def slices(self, start: int, count: int) -> Iterator[Any]:
+    def slices(self, start: int, count: int) -> Iterable[Any]:
         """The rows from `start` on, frame by frame, without a copy."""
+        return self._frames if count == self.rows else self._slices(start, count)
+
+    def _slices(self, start: int, count: int) -> Iterator[Any]:
         at = bisect_right(self._ends, start)
         while count > 0:
             frame = self._frames[at]
-            piece = frame.slice(start - self._ends[at] + frame.num_rows, count)
-            yield piece
-            start, count, at = start + piece.num_rows, count - piece.num_rows, at + 1
+            rows = frame.num_rows
+            first = start - self._ends[at] + rows
+            taken = min(rows - first, count)
+            yield frame if taken == rows else frame.slice(first, taken)
+            start, count, at = start + taken, count - taken, at + 1
 
     def take(self, rows: Rows) -> Any:
         """Rows by their numbers, as one batch."""
@@ -75,7 +80,7 @@ def read_frames(content: Bytes | memoryview, parts: Parts, schema: Any) -> Frame
         raise IntegrityError("a segment holds what is no Arrow message") from cause
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made anew for every batch: freezing takes thrice as long
 class FrameRows:
     """Rows of the frames in one piece of memory; see `arriving.Rows`."""
 
@@ -90,15 +95,16 @@ class FrameRows:
 
     def __getitem__(self, span: slice) -> FrameRows:
         start, stop, _ = span.indices(self.count)
-        return replace(self, start=self.start + start, count=max(0, stop - start))
+        count = max(0, stop - start)
+        return FrameRows(self.content, self.parts, self.frames, self.start + start, count)
 
     def copy(self) -> FrameRows:
         """The same rows in memory of their own."""
         content = self.content.copy()
         frames = read_frames(content, self.parts, self.frames.schema)
-        return replace(self, content=content, frames=frames)
+        return FrameRows(content, self.parts, frames, self.start, self.count)
 
-    def batches(self) -> Iterator[Any]:
+    def batches(self) -> Iterable[Any]:
         """As RecordBatches that lie where they lie."""
         return self.frames.slices(self.start, self.count)
 

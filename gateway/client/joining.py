@@ -62,15 +62,15 @@ class _Written:
 
     def take(self, piece: Any) -> bool:
         """Copy a piece; False for one with a missing value, and for all behind it."""
-        pairs = [*zip(self._columns, piece.columns, strict=True)]
-        self._is_over |= any(
-            column.null_count or not mine.fits(column, self._rows) for mine, column in pairs
-        )
-        if not self._is_over:
-            for mine, column in pairs:
-                mine.take(column, self._rows)
-            self._rows += piece.num_rows
-        return not self._is_over
+        if self._is_over:
+            return False
+        at = self._rows
+        for mine, column in zip(self._columns, piece.columns, strict=True):
+            if column.null_count or not mine.take(column, at):
+                self._is_over = True
+                return False
+        self._rows = at + piece.num_rows
+        return True
 
     def batch(self, schema: Any) -> Any:
         import pyarrow as pa
@@ -83,13 +83,15 @@ class _Written:
 
 
 class _Column(Protocol):
-    """The values of one column, one after another; `at` of them are there."""
+    """The values of one column, one after another."""
 
-    def fits(self, column: Any, at: int) -> bool: ...
+    def take(self, column: Any, at: int) -> bool:
+        """Put the values of `column` behind the first `at`; False if they do not fit."""
+        ...
 
-    def take(self, column: Any, at: int) -> None: ...
-
-    def array(self, type_: Any, rows: int) -> Any: ...
+    def array(self, type_: Any, rows: int) -> Any:
+        """Return the first `rows` values."""
+        ...
 
 
 class _Fixed:
@@ -99,12 +101,10 @@ class _Fixed:
         self._width = column.type.byte_width
         self._bytes = _Bytes(rows * self._width)
 
-    def fits(self, column: Any, at: int) -> bool:  # noqa: ARG002 - as _Column has it
-        return True
-
-    def take(self, column: Any, at: int) -> None:
+    def take(self, column: Any, at: int) -> bool:
         start, count = column.offset * self._width, len(column) * self._width
-        self._bytes.put(column.buffers()[1], start, start + count, at * self._width)
+        self._bytes.put(column.buffers()[1], start, count, at * self._width)
+        return True
 
     def array(self, type_: Any, rows: int) -> Any:
         import pyarrow as pa
@@ -117,31 +117,32 @@ class _Binary:
 
     def __init__(self, column: Any, rows: int, *, word: str) -> None:
         self._word = np.dtype(word)
-        self._offsets = np.zeros(rows + 1, dtype=self._word)
-        ends = self._ends(column)
+        self._most = int(np.iinfo(self._word).max)
+        self._ends = np.zeros(rows + 1, dtype=self._word)
+        ends = self._ends_of(column, column.buffers()[1])
         share = (int(ends[-1]) - int(ends[0])) / len(column)
         self._bytes = _Bytes(int(share * rows * _SLACK))
 
-    def _ends(self, column: Any) -> Any:
-        words = np.frombuffer(column.buffers()[1], dtype=self._word)
-        return words[column.offset : column.offset + len(column) + 1]
+    def _ends_of(self, column: Any, words: Any) -> Any:
+        start = column.offset * self._word.itemsize
+        return np.frombuffer(words, dtype=self._word, count=len(column) + 1, offset=start)
 
-    def fits(self, column: Any, at: int) -> bool:
-        ends = self._ends(column)
-        size = int(self._offsets[at]) + int(ends[-1]) - int(ends[0])
-        return bool(size <= np.iinfo(self._word).max)
-
-    def take(self, column: Any, at: int) -> None:
-        ends = self._ends(column)
-        start, size = int(ends[0]), int(self._offsets[at])
-        self._bytes.put(column.buffers()[2], start, int(ends[-1]), size)
-        np.add(ends[1:], size - start, out=self._offsets[at + 1 : at + len(ends)])
+    def take(self, column: Any, at: int) -> bool:
+        _, words, values = column.buffers()
+        ends = self._ends_of(column, words)
+        start = int(ends[0])
+        size, count = int(self._ends[at]), int(ends[-1]) - start
+        if size + count > self._most:
+            return False
+        self._bytes.put(values, start, count, size)
+        np.add(ends[1:], size - start, out=self._ends[at + 1 : at + len(ends)])
+        return True
 
     def array(self, type_: Any, rows: int) -> Any:
         import pyarrow as pa
 
-        offsets = pa.py_buffer(self._offsets)
-        return pa.Array.from_buffers(type_, rows, [None, offsets, self._bytes.buffer])
+        ends = pa.py_buffer(self._ends)
+        return pa.Array.from_buffers(type_, rows, [None, ends, self._bytes.buffer])
 
 
 class _Bytes:
@@ -153,15 +154,16 @@ class _Bytes:
         self.buffer = pa.allocate_buffer(max(size, 1))
         self._array = np.frombuffer(self.buffer, dtype=np.uint8)
 
-    def put(self, source: Any, start: int, stop: int, at: int) -> None:
-        """Copy `source[start:stop]` to `at`, behind all that is there."""
-        end = at + stop - start
+    def put(self, source: Any, start: int, count: int, at: int) -> None:
+        """Copy `count` bytes of `source` from `start` to `at`, behind all that is there."""
+        if not count:
+            return  # Arrow may have no buffer for no bytes
+        end = at + count
         if end > len(self._array):
             before = self._array
             self.__init__(int(end * _GROWTH))  # type: ignore[misc]
             self._array[:at] = before[:at]
-        if start < stop:
-            self._array[at:end] = np.frombuffer(source, dtype=np.uint8)[start:stop]
+        self._array[at:end] = np.frombuffer(source, dtype=np.uint8, count=count, offset=start)
 
 
 def _kind_of(type_: Any) -> Any:
