@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _ORDER = ("seed", "epoch", "shuffle", "lanes", "window_blocks", "rank", "world")
 _CONSUMED = ("batch_size", "uneven", "output", "prefetch_segments", "prefetch_bytes")
+_log = logging.getLogger("gateway.client")
 HOW = (*_ORDER, *_CONSUMED)  # words of StreamAsk that say how rows come, not which
 _WHOLE = (
     *("seed", "epoch", "lanes", "window_blocks", "rank", "world"),
@@ -92,6 +94,12 @@ class GrantedToken:
         """The Grant behind it."""
         return self._reply.grant
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """Names of the columns that it gives."""
+        of = [column for one in self._reply.authorization_details for column in one["columns"]]
+        return frozenset(column["name"] for column in of if column["mask"] != "x-drop")
+
     def __call__(self) -> str:
         """The token, exchanged anew shortly before it ends."""
         now = self._now()
@@ -125,10 +133,18 @@ def open_dataset(
 def granted_token(
     transport: Transport, dataset: str | None, grant: str | None, ask: Mapping[str, Any]
 ) -> GrantedToken:
-    """Get a token for a dataset, or for a Grant that stands; AccessDenied says why not."""
+    """Get a token for a dataset, or for a Grant that stands; AccessDenied says why not.
+
+    A column that was asked for and is not given (no such name, withheld, dropped by a mask) is
+    said as a warning: a plan may give less than was asked.
+    """
     if (dataset is None) == (grant is None):
         raise InvalidInput("name either a dataset or a grant")
-    return GrantedToken(transport, detail_of(dataset, grant, ask))
+    token = GrantedToken(transport, detail_of(dataset, grant, ask))
+    missing = [name for name in ask.get("columns") or () if name not in token.columns]
+    if missing:
+        _log.warning("not given of the columns asked for: %s", ", ".join(map(repr, missing)))
+    return token
 
 
 def open_under(

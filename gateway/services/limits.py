@@ -57,15 +57,15 @@ def require_budget(house: House, grant: Grant, rows: int, size: int) -> None:
 
 def _require_within(grant: Grant, rows: int, size: int) -> None:
     limits = grant.plan.limits
-    over = (
-        limits.max_rows is not None and grant.rows_charged + rows > limits.max_rows,
-        limits.max_bytes is not None and grant.bytes_charged + size > limits.max_bytes,
-    )
-    if any(over):
-        name = "max_rows" if over[0] else "max_bytes"
-        raise LimitExceeded(
-            f"the grant's `{name}` is used up",
-            advice="ask the owner for a grant with a larger limit",
-            limit=name,
-            raised_by="owner",
-        )
+    for name, most, used, wanted in (
+        ("max_rows", limits.max_rows, grant.rows_charged, rows),
+        ("max_bytes", limits.max_bytes, grant.bytes_charged, size),
+    ):
+        if most is not None and used + wanted > most:
+            raise LimitExceeded(
+                f"the grant's `{name}` is {most}: {used} are used, "
+                f"and the next segment has {wanted}",
+                advice="ask for a larger limit (its owner allows it); segments are not torn apart",
+                limit=name,
+                raised_by="owner",
+            )

@@ -29,6 +29,7 @@ class Reply:
     access_token: str
     expires_in: int
     grant: str | None
+    authorization_details: tuple[dict[str, Any], ...]
 
 
 class Exchanging(Gateway):
@@ -42,7 +43,8 @@ class Exchanging(Gateway):
         self.details = [*getattr(self, "details", []), dict(details)]
         if self.denies:
             raise AccessDenied("the purpose is not allowed", advice="ask for `health-research`")
-        return Reply(f"token-{len(self.details)}", self.seconds, "grant_1")
+        given = {"columns": [{"name": "id", "mask": None}, {"name": "age", "mask": "x-drop"}]}
+        return Reply(f"token-{len(self.details)}", self.seconds, "grant_1", (given,))
 
     def request(self, method: str, path: str, *, json: Any = None, token: str | None = None) -> Any:
         if method == "PATCH":
@@ -114,6 +116,15 @@ def test_numbers_of_numpy_are_numbers(gateway: Exchanging) -> None:
     assert (gateway.control.opened[0].order.seed, batches.epoch) == (5, 4)
     with pytest.raises(InvalidInput, match="`epoch`"):
         batches.set_epoch("3")  # type: ignore[arg-type]
+
+
+def test_a_column_that_is_asked_for_and_not_given_is_said(
+    gateway: Exchanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches_of(gateway, columns=["id"]).state_dict()
+    assert not caplog.records
+    batches_of(gateway, columns=["id", "ag\n", "age"]).state_dict()
+    assert caplog.messages == ["not given of the columns asked for: 'ag\\n', 'age'"]
 
 
 def test_each_pass_is_the_next_epoch_under_one_grant(gateway: Exchanging) -> None:

@@ -100,7 +100,7 @@ def test_rows_and_bytes_of_the_parts_of_a_grant_are_one_budget(shared: House) ->
     intended(shared, parts[0], begun(shared, parts[0], OrderSpec()), rows=80)
     limits.require_budget(shared, parts[1], 20, 8)
     for rows, size in ((21, 8), (1, 993)):
-        with pytest.raises(LimitExceeded):
+        with pytest.raises(LimitExceeded, match=r"is 100+: \d+ are used, and the next segment has"):
             limits.require_budget(shared, parts[1], rows, size)
 
 
