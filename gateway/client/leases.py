@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
+import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -24,10 +26,14 @@ from gateway.errors import (
 )
 from gateway.wire import codec
 from gateway.wire.leases import GOES_ON, LeaseManifest, LeaseRequest, LeaseView
+from gateway.wire.operations import Operation
 
 DELIVERIES = ("auto", "ring", "http")
 _KEY_BYTES = 32
 _BUILDING_POLL_SECONDS = 0.2
+_PROGRESS_SECONDS = 5.0
+
+_log = logging.getLogger("gateway.client")
 
 
 class Response(Protocol):
@@ -155,6 +161,7 @@ class HeldLease:
             return
 
     def _open(self, request: LeaseRequest) -> Access:
+        said = self._terms.now()
         while True:
             reply = self._transport.request(
                 "POST", "/v1/leases", json=codec.encode(request), token=self._token()
@@ -162,11 +169,23 @@ class HeldLease:
             view = self._view(reply)
             if view.state != "building":
                 break
+            if self._terms.now() - said >= _PROGRESS_SECONDS:
+                said = self._terms.now()
+                self._say_progress(view.operation)
             self._terms.sleep(_BUILDING_POLL_SECONDS)
         self._schedule(view)
         if not view.data_url or not view.lease_key or view.manifest is None:
             raise IntegrityError("the gateway's answer lacks the key or the manifest of the lease")
         return Access(self._manifest(view), view.data_url, _key(view.lease_key), view.ring)
+
+    def _say_progress(self, operation: str | None) -> None:
+        """A view, or shards from afar, may take minutes: nobody shall take that for a hang."""
+        done = ""
+        with contextlib.suppress(GatewayError):  # it is over, or not ours to see
+            reply = self._transport.request("GET", f"/v1/operations/{operation}")
+            found = codec.decode_reply(Operation, reply.json())
+            done = f": {found.detail[:80]}, {found.progress:.0%}"
+        _log.warning("the gateway makes the rows ready%s", done)
 
     def _manifest(self, view: LeaseView) -> LeaseManifest:
         document = view.manifest or {}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gateway.client.batches import arrow_schema
-from gateway.client.leases import LeaseTerms
+from gateway.client.leases import HeldLease, LeaseTerms
 from gateway.client.stream import Stream, StreamOptions, open_stream
 from gateway.errors import (
     Conflict,
@@ -23,6 +23,7 @@ from gateway.errors import (
     LeaseExpired,
     LeaseRevoked,
     LimitExceeded,
+    NotFound,
     PlanChanged,
     StreamBroken,
     StreamStopped,
@@ -34,7 +35,7 @@ from gateway.wire.leases import (
     LeaseRequest,
     OrderRequest,
 )
-from tests.delivery.world import Gateway, Worker, direct_data, view_data
+from tests.delivery.world import Answer, Gateway, Worker, direct_data, view_data
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +228,37 @@ def _away(gateway: Gateway) -> Any:
         raise Unavailable("no gateway answers")
 
     return request
+
+
+def test_who_waits_for_a_view_is_told_how_far_it_is(
+    direct: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [time.time()]
+
+    class Building:
+        """A gateway that makes a view for twelve seconds; its progress is seen once."""
+
+        began, seen = clock[0], 0
+
+        def request(self, method: str, path: str, **rest: Any) -> Answer:
+            if path == "/v1/operations/op_1":
+                self.seen += 1
+                if self.seen > 1:
+                    raise NotFound("no such operation")
+                shown = {"id": "op_1", "kind": "view", "state": "running", "progress": 0.41}
+                return Answer({**shown, "detail": "building the view", "result": None})
+            if clock[0] < self.began + 12:
+                view = {"lease": "", "state": "building", "expires_at": 0, "operation": "op_1"}
+                return Answer(view)
+            return direct.request(method, path, **rest)
+
+    wait = lambda seconds: clock.__setitem__(0, clock[0] + seconds)  # noqa: E731
+    terms = LeaseTerms(now=lambda: clock[0], sleep=wait)
+    HeldLease(Building(), ask(), terms).close()
+    assert caplog.messages == [
+        "the gateway makes the rows ready: building the view, 41%",
+        "the gateway makes the rows ready",
+    ]
 
 
 def test_the_lease_is_renewed_at_half_its_life(direct: Gateway) -> None:
