@@ -232,7 +232,7 @@ class Reader:
         The writer may have gone on since: a next file that is seen first proves that what is
         read afterwards is whole, and the bytes are judged as they were read together.
         """
-        followed = any(s.first > place.segment.first for s in segments.listed(self._directory))
+        followed = bool(segments.following(self._directory, place.segment.first))
         with place.segment.path.open("rb") as file:
             file.seek(place.offset)
             rest = file.read()
@@ -247,7 +247,7 @@ class Reader:
 
     def _next_file(self, place: _Place) -> _Place | None:
         size = place.frontier.size
-        later = [s for s in segments.listed(self._directory) if s.first > place.segment.first]
+        later = segments.following(self._directory, place.segment.first)
         if not later:
             return None
         try:

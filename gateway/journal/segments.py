@@ -8,10 +8,11 @@ a LogCheckpoint. One process writes; it holds the lock file.
 from __future__ import annotations
 
 import fcntl
+import heapq
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from gateway.journal.anchor import sync_directory
 
 SEGMENT_BYTES = 64 << 20  # a new file is begun after the commit that passes this size
 LOCK_NAME = "lock"
-_NAME = re.compile(r"([0-9]{20})\.log\Z")
+_NAME, _NAME_OF = re.compile(r"[0-9]{20}\.log\Z"), "{:020d}.log"  # in order as text, too
 _FORMAT_STEM = b"gateway-journal/"
 
 
@@ -37,15 +38,31 @@ class Segment:
 
 def listed(directory: Path) -> list[Segment]:
     """The segment files in order of their first index; other files are none of ours."""
-    found = [(entry, _NAME.match(entry.name)) for entry in directory.iterdir()]
-    return sorted(
-        (Segment(path, int(match[1])) for path, match in found if match), key=lambda s: s.first
-    )
+    return [_segment(directory, name) for name in sorted(_names(directory))]
+
+
+def following(directory: Path, first: int) -> list[Segment]:
+    """The next files behind the one that begins at `first`, two at most.
+
+    Who reads file after file asks this for each of them, and a follower at each look.
+    """
+    here = _NAME_OF.format(first)
+    later = (name for name in _names(directory) if name > here)
+    return [_segment(directory, name) for name in heapq.nsmallest(2, later)]
+
+
+def _names(directory: Path) -> Iterator[str]:
+    names = os.listdir(directory)  # noqa: PTH208 - a Path for each of them costs ten times as much
+    return (name for name in names if _NAME.match(name))
+
+
+def _segment(directory: Path, name: str) -> Segment:
+    return Segment(directory / name, int(name[:20]))
 
 
 def create(directory: Path, *, first: int, node: str, edge: Sequence[bytes]) -> tuple[Segment, int]:
     """Begin a durable new file; returns it and a descriptor that stands at its end."""
-    segment = Segment(directory / f"{first:020d}.log", first)
+    segment = Segment(directory / _NAME_OF.format(first), first)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
     fd = os.open(segment.path, flags, 0o600)
     failpoints.reach("journal.file")

@@ -12,6 +12,7 @@ from gateway.domain.events import EventKind
 from gateway.errors import IntegrityError, NotFound
 from gateway.journal import frames
 from gateway.journal.reader import Reader, parse_checkpoint, tail
+from gateway.journal.segments import following, listed
 from gateway.journal.verification import verify
 from tests.journal.places import LOG, fill, opened, refused_request
 
@@ -188,3 +189,15 @@ def test_a_reader_goes_on_when_a_begun_file_is_cut_away_under_it(tmp_path: Path)
         seen += [commit.first for commit in reader.commits()]
         assert reader.size == journal.durable_size
     assert seen == sorted(set(seen))
+
+
+def test_the_files_that_follow_are_the_next_two_and_only_segment_files(tmp_path: Path) -> None:
+    firsts = [0, 7, 12, 100, 10**19]
+    for first in reversed(firsts):
+        (tmp_path / f"{first:020d}.log").touch()
+    for name in ("lock", "8.log", f"{9:020d}.log.bak", f"{9:020d}.LOG", f"x{9:020d}.log"):
+        (tmp_path / name).touch()
+    assert [s.first for s in listed(tmp_path)] == firsts
+    for number, first in enumerate(firsts):
+        assert following(tmp_path, first) == listed(tmp_path)[number + 1 : number + 3]
+    assert following(tmp_path, 8) == listed(tmp_path)[2:4]

@@ -37,6 +37,7 @@ train = GatewayDataset("home/rows", purpose="research", columns=["id"], batch_si
 state = place / "state.json"
 if state.exists():
     train.load_state_dict(json.loads(state.read_text())["state"])
+(place / f"{life}-{dist.get_rank()}.pid").write_text(str(os.getpid()))
 with (place / f"{life}-{dist.get_rank()}.jsonl").open("w") as log:
     for step, batch in enumerate(train, 1):
         log.write(json.dumps([step, batch["id"].tolist()]) + "\\n")
@@ -95,8 +96,7 @@ def live(home: Home, place: Path, world: int, steps: int) -> list[int]:
         ready = place / f"{life}-ready"
         wait(lambda: ready.exists() or job.poll() is not None, 300, "the ranks do not get there")
         time.sleep(0.5)
-        os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
+        kill(job, [int((place / f"{life}-{rank}.pid").read_text()) for rank in range(world)])
     saved = json.loads((place / "state.json").read_text())
     assert saved["life"] == life
     return [
@@ -107,3 +107,11 @@ def live(home: Home, place: Path, world: int, steps: int) -> list[int]:
         if step <= saved["step"]
         for row in rows
     ]
+
+
+def kill(job: subprocess.Popen[bytes], ranks: list[int]) -> None:
+    """`kill -9` of torchrun and of every rank: each leads a session of its own."""
+    job.kill()
+    job.wait()
+    for rank in ranks:
+        os.kill(rank, signal.SIGKILL)  # ProcessLookupError: it was gone before, and none was killed
