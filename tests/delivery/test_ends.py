@@ -106,7 +106,7 @@ def test_a_false_end_of_the_last_segment_is_found_before_its_last_batch(
     with pytest.raises(StreamBroken) as stop:
         next(stream)
     assert stop.value.facts["cause_code"] == IntegrityError.code
-    assert stop.value.position.rows == 0  # type: ignore[union-attr]
+    assert stop.value.position.rows == 0
 
 
 def test_a_batch_that_was_interrupted_is_not_passed_over(ring: Gateway) -> None:
@@ -123,7 +123,7 @@ def test_a_batch_that_was_interrupted_is_not_passed_over(ring: Gateway) -> None:
         signal.signal(signal.SIGALRM, before)
     with pytest.raises(StreamBroken, match="interrupted") as stop:
         next(stream)
-    assert stop.value.position.rows == 0  # type: ignore[union-attr]
+    assert stop.value.position.rows == 0
     assert stream.position.rows == 0
     assert threads() == 0
 
@@ -186,15 +186,16 @@ def test_a_silent_worker_is_left_when_the_consumer_waits_and_not_before(
     monkeypatch.setattr(client_ring, "GREETING_SECONDS", 0.5)
     with stream_of(ring, delivery="ring", batch_size=256, patience=0.5) as stream:
         next(stream)
-        reader = stream._prefetcher.delivery.reader  # type: ignore[union-attr]
-        sock = reader._sock  # type: ignore[attr-defined]
+        reader = stream._running().delivery.reader
+        assert isinstance(reader, client_ring.RingReader)
+        sock = reader._sock
         time.sleep(1)
-        assert reader._sock is sock, "nobody waits for the worker"  # type: ignore[attr-defined]
+        assert reader._sock is sock, "nobody waits for the worker"
         ring.process.send_signal(signal.SIGSTOP)
         threading.Timer(3, ring.process.send_signal, (signal.SIGCONT,)).start()
         with pytest.raises(StreamBroken) as stop:
             list(stream)
-    assert stop.value.position.rows >= 256  # type: ignore[union-attr]
+    assert stop.value.position.rows >= 256
 
 
 def test_rows_in_a_forked_process_stay_as_they_were(ring: Gateway) -> None:

@@ -128,8 +128,10 @@ def test_who_knocks_and_says_nothing_keeps_no_reader_out(gateway: Gateway) -> No
     assert fetch(known, here, 1) == 200
     later = connect(gateway)
     assert fetch(lease_of(gateway), later) == 200
-    for sock in (*crowd, here, later):
+    for sock in crowd:
         sock.close()
+    here.close()
+    later.close()
 
 
 def test_one_lease_has_a_few_connections_and_the_newest_count(gateway: Gateway) -> None:

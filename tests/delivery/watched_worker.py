@@ -31,8 +31,8 @@ def main(channel: Channel, options: dict[str, Any]) -> None:
         kept.append(counted(producer, *given))
         return kept[-1]
 
-    SegmentBody.frames = watched  # type: ignore[method-assign]
-    Producer._opened = held  # type: ignore[method-assign]
+    SegmentBody.frames = watched  # type: ignore[assignment, method-assign]
+    Producer._opened = held  # type: ignore[assignment, method-assign]
     worker.main(channel, options)
 
 
