@@ -10,7 +10,6 @@ Deletion waits at least 7 days (`waiting_days`); until then an administrator of 
 call it back. When it has passed, AWS forgets the alias too: the number of the newest generation
 could come again then, for another key, which opens nothing of the old one. A kill between the
 making of a key and its alias leaves a key without alias, which nothing uses.
-Credentials come by AWS's own chain and are never settings of ours.
 """
 
 from __future__ import annotations
@@ -22,12 +21,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote
 
+from connectors import aws
 from connectors.kms.root_keys import RootKeys
-from gateway.errors import ConfigError, ConnectorError, IntegrityError, KeyUnavailable
+from gateway.errors import ConfigError, IntegrityError, KeyUnavailable
 
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _QUERY = {"region", "endpoint", "waiting_days"}
 _WAITING_DAYS = range(7, 31)  # what ScheduleKeyDeletion takes
+_LIMITS: dict[str, Any] = {"tries": 2, "connect_timeout": 2, "read_timeout": 3}
 _NOT_OURS = {"InvalidCiphertextException", "IncorrectKeyException"}
 _OTHER_KEY = "The ciphertext refers to"  # begins AWS's answer to a blob that names another key
 
@@ -48,27 +49,7 @@ def connect(parts: SplitResult, **_: Any) -> AwsKms:
         )
     if not days.isdecimal() or int(days) not in _WAITING_DAYS:
         raise ConfigError("AWS KMS keeps a deleted key for 7 to 30 days")
-    return AwsKms(_client(query.get("region"), query.get("endpoint")), prefix, int(days))
-
-
-def _client(region: str | None, endpoint: str | None) -> Any:
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ImportError as cause:
-        raise ConnectorError(
-            "`awskms:` needs boto3", advice="pip install 'dataset-gateway[aws]'"
-        ) from cause
-    limits = Config(
-        connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2}
-    )
-    try:
-        return boto3.session.Session(region_name=region).client(
-            "kms", endpoint_url=endpoint, config=limits
-        )
-    except (BotoCoreError, ValueError) as cause:
-        raise ConfigError(f"AWS KMS cannot be set up ({type(cause).__name__})") from cause
+    return AwsKms(aws.client("kms", "awskms", query, **_LIMITS), prefix, int(days))
 
 
 class AwsKms(RootKeys):

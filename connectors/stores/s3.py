@@ -5,9 +5,6 @@ is ever replaced; the service must honour that (AWS does; see docs/reference/plu
 whose answer was lost is told from somebody else's by a random mark in its metadata. Large files
 go up in parts, which are given up when one fails; parts of a killed writer show in `list` as
 the object they would have been, so that a sweep finds and deletes them.
-
-Every request has a time and a bounded number of tries. Credentials come by AWS's own chain
-(environment, profile, role) and are never settings of ours.
 """
 
 from __future__ import annotations
@@ -23,11 +20,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote
 
+from connectors import aws
 from connectors.stores.object_keys import check_key, check_range
 from gateway.errors import (
     ConfigError,
     Conflict,
-    ConnectorError,
     IntegrityError,
     NotFound,
     Unavailable,
@@ -37,6 +34,10 @@ PART_BYTES = 16 << 20  # S3 takes 5 MiB to 5 GiB
 PARTS_MAX = 10_000
 PARTS_AT_ONCE = 4
 READS_MAX = 3  # tries of one range; boto repeats requests, not bodies that break off
+_LIMITS: dict[str, Any] = {
+    "tries": 3, "connect_timeout": 3, "read_timeout": 20,
+    "max_pool_connections": 4 * PARTS_AT_ONCE,
+}  # fmt: skip
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
 _MARK = "put"
 _MISSING = {"NoSuchKey", "404", "NotFound"}
@@ -58,31 +59,8 @@ def connect(parts: SplitResult, **_: Any) -> S3Store:
     prefix = unquote(parts.path).strip("/")
     if prefix:
         check_key(prefix)
-    client = _client(query.get("region"), query.get("endpoint"))
+    client = aws.client("s3", "s3", query, **_LIMITS)
     return S3Store(client, parts.netloc, f"{prefix}/" if prefix else "")
-
-
-def _client(region: str | None, endpoint: str | None) -> Any:
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ImportError as cause:
-        raise ConnectorError(
-            "`s3:` needs boto3", advice="pip install 'dataset-gateway[aws]'"
-        ) from cause
-    limits = Config(
-        connect_timeout=3,
-        read_timeout=20,
-        retries={"mode": "standard", "total_max_attempts": 3},
-        max_pool_connections=4 * PARTS_AT_ONCE,
-    )
-    try:
-        return boto3.session.Session(region_name=region).client(
-            "s3", endpoint_url=endpoint, config=limits
-        )
-    except (BotoCoreError, ValueError) as cause:
-        raise ConfigError(f"S3 cannot be set up ({type(cause).__name__})") from cause
 
 
 class S3Store:
