@@ -142,7 +142,7 @@ class DataApp:
         match = _RECEIVED.match(query)
         if match is None:
             raise InvalidInput("the query is `received=SEGMENTS&rows=ROWS`")
-        self._producer.acknowledge(lease, int(match[1]), int(match[2]))
+        lease.acknowledge(int(match[1]), int(match[2]))  # (3)
 
 
 def _start_of(header: str) -> int:

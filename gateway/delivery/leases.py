@@ -15,7 +15,7 @@ from gateway.delivery.flight import Flight
 from gateway.delivery.sources import Source
 from gateway.delivery.spec import LeaseSpec
 from gateway.domain.order import Segment
-from gateway.errors import GatewayError, LimitExceeded, NotAuthenticated, NotFound
+from gateway.errors import GatewayError, InvalidInput, LimitExceeded, NotAuthenticated, NotFound
 
 TICKETS_MAX = 8  # of one lease, at a time
 _RECEIPTS_MAX = 4096
@@ -55,6 +55,8 @@ class OpenLease:
     streams: set[Connection] = field(default_factory=set)
     rings: set[Connection] = field(default_factory=set)  # of which some stream, the others wait
     sent: list[int] = field(default_factory=list)  # handed over, not yet reported
+    begun: set[int] = field(default_factory=set)  # segments of which something may have been sent
+    begun_rows: int = 0
     acknowledged: tuple[int, int] = (0, 0)  # segments, rows
     has_news: bool = False  # acknowledged more than control was told
     ahead: int = 4  # segments whose intents are asked for at once; see Gate
@@ -74,6 +76,24 @@ class OpenLease:
         if not 0 <= number < len(self.segments):
             raise NotFound(f"the lease has {len(self.segments)} segments")
         return self.segments[number]
+
+    def begin(self, segment: Segment) -> None:
+        """Note that a segment is about to be sent, perhaps again."""
+        if segment.number not in self.begun:
+            self.begun.add(segment.number)
+            self.begun_rows += segment.rows
+
+    def acknowledge(self, segments: int, rows: int) -> None:
+        """Take what the client says to have verified in all; never less than before.
+
+        Raises:
+            InvalidInput: it is more than was sent: an attestation would say so for ever.
+        """
+        if segments > len(self.begun) or rows > self.begun_rows:
+            raise InvalidInput("more is acknowledged than was sent under this lease")
+        if segments > self.acknowledged[0] and rows >= self.acknowledged[1]:
+            self.acknowledged = (segments, rows)
+            self.has_news = True  # told with the next confirmation: it is cumulative
 
     def body(self, segment: Segment) -> SegmentBody:
         """Return a segment's bytes, still sealed."""

@@ -102,6 +102,7 @@ class Producer:
         receipt = await self._gate.record(lease, segment)  # (5)
         await self._room(out)
         await self._gate.admit(lease)
+        lease.begin(segment)
         body = lease.body(segment)
         out.expect(body.length(receipt))
         frames = self._opened(lease, segment, body.frames(receipt, out.place, out.seal))
@@ -136,12 +137,6 @@ class Producer:
                 return True
             await self._write(out, following)  # no wait since the gate was asked
         return False
-
-    def acknowledge(self, lease: OpenLease, segments: int, rows: int) -> None:
-        """(3) Take what the client says to have verified in all; never less than before."""
-        if segments > lease.acknowledged[0] and rows >= lease.acknowledged[1]:
-            lease.acknowledged = (segments, rows)
-            lease.has_news = True  # told with the next confirmation: it is cumulative
 
     async def _write(self, out: Outlet, frame: bytes | memoryview) -> None:
         waiting = out.write(frame)

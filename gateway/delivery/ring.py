@@ -245,7 +245,7 @@ class RingConnection(asyncio.Protocol):
 
     def _acknowledge(self, segments: int, rows: int) -> None:
         if self._lease is not None:
-            self._server.producer.acknowledge(self._lease, segments, rows)
+            self._lease.acknowledge(segments, rows)
             self._has_room.set()  # it lives: who waits for room waits anew
 
     # -- segments -----------------------------------------------------------------------

@@ -120,6 +120,14 @@ def test_a_slot_that_was_not_handed_out_is_not_taken_back(gateway: Gateway, slot
         assert spy.is_cut()
 
 
+def test_who_acknowledges_more_than_was_sent_is_cut(gateway: Gateway) -> None:
+    with Spy(access_of(gateway)) as spy:
+        spy.greet()
+        spy.sock.sendall(frames.frame(frames.ACKNOWLEDGE, frames.RECEIVED.pack(1, 1)))
+        assert spy.is_cut()
+    assert not gateway.control.acknowledged
+
+
 def is_full(spy: Spy) -> bool:
     spy.sock.sendall(frames.greeting(spy.hello()))
     return spy.refusal() == "unavailable"

@@ -166,6 +166,18 @@ def test_what_makes_no_sense_is_refused(
     assert code_of(lease.get(target, lease.mac(target, span), span)) == expected
 
 
+@pytest.mark.parametrize("said", [(2, 100), (1, 10_000), (10**14, 10**14)])
+def test_no_more_is_acknowledged_than_was_sent(gateway: Gateway, said: tuple[int, int]) -> None:
+    lease = lease_of(gateway)
+    path = lease.path(0)
+    assert lease.get(path, lease.mac(path))[0] == 200
+    target = f"{path}?received={said[0]}&rows={said[1]}"
+    assert code_of(lease.get(target, lease.mac(target))) == (422, "invalid-input")
+    with open_stream(gateway, LeaseRequest(), StreamOptions()) as stream:
+        list(stream)
+    assert {rows for _, _, rows in gateway.control.acknowledged} == {1700}
+
+
 @pytest.mark.parametrize(
     "path",
     ["/", "/v1/leases/lease_x/segments/0", "/v1/leases/a%2fb/segments/0", "/v1/leases/..",
