@@ -60,7 +60,8 @@ class Head:
     leaf: str  # hex
     place: int  # of the entry in the tree of heads
     chains: int  # entries of that tree
-    path: tuple[bytes, ...]
+    path: tuple[bytes, ...]  # of an inclusion proof: from the entry up
+    walk: tuple[bytes, ...]  # the same hashes, from left to right (domain/merkle.py, multiproof)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,4 +153,5 @@ class Chains:
             place=place,
             chains=self._tree.size,
             path=tuple(self._tree.inclusion(place)),
+            walk=tuple(self._tree.multiproof([place])),
         )

@@ -1,8 +1,8 @@
 """Verify an EvidencePack offline: `python verify.py pack.zip --log-key log.vkey`.
 
-Standalone: the standard library and `cryptography` alone (docs/formats/evidence-pack-v1.md).
-Exit 0: the events are in a log that the given key signed, in one unbroken chain, complete for
-the range. 2: consistent, but without `--log-key` anybody could have signed it. 1: broken.
+Standalone: the standard library and `cryptography` alone (docs/formats/evidence-pack-v2.md).
+Exit 0: the events are in a log that the given key signed, in one unbroken chain of that tenant,
+complete for the time that is told. 2: consistent, but anybody could have signed it. 1: broken.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import sys
 import zipfile
 from base64 import b64decode
 from bisect import bisect_left
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 LOG, WITNESS = 1, 4  # kinds of C2SP verifier keys
+canonical = partial(json.dumps, sort_keys=True, separators=(",", ":"))
 TAIL = re.compile(
     rb',"index":(\d+),"kind":"(\w+)","node":"[^"\\]+","owner":"[^"\\]+","time":(\d+),'
     rb'"v":0,"who":(?:null|"[0-9a-f]+")\}\Z'
@@ -46,11 +50,11 @@ class Pack:
         need(sum(i.file_size for i in archive.infolist()) <= 16 << 30, "it is too large")
         self.archive, self.names = archive, set(archive.namelist())
         self.about: dict[str, Any] = json.loads(self.read("pack.json"))
-        need(self.about["format"] == "gateway-evidence-v1", "another format")
+        need(self.about["format"] == "gateway-evidence-v2", "another format")
         self.tag = f'"{self.about["tag"]}":{{"prev":"'.encode()
         self.leaves: list[tuple[int, bytes]] = []
         self.policies, self.manifests = {self.about["policy_at_start"]} - {None}, set[str]()
-        self.next, self.prev, self.opened = 0, "0" * 64, 0  # what the next event must say
+        self.next, self.prev, self.opened, self.before, self.after = 0, "0" * 64, 0, False, False
 
     def read(self, name: str) -> bytes:
         need(name in self.names, f"`{name}` is missing")
@@ -63,22 +67,27 @@ class Pack:
         origin, size, root = note.rpartition("\n\n")[0].split("\n")[:3]
         need(origin == f"dataset-gateway/{self.about['node']}", "the LogCheckpoint of another log")
         self.walk()
-        self.check_newest(self.read("heads.jsonl").rstrip(b"\n"))
+        events = len(self.leaves) - self.before - self.after
+        self.check_tenant(self.read("first.jsonl").rstrip(b"\n"))
+        times = self.check_newest(self.read("heads.jsonl").rstrip(b"\n"))
+        ends = [str(datetime.fromtimestamp(at // 10**6, UTC)) for at in times]
         self.prove(int(size), b64decode(root))
         self.check_files()
         return {
             "tenant": self.about["tenant"],
             "log": f"{origin}, {size} events, signed by {', '.join(signers)}",
-            "events": len(self.leaves) - 1 - self.about["before"] - self.about["after"],
+            "complete": " to ".join(ends),
+            "events": events,
             "details opened": self.opened,
             "expired by retention": ", ".join(self.about.get("expired", ())) or "nothing",
+            "manifests and details of": self.about["dataset"] or "every dataset",
             "rules and manifests": len(self.policies) + len(self.manifests),
-            "people.json and summary.html": "what the gateway says, not proven",
+            "people.json, summary.html, erased": "what the gateway says, not proven",
         }
 
     def walk(self) -> None:
         """Every event continues the tenant's chain without a gap, from neighbour to neighbour."""
-        keys, time = iter(self.read("keys.jsonl").splitlines()), 0
+        keys = iter(self.read("keys.jsonl").splitlines())
         key = json.loads(next(keys, b"null"))
         with self.archive.open("events.jsonl") as lines:
             for data in map(bytes.rstrip, lines):
@@ -91,16 +100,15 @@ class Pack:
                     self.list_files(json.loads(data))
         need(self.leaves, "there are no events")
         need(key is None, "a key for an event that is not there")
-        end = self.about["until"] if self.about["after"] else 0
-        need(end is not None and time >= end, "events at the end are missing")
 
     def follow(self, data: bytes, index: int, time: int) -> None:
-        link = data.find(self.tag)
+        link, since, until = data.find(self.tag), self.about["since"], self.about["until"]
         need(link >= 0, f"event {index} is not of this tenant's chain")
-        at, since = link + len(self.tag), self.about["since"]
+        at, first = link + len(self.tag), not self.leaves
         prev, seq = data[at : at + 64].decode(), int(data[at + 72 : data.index(b"}", at)])
-        first, begins = not self.leaves, seq == 0 or (since is not None and time < since)
-        need(begins or not first, "the first events are missing")
+        self.before = (since is not None and time < since) if first else self.before
+        self.after = until is not None and time >= until
+        need(seq == 0 or self.before or not first, "the first events are missing")
         need(first or seq == self.next, f"events are missing before event {index}")
         need((first and seq > 0) or prev == self.prev, f"event {index} follows another event")
         leaf = sha256(b"\0" + data)
@@ -114,46 +122,34 @@ class Pack:
         elif is_own and self.about["dataset"] in (None, facts["dataset"]):
             self.manifests.add(facts["manifest_digest"])
 
-    def check_newest(self, heads: bytes) -> None:
-        """The log itself fixes the tenant's newest event: none behind the last one is hidden."""
+    def check_tenant(self, first: bytes) -> None:
+        """Whose chain it is, its very first event says."""
+        leaf = index_of(first)[0], sha256(b"\0" + first).digest()
+        begins = b'%s%s","seq":0}' % (self.tag, b"0" * 64) in first
+        owner = json.loads(first)["owner"]
+        need(begins and owner == self.about["tenant"], "the chain is another tenant's")
+        self.leaves += [] if leaf == self.leaves[0] else [leaf]
+
+    def check_newest(self, heads: bytes) -> tuple[int, int]:
+        """The log fixes the tenant's newest event, up to a time: none behind the last is hidden."""
         said, facts = self.about["head"], json.loads(heads)["facts"]
-        index, kind, _ = index_of(heads)
+        index, kind, time = index_of(heads)
         need(kind == b"TenantHeads", "there is no TenantHeads event")
         entry = {"leaf": said["leaf"], "seq": said["seq"], "tag": self.about["tag"]}
-        at, last = said["place"], facts["tenants"] - 1
-        found = sha256(b"\0" + canonical(entry)).digest()
-        for part in map(bytes.fromhex, said["path"]):
-            if at & 1 or at == last:
-                found = node(part, found)
-                while not at & 1 and at:
-                    at, last = at >> 1, last >> 1
-            else:
-                found = node(found, part)
-            at, last = at >> 1, last >> 1
-        need(last == 0 and found.hex() == facts["root"], "the log fixes another newest event")
+        leaf = said["place"], sha256(b"\0" + canonical(entry).encode()).digest()
+        found = fold([leaf], map(bytes.fromhex, said["path"]), 0, facts["tenants"])
+        need(found.hex() == facts["root"], "the log fixes another newest event")
         is_newest = (said["seq"], said["leaf"]) == (self.next - 1, self.prev)
-        need(self.about["after"] or is_newest, "newer events of the tenant are missing")
+        need(self.after or is_newest, "newer events of the tenant are missing")
         self.leaves.append((index, sha256(b"\0" + heads).digest()))
+        return self.about["since"] or 0, min(time, self.about["until"] or time)
 
     def prove(self, size: int, root: bytes) -> None:
-        """All of them are in the signed tree (RFC 6962), by one proof for many leaves."""
-        leaves = sorted(self.leaves)
-        indexes = [index for index, _ in leaves]
-        need(len(set(indexes)) == len(indexes), "two events have one place")
-        need(indexes[-1] < size, "an event is beyond the log")
-        proof = self.read("proof.bin")
-        rest = iter([proof[at : at + 32] for at in range(0, len(proof), 32)])
-
-        def fold(low: int, high: int, first: int, last: int) -> bytes:
-            if first == last:
-                return next(rest, b"")
-            if high - low == 1:
-                return leaves[first][1]
-            middle = low + (1 << ((high - low - 1).bit_length() - 1))
-            cut = bisect_left(indexes, middle, first, last)
-            return node(fold(low, middle, first, cut), fold(middle, high, cut, last))
-
-        need(fold(0, size, 0, len(leaves)) == root, "an event is not in the signed log")
+        """All of them are in the signed tree, each in a place of its own."""
+        leaves, proof = sorted(self.leaves), self.read("proof.bin")
+        need(len(dict(leaves)) == len(leaves) and leaves[-1][0] < size, "an event has no place")
+        rest = (proof[at : at + 32] for at in range(0, len(proof), 32))
+        need(fold(leaves, rest, 0, size) == root, "an event is not in the signed log")
         need(next(rest, None) is None, "`proof.bin` is too long")
 
     def check_files(self) -> None:
@@ -161,7 +157,8 @@ class Pack:
         for digest in self.policies:
             files = json.loads(self.read(f"policies/{digest}.json"))
             about = {"format": "gateway-policy/v0", "tenant": self.about["tenant"], "files": files}
-            need(sha256(canonical(about)).hexdigest() == digest, f"the rules {digest} were changed")
+            found = sha256(canonical(about).encode()).hexdigest()
+            need(found == digest, f"the rules {digest} were changed")
         for digest in self.manifests - set(self.about["erased"]):
             data = self.read(f"manifests/{digest}.json")
             need(sha256(data).hexdigest() == digest, f"the manifest {digest} was changed")
@@ -178,7 +175,6 @@ def index_of(data: bytes) -> tuple[int, bytes, int]:
 def opens(event: dict[str, Any], key: bytes) -> None:
     """The key is the one that the event commits to, and opens its details."""
     sealed, (owner, month) = event["details"], event["details"]["key"].split("/")
-    # One block of HKDF-Expand with SHA-256 (RFC 5869 section 2.3).
     committed = hmac.digest(key, bound("commitment", "commit") + b"\1", "sha256").hex()
     need(committed == sealed["commitment"], f"another key for event {event['index']}")
     data = b64decode(sealed["sealed"])
@@ -214,12 +210,16 @@ def signer(note: str, vkey: str, kind: int) -> str:
     return name
 
 
-def node(left: bytes, right: bytes) -> bytes:
-    return sha256(b"\1" + left + right).digest()
-
-
-def canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+def fold(leaves: list[tuple[int, bytes]], rest: Iterator[bytes], low: int, high: int) -> bytes:
+    """Root of a part of a tree (RFC 6962) with these leaves; `rest` proves all of them at once."""
+    if not leaves:
+        return next(rest, b"")
+    if high - low == 1:
+        return leaves[0][1]
+    middle = low + (1 << ((high - low - 1).bit_length() - 1))
+    cut = bisect_left(leaves, (middle,))
+    left = fold(leaves[:cut], rest, low, middle)
+    return sha256(b"\1" + left + fold(leaves[cut:], rest, middle, high)).digest()
 
 
 def bound(label: str, *parts: str) -> bytes:

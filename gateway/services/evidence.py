@@ -37,7 +37,7 @@ from gateway.services.operations import Operation, Report
 from gateway.services.request_access import Caller
 from gateway.wire.times import moment
 
-FORMAT = "gateway-evidence-v1"
+FORMAT = "gateway-evidence-v2"
 _log = logging.getLogger("gateway.evidence")
 EVENTS_MAX = 1_000_000
 PACK_BYTES_MAX = 512 << 20  # of one, and of all that wait to be fetched
@@ -173,7 +173,8 @@ class _Range:
 class _Found:
     """What the events of the range name."""
 
-    indexes: list[int] = field(default_factory=list)
+    indexes: list[int] = field(default_factory=list)  # of all that is proven, ascending
+    first: bytes = b""  # event of the chain, also when it is before the range
     policies: set[str] = field(default_factory=set)
     versions: dict[str, str] = field(default_factory=dict)  # manifest digest -> `tenant/name@1`
     keys: io.BytesIO = field(default_factory=io.BytesIO)
@@ -247,16 +248,20 @@ def _write_events(
     events = enumerate(house.journal.chain(scope.tenant, head.index))
     with archive.open("events.jsonl", "w", force_zip64=True) as file:
         for seq, (index, data) in events:
+            if seq == 0:  # it says whose chain this is
+                found.first, found.indexes = data, [index]
             if not chosen.first - 1 <= seq <= chosen.last + 1:
                 continue
             file.write(data + b"\n")
-            found.indexes.append(index)
+            if seq > 0:
+                found.indexes.append(index)
             event = orjson.loads(data)
             _list_files(scope, event, found)
             if chosen.first <= seq <= chosen.last:
                 summary.take(event)
                 _give_key(scope, sealer, event, found)
     archive.writestr("keys.jsonl", found.keys.getvalue())
+    archive.writestr("first.jsonl", found.first + b"\n")
     return found
 
 
@@ -363,6 +368,6 @@ def _about(house: House, scope: Scope, head: Head, chosen: _Range) -> dict[str, 
             "seq": head.seq,
             "leaf": head.leaf,
             "place": head.place,
-            "path": [part.hex() for part in head.path],
+            "path": [part.hex() for part in head.walk],
         },
     }

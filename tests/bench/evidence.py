@@ -44,7 +44,7 @@ def digest(data: bytes) -> bytes:
 
 
 def folded(leaves: list[bytes], is_ours: list[bool]) -> tuple[bytes, list[bytes]]:
-    """Root of the log, and the proof of our leaves (docs/formats/evidence-pack-v1.md)."""
+    """Root of the log, and the proof of our leaves (docs/formats/evidence-pack-v2.md)."""
 
     def walk(low: int, high: int) -> tuple[bytes, bool, list[bytes]]:
         if high - low == 1:
@@ -82,7 +82,7 @@ def packed(path: Path, events: int) -> None:
     leaves.append(digest(b"\0" + heads))
     root, proof = folded(leaves, [place % 2 == 0 for place in range(len(leaves))])
     about = {
-        "format": "gateway-evidence-v1", "node": "bench", "tenant": "clinic", "tag": TAG,
+        "format": "gateway-evidence-v2", "node": "bench", "tenant": "clinic", "tag": TAG,
         "since": None, "until": None, "dataset": None, "events": events, "before": False,
         "after": False, "policy_at_start": None, "erased": [], "expired": [],
         "head": {"index": 2 * events, "seq": events - 1, "leaf": prev, "place": 0, "path": []},
@@ -91,6 +91,7 @@ def packed(path: Path, events: int) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("pack.json", json.dumps(about))
         archive.writestr("events.jsonl", b"\n".join((*lines, b"")))
+        archive.writestr("first.jsonl", lines[0] + b"\n")
         archive.writestr("heads.jsonl", heads + b"\n")
         archive.writestr("keys.jsonl", b"")
         archive.writestr("proof.bin", b"".join(proof))

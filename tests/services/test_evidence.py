@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,11 @@ BROKEN: dict[str, Callable[[dict[str, bytes]], object]] = {
     "a manifest was changed": replace(f"manifests/{DIGEST}.json", b"clinic", b"clinig"),
     "a manifest is missing": lambda m: m.pop(f"manifests/{DIGEST}.json"),
     "the rules are missing": lambda m: m.pop(first_rules(m)),
-    "it claims that later events follow": lambda m: about(m, after=True),
+    "it claims another tenant": lambda m: about(m, tenant="startup"),
+    "whose chain it is stands nowhere": lambda m: m.pop("first.jsonl"),
+    "another event is called the first": lambda m: m.update(
+        {"first.jsonl": m["events.jsonl"].splitlines()[1]}
+    ),
     "it claims another chain": lambda m: about(m, tag="0" * 32),
     "it claims another newest event": lambda m: about(
         m, head={**json.loads(m["pack.json"])["head"], "seq": 1}
@@ -213,6 +218,57 @@ def test_a_whole_pack_verifies(
 ) -> None:
     assert verified(pack, tmp_path, "--log-key", key_of(shared, tmp_path)) == 0
     assert capsys.readouterr().out.endswith("VERIFIED\n")
+
+
+def complete(said: str) -> list[str]:
+    """The two ends of the time that a verified pack is complete for."""
+    (line,) = [line for line in said.splitlines() if line.startswith("complete: ")]
+    return line.removeprefix("complete: ").split(" to ")
+
+
+def test_a_pack_that_is_made_narrower_says_so(
+    pack: bytes, shared: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever hands it on may cut it: what is left is all of a shorter time, and that is told."""
+    key = key_of(shared, tmp_path)
+    with zipfile.ZipFile(io.BytesIO(pack)) as archive:
+        first = json.loads(archive.read("events.jsonl").splitlines()[0])
+    narrow = changed(pack, lambda m: about(m, since=first["time"] + 1, until=86_400_000_000))
+    assert verified(narrow, tmp_path, "--log-key", key) == 0
+    said = capsys.readouterr().out
+    assert complete(said) == [
+        str(datetime.fromtimestamp((first["time"] + 1) // 10**6, UTC)), "1970-01-02 00:00:00+00:00",
+    ]  # fmt: skip
+
+
+def test_a_newer_log_shown_with_older_heads_is_complete_only_up_to_them(
+    pack: bytes, shared: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Events between them and the LogCheckpoint may be hidden: their time is what is told."""
+    key = key_of(shared, tmp_path)
+    assert verified(pack, tmp_path, "--log-key", key) == 0
+    before = complete(capsys.readouterr().out)
+    run(request_access.check(shared, TRAINER, ASK))
+    with zipfile.ZipFile(io.BytesIO(pack)) as archive:
+        lines = [*archive.read("events.jsonl").splitlines(), archive.read("heads.jsonl")]
+    note = shared.journal.checkpoint()
+    size = int(note.split("\n")[1])
+    proof = shared.journal.multiproof([json.loads(line)["index"] for line in lines], size)
+    older = {"checkpoint.txt": note.encode(), "proof.bin": b"".join(proof)}
+    assert verified(changed(pack, lambda m: m.update(older)), tmp_path, "--log-key", key) == 0
+    said = capsys.readouterr().out
+    assert f", {size} events," in said
+    assert complete(said) == before
+
+
+def test_a_pack_of_a_range_says_whose_chain_it_is(shared: House, tmp_path: Path) -> None:
+    run(request_access.check(shared, TRAINER, ASK))
+    times = [event.time for event in shared.journal.read(0) if event.owner_tenant == "clinic"]
+    data, key = packed(shared, since=_text(times[2])), key_of(shared, tmp_path)
+    assert verified(data, tmp_path, "--log-key", key) == 0
+    for name in ("startup", "platform", ""):
+        other = changed(data, lambda m, name=name: about(m, tenant=name))  # type: ignore[misc]
+        assert verified(other, tmp_path, "--log-key", key) == 1
 
 
 def test_without_a_key_from_elsewhere_it_is_only_consistent(pack: bytes, tmp_path: Path) -> None:
@@ -286,8 +342,6 @@ def test_a_range_has_its_neighbours_and_all_between_them(
 
 
 def _text(moment: float) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(moment, tz=UTC).isoformat()
 
 
