@@ -1,4 +1,4 @@
-"""The judge: refusals first, then what is permitted, then what a Plan contains."""
+"""The judge: refusals first, then what is permitted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.access import DATA_ACTIONS, Effect, Limits, Resource, Subject
+from gateway.domain.access import DATA_ACTIONS, Effect, Resource, Subject
 from gateway.domain.dataset import Column, DatasetRef
 from gateway.errors import AccessDenied, InvalidInput
 from gateway.policy import packs
@@ -17,7 +17,6 @@ from gateway.policy.schema import Schema, default_schema
 from .scene import (
     COLUMNS,
     ICU,
-    NOW,
     REF,
     TRAINER,
     ask,
@@ -27,7 +26,6 @@ from .scene import (
     judge,
     masks,
     names,
-    request,
     restrict,
     rule,
 )
@@ -229,100 +227,6 @@ def test_operators_get_no_data_and_owners_get_none_by_role_alone() -> None:
     assert not ask(judged, subject=TRAINER, action="publish").is_allowed
 
 
-def test_what_no_rule_releases_is_withheld_and_named_only_when_asked_for() -> None:
-    judged = judge(rule())
-    assert names(ask(judged)) == ("age", "site")
-    decision = ask(judged, columns=("site", "email", "nonsense"))
-    assert names(decision) == ("site",)
-    assert codes(decision) == ["rule-allows", "column-withheld", "column-withheld"]
-    assert decision.reasons[1].text == "column `email` is withheld"
-    assert decision.reasons[2].text == "column `nonsense` is withheld"  # as if it existed
-    assert codes(ask(judged, columns=("email",))) == ["no-column-left"]
-
-
-def test_an_unclassified_column_is_released_by_name_only() -> None:
-    judged = judge(rule(columns=None, tags=["public", "pii", "health"]))
-    assert "notes" not in names(ask(judged))
-    assert names(ask(judge(rule(columns=["notes"])))) == ("notes",)
-
-
-def test_a_column_is_released_by_tags_only_if_all_its_tags_are() -> None:
-    judged = judge(rule(columns=None, tags=["public"]))
-    both = Column(field_id=9, name="both", type="int64", tags=("health.special", "public"))
-    assert names(ask(judged, replace(ICU, columns=(*COLUMNS, both)))) == ("site",)
-
-
-def test_alternative_allows_release_only_what_each_of_them_would() -> None:
-    judged = judge(
-        rule(columns=["age", "site", "income"], masks={"age": "x-bucket:4"}, where="site = 'a'"),
-        rule(
-            id="clinic.icu.two",
-            columns=["age", "income", "email"],
-            masks={"age": "x-bucket:10", "income": "replace-with-null"},
-            where="age > 17",
-            limits={"max_rows": 10},
-        ),
-    )
-    decision = ask(judged, limits=Limits(max_rows=100, max_bytes=5))
-    assert masks(decision) == {"age": "x-bucket:20", "income": "replace-with-null"}
-    assert decision.plan is not None
-    assert decision.plan.row_filter is not None
-    assert decision.plan.row_filter[0] == "and"
-    assert decision.plan.limits.to_dict() == {"max_rows": 10, "max_bytes": 5}
-    assert decision.rules == ("clinic.icu.research", "clinic.icu.two")
-
-
-def test_a_restrict_rule_grants_nothing_and_narrows_what_others_grant() -> None:
-    narrow = restrict(
-        scope="tenant:clinic", tag_masks={"pii.direct": "x-drop", "pii": "x-bucket:5"}
-    )
-    assert not ask(judge(narrow)).is_allowed
-    judged = judge(rule(columns=["age", "email", "site"]), narrow)
-    assert masks(ask(judged)) == {"age": "x-bucket:5", "site": None}
-
-
-def test_a_restrict_rule_whose_condition_is_unknown_is_applied() -> None:
-    narrow = restrict(
-        masks={"age": "x-drop"}, when="subject.trained == false", accepts=["recipient"]
-    )
-    assert names(ask(judge(rule(), narrow))) == ("site",)
-
-
-def test_a_mask_that_does_not_suit_the_type_withholds_the_column() -> None:
-    judged = judge(rule(columns=["age", "born", "site"], tag_masks={"pii": "truncate-to-year"}))
-    assert masks(ask(judged)) == {"born": "truncate-to-year", "site": None}
-
-
-def test_an_unkeyed_digest_of_an_identifier_or_of_few_values_is_withheld() -> None:
-    named = {"email": "sha-256-global", "site": "sha-256-global"}
-    judged = judge(rule(columns=["age", "email", "site"], masks=named))
-    assert names(ask(judged)) == ("age",)
-    for tags, shown in (
-        (("public",), False),
-        (("domain.large",), True),
-        (("domain.large", "pii.email"), False),
-    ):
-        resource = replace(
-            ICU,
-            columns=tuple(replace(c, tags=tags) if c.name == "site" else c for c in ICU.columns),
-        )
-        decision = ask(judged, resource=resource)
-        assert ("site" in names(decision)) is shown
-
-
-def test_a_plan_ends_when_a_rule_or_a_time_in_a_condition_does() -> None:
-    judged = judge(rule(limits={"valid": "2h"}))
-    plan = ask(judged).plan
-    assert plan is not None
-    assert plan.limits.expires_at == int(NOW) + 7200
-    judged = judge(
-        rule(expires="2027-01-16"), deny(when="context.time > timestamp'2027-01-15T09:00:00Z'")
-    )
-    plan = ask(judged).plan
-    assert plan is not None
-    assert plan.limits.expires_at == 1_800_003_600  # when the deny starts
-
-
 def test_a_decision_names_what_it_was_judged_by() -> None:
     judged = judge(rule())
     decision = ask(judged)
@@ -330,131 +234,6 @@ def test_a_decision_names_what_it_was_judged_by() -> None:
     assert decision.bundle == judged.digest
     assert judge(rule(columns=["age"])).digest != judged.digest
     assert judge(rule()).digest == judged.digest
-
-
-def test_a_denial_says_what_would_have_to_change_only_if_a_rule_permits_it() -> None:
-    silent = judge(rule(purpose=["health-research"]))
-    decision = ask(silent, purpose="marketing")
-    assert (codes(decision), decision.advice) == (["no-rule"], None)
-    speaking = judge(rule(purpose=["health-research"], explain="requester"))
-    decision = ask(speaking, purpose="marketing")
-    assert codes(decision) == ["purpose-not-permitted"]
-    assert decision.advice == "purpose must be within `health-research`"
-
-
-def test_advice_never_comes_from_a_rule_that_keeps_its_reasons_to_itself() -> None:
-    judged = judge(
-        rule(when="subject.clearance >= 4", accepts=["recipient"]),
-        rule(id="clinic.icu.open", purpose=["audit"], explain="requester"),
-    )
-    decision = ask(judged)
-    assert decision.advice == "purpose must be within `audit`"
-    secret = judge(rule(), deny(description="we distrust the startup"))
-    assert ask(secret).advice is None
-    spoken = judge(rule(), deny(description="ask again after the audit", explain="requester"))
-    assert ask(spoken).advice == "ask again after the audit"
-    assert ask(spoken).reasons[0].rule == "clinic.icu.deny"
-
-
-def test_what_no_rule_names_is_invisible() -> None:
-    judged = judge(rule())
-    assert judged.is_visible(TRAINER, ICU, NOW)
-    assert not judged.is_visible(replace(TRAINER, roles=()), ICU, NOW)
-    assert not judge(deny()).is_visible(TRAINER, ICU, NOW)
-    assert not judge(rule(expires="2026-01-01")).is_visible(TRAINER, ICU, NOW)
-    hostile = Subject(id="startup/ml", tenant="evil", type="job", roles=("trainer",))
-    assert not judged.is_visible(hostile, ICU, NOW)
-
-
-def test_an_explanation_shows_every_candidate_and_the_nearest_allow() -> None:
-    judged = judge(
-        rule(
-            purpose=["audit"],
-            when="subject.clearance >= 3 and has context.mfa",
-            accepts=["recipient"],
-        ),
-        rule(id="clinic.icu.near", when="workload.attested == true or context.mfa == true"),
-        deny(when="subject.type == 'person'"),
-    )
-    found = judged.explain(request(), ICU, NOW)
-    assert found.effect == "deny"
-    assert [c.rule for c in found.candidates] == [
-        "clinic.icu.deny",
-        "clinic.icu.near",
-        "clinic.icu.research",
-    ]
-    assert found.nearest == "clinic.icu.near"
-    assert found.changes == ("`workload.attested == true` must hold",)
-    near = found.candidates[1]
-    assert near.truth == "UNKNOWN"
-    assert near.conditions[0].parts[0].truth == "UNKNOWN"
-    assert found.to_dict()["candidates"][2]["changes"][0] == "purpose must be within `audit`"
-
-
-def test_the_nearest_allow_may_be_one_that_holds_behind_a_deny() -> None:
-    other = rule(id="clinic.icu.audit", purpose=["audit"])
-    found = judge(rule(), other, deny(when="subject.type == 'job'")).explain(request(), ICU, NOW)
-    assert (found.effect, found.nearest, found.changes) == ("deny", "clinic.icu.research", ())
-
-
-def test_an_explanation_names_every_kind_of_change() -> None:
-    judged = judge(
-        rule(expires="2020-01-01"),
-        rule(id="clinic.icu.b", splits=["train", "test"]),
-        rule(id="clinic.icu.c", when="not subject.type == 'job' and has context.mfa"),
-        rule(id="clinic.icu.d", when="workload.attested == true or true"),
-    )
-    found = judged.explain(request(), ICU, NOW)
-    assert [c.changes for c in found.candidates] == [
-        ("split must be `train` or `test`",),
-        ("`subject.type == 'job'` must not hold", "`context.mfa` must be known"),
-        ("`workload.attested == true` must hold",),
-        ("the rule must be renewed, it has expired",),
-    ]
-    assert found.candidates[0].conditions[0].text == "split in (train, test)"
-    assert found.candidates[3].conditions[0].text == "before 2020-01-02T00:00:00+00:00"
-    assert found.candidates[1].conditions[0].parts[0].parts[0].truth == "TRUE"
-
-
-def test_a_request_that_cannot_be_judged_is_explained_as_an_error() -> None:
-    broken = replace(ICU, columns=(None,))  # type: ignore[arg-type]
-    found = judge(rule()).explain(request(), broken, NOW)
-    assert (found.effect, found.reasons, found.candidates) == ("deny", ("error",), ())
-
-
-def test_a_condition_that_fails_is_explained_as_unknown() -> None:
-    class Broken:
-        def judge(self, _: object) -> bool:
-            raise RuntimeError("never seen")
-
-        def reads(self) -> frozenset[str]:
-            return frozenset()
-
-        def text(self) -> str:
-            return "broken"
-
-        def parts(self) -> tuple[()]:
-            return ()
-
-    read = bundle(rule())
-    rules = (replace(read.rules[0], when=Broken()),)  # type: ignore[arg-type]
-    found = Judge.build([replace(read, rules=rules)]).explain(request(), ICU, NOW)
-    assert found.candidates[0].conditions[0].truth == "UNKNOWN"
-
-
-def test_a_purpose_a_rule_needs_is_unknown_when_none_is_given() -> None:
-    judged = judge(
-        rule(actions=["describe"], columns=None), deny(actions=["describe"], purpose=["marketing"])
-    )
-    assert codes(ask(judged, action="describe", purpose=None)) == ["denied-by-rule"]
-    assert ask(judged, action="describe", purpose="research").is_allowed
-
-
-def test_a_deny_that_may_speak_says_what_must_not_hold() -> None:
-    judged = judge(rule(), deny(when="subject.type == 'job'", explain="requester"))
-    assert ask(judged).advice == "`subject.type == 'job'` must not hold"
-    judged = judge(rule(), deny(explain="requester"))
-    assert ask(judged).advice == "a rule forbids this action"
 
 
 def test_casbins_answer_is_needed_and_it_is_asked_about_denies_too() -> None:
@@ -489,15 +268,6 @@ def test_a_subject_that_is_not_well_formed_is_refused_before_any_rule() -> None:
         replace(TRAINER, id=None),  # type: ignore[arg-type]
     ):
         assert codes(ask(judge(rule()), subject=hostile)) == ["subject-invalid"]
-
-
-def test_a_plan_never_outlives_the_rule_that_allows_it() -> None:
-    plan = ask(judge(rule(expires="2027-01-16"))).plan
-    assert plan is not None
-    assert plan.limits.expires_at == 1_800_144_000
-    plan = ask(judge(rule(expires="2027-01-16")), limits=Limits(expires_at=1_800_000_001)).plan
-    assert plan is not None
-    assert plan.limits.expires_at == 1_800_000_001
 
 
 def test_a_tag_is_above_another_by_words_not_by_letters() -> None:
