@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from gateway.policy.write import RuleWish, WrittenRule
 
 app = typer.Typer(name="policy", help="Write, test and publish rules.", no_args_is_help=True)
+Released = Annotated[
+    str | None, typer.Option("--columns", help="what it releases, separated by commas")
+]
 Directory = Annotated[Path | None, typer.Option("--dir", help="directory of the tenant's rules")]
 
 
@@ -36,7 +39,7 @@ def new(
         list[str] | None, typer.Option("--to", help="tenant/role:NAME or tenant/user:NAME")
     ] = None,
     purpose: Annotated[list[str] | None, typer.Option("--purpose", help="repeatable")] = None,
-    columns: f.Columns = None,
+    columns: Released = None,
     column: f.Column = None,
     mask: Annotated[list[str] | None, typer.Option("--mask", help="COLUMN=MASK")] = None,
     where: Annotated[str | None, typer.Option("--where", help="condition on rows")] = None,

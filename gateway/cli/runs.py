@@ -14,7 +14,7 @@ from gateway.cli.output import print_record, print_table
 app = typer.Typer(
     name="run", help="Follow training jobs and bind them to models.", no_args_is_help=True
 )
-COLUMNS = ("run", "state", "subject", "datasets", "rows", "first_at", "finished_at", "model")
+COLUMNS = ("run", "state", "subject", "datasets", "rows", "finished_at", "model")
 
 
 @app.command("list", epilog="Example: gateway run list")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.client.records import Record, Table
 from gateway.client.transport import segment
+from gateway.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient
@@ -71,5 +72,11 @@ def _path(run: str) -> str:
 
 
 def _sha256(path: str | Path) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as cause:
+        raise InvalidInput(
+            f"`{path}` cannot be read: {cause.strerror}",
+            advice="name the model's file; the run is not finished yet",
+        ) from cause

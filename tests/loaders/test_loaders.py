@@ -286,6 +286,8 @@ def test_finishing_names_the_model_and_its_digest(gateway: Exchanging, tmp_path:
     artifact.write_bytes(b"weights")
     with pytest.raises(Conflict):
         batches_of(gateway).finish("m")
+    with pytest.raises(InvalidInput, match="cannot be read: No such file"):
+        batches_of(gateway, run="run:x").finish("m", str(artifact) + "s")
     answer = batches_of(gateway, run="run:x").finish("m", str(artifact))
     assert answer["path"] == "/v1/runs/run%3Ax"
     assert answer["artifact_sha256"].startswith("9b") or len(answer["artifact_sha256"]) == 64
