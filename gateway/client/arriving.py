@@ -2,7 +2,7 @@
 
 For one column, and for a view, in stored order: then a chunk is some whole rows, and the consumer
 can have them where they lie. It draws them itself, so that no other thread stands between it and
-the worker.
+the worker; while it is busy, a thread copies rows out for it (drawing.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.client.drawing import Turns
 from gateway.client.slots import Bytes, Slots
-from gateway.errors import IntegrityError
+from gateway.errors import GatewayError, IntegrityError
 from gateway.wire.leases import LeaseColumn
 from gateway.wire.segments import SegmentHead
 
@@ -88,29 +89,34 @@ class Came(NamedTuple):
 class _Chunk:
     first: int  # its first row in the segment
     rows: Rows
+    size: int  # of its bytes
 
 
 class Arriving:
-    """One segment on its way to the consumer, which draws it chunk by chunk. For one thread."""
+    """One segment on its way to the consumer, which draws it chunk by chunk."""
 
-    def __init__(self, name: str, layout: Layout, count: int) -> None:
+    def __init__(self, name: str, layout: Layout, count: int, turns: Turns) -> None:
         """`count` rows will come; `source` is set before the first is drawn.
 
         Args:
             name: of the column, if it is one.
             layout: how they lie.
             count: of the rows.
+            turns: whose it is to draw.
         """
-        self.name, self.count, self._layout = name, count, layout
+        self.name, self.count, self._layout, self._turns = name, count, layout, turns
         self.source: Iterator[Came] = iter(())
         self._added = self._at = 0  # rows; the second counts in the fetch that runs
         self._current: _Chunk | None = None
         self._absorbed: deque[_Chunk] = deque()
+        self._failure: GatewayError | None = None  # met while drawing ahead
+        self._lies = True  # whole rows in each chunk, as far as is known
 
     def begin(self, head: SegmentHead) -> bool:
         """A fetch begins, perhaps again; whether every chunk of it holds whole rows."""
         self._at = 0
-        return head.rows == self.count and self._layout.begin(head)
+        self._lies = head.rows == self.count and self._layout.begin(head)
+        return self._lies
 
     @property
     def is_whole(self) -> bool:
@@ -130,28 +136,61 @@ class Arriving:
 
     def absorb(self) -> None:
         """Copy out all that is still to come, so that others can arrive."""
-        while (chunk := self._next()) is not None:
-            self._absorbed.append(_Chunk(chunk.first, chunk.rows.copy()))
+        with self._turns:
+            while (chunk := self._draw(copies=True)) is not None:
+                self._keep(chunk)
+
+    def draw_ahead(self) -> bool:
+        """Copy out the next chunk in another's turn; False when there was none.
+
+        What has to be copied as a whole is left to the consumer: it may be more than fits.
+        """
+        try:
+            chunk = self._draw(copies=True, is_ahead=True)
+        except GatewayError as error:
+            self._failure = error  # the consumer gets it after what is there
+            return False
+        if chunk is not None:
+            self._keep(chunk)
+        return chunk is not None
 
     def finish(self) -> None:
         """Nobody wants what is still to come, but for the proof at its end."""
-        while self._next() is not None:
-            pass
+        with self._turns:
+            while self._draw() is not None:
+                pass
+
+    def _keep(self, chunk: _Chunk) -> None:
+        self._absorbed.append(chunk)
+        self._turns.ahead += chunk.size
 
     def _chunk_with(self, row: int) -> _Chunk:
         chunk, self._current = self._current, None
         while chunk is None or row >= chunk.first + len(chunk.rows):
             chunk = None  # let go of it before the wait
-            chunk = self._absorbed.popleft() if self._absorbed else self._next()
+            chunk = self._next()
             if chunk is None:
                 raise IntegrityError("a segment has fewer rows than its head says")
         self._current = chunk
         return chunk
 
     def _next(self) -> _Chunk | None:
+        with self._turns:
+            if not self._absorbed:
+                return self._draw()
+            chunk = self._absorbed.popleft()
+            self._turns.ahead -= chunk.size
+            return chunk
+
+    def _draw(self, *, copies: bool = False, is_ahead: bool = False) -> _Chunk | None:
         """The next chunk with rows that did not come before a cut; None at the end."""
-        while (came := next(self.source, None)) is not None:
-            rows, slots = self._layout.rows(came.content), came.slots
+        if self._failure is not None:
+            raise self._failure
+        while self._lies or not is_ahead:
+            came = next(self.source, None)
+            if came is None:
+                return None
+            rows, slots, size = self._layout.rows(came.content), came.slots, len(came.content)
             del came
             if slots is not None:
                 slots.see()
@@ -160,8 +199,9 @@ class Arriving:
                 raise IntegrityError("a segment has more rows than its head says")
             if self._at > self._added:
                 first, self._added = self._added, self._at
-                if slots is not None and slots.kept > KEPT_MAX:
+                rows = rows[first - begin :]
+                if slots is not None and (copies or slots.kept > KEPT_MAX):
                     rows = rows.copy()
-                return _Chunk(first, rows[first - begin :])
+                return _Chunk(first, rows, size)
             del rows  # the slot with it
         return None

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.client.arriving import Arriving, ColumnLayout
+from gateway.client.drawing import Turns
 from gateway.client.frames import FrameLayout, Frames, read_frames
 from gateway.client.joining import Joiner
 from gateway.client.segments import Segment
@@ -61,12 +62,12 @@ class Opener:
         is_whole_rows = len(manifest.columns) == 1 or self.schema is not None
         self.is_arriving = is_one_lane and not self._key and is_whole_rows
 
-    def arriving(self, rows: int) -> Arriving:
+    def arriving(self, rows: int, turns: Turns) -> Arriving:
         """Return a segment of so many rows that is used while it arrives, if `is_arriving`."""
         if self.schema is not None:
-            return Arriving("", FrameLayout(self.schema), rows)
+            return Arriving("", FrameLayout(self.schema), rows, turns)
         column = self._manifest.columns[0]
-        return Arriving(column.name, ColumnLayout(column), rows)
+        return Arriving(column.name, ColumnLayout(column), rows, turns)
 
     def window(self, head: SegmentHead) -> Window | None:
         """Where the rows of a shuffled segment belong, if they can be put there as they come."""

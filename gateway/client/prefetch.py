@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from gateway.client.batches import Opener, OpenSegment
 from gateway.client.budget import Budget, NoRoom
 from gateway.client.buffers import Buffers
 from gateway.client.delivery import RING, Delivery
+from gateway.client.drawing import Drawing, Drawn, broken
 from gateway.client.leases import HeldLease, LeaseTerms
 from gateway.client.pause import Pause
 from gateway.client.segments import Cut, Received, Segment
@@ -83,12 +84,10 @@ class Prefetcher:
         self._budget = Budget(ahead.bytes, lease.manifest)
         self._stop = threading.Event()
         self._is_awaited = False  # the consumer can do nothing but take the next segment
-        # Whoever has it deals with lease and worker; a signal may close within a fetch.
-        self._fetching = threading.RLock()
-        self._drawn = threading.Semaphore(0)  # segments that the consumer drew to their end
-        self._handed = 0  # left to the consumer to draw, as far as the thread knows
+        self._drawing = Drawing(ahead.bytes, self._stop, self._look_after)
+        self._turns = self._drawing.turns
+        self._current: Arriving | None = None  # the one that the consumer took last
         self._was_copied = False  # rows of this stream do not lie whole in the ring
-        self._drawing: Arriving | None = None
         self._received = Received()
         self._segments = self._rows = self._bytes = 0  # of every lease of this stream
         self._began_at = self._newest_at = time.monotonic()
@@ -118,7 +117,7 @@ class Prefetcher:
 
     def get(self, number: int) -> OpenSegment | Arriving:
         """Return the next segment, which is `number`; raises why there is none."""
-        self._end_drawing()
+        self._end_current()
         self._is_awaited = True
         found = self._take()
         self._is_awaited = False
@@ -126,12 +125,12 @@ class Prefetcher:
         assert found[0] == number, "both walks are the same"
         self._budget.take(found[2])
         if isinstance(found[1], Arriving):
-            self._drawing = found[1]
+            self._current = found[1]
         return found[1]
 
     def finish(self) -> None:
         """Wait until the last segment has proved itself at its end; raises why it did not."""
-        self._end_drawing()
+        self._end_current()
         found = self._take()
         assert found is None, "nothing is left"
         self._thread.join()
@@ -143,7 +142,7 @@ class Prefetcher:
             self.delivery.reader.interrupt()
             self._thread.join()
             self.delivery.reader.close()
-        while not self._fetching.acquire(timeout=_CLOSED_SECONDS):
+        while not self._turns.lock.acquire(timeout=_CLOSED_SECONDS):
             self.delivery.reader.interrupt()  # the consumer draws, in another thread
         try:
             if self._received.segments:
@@ -151,12 +150,12 @@ class Prefetcher:
                     self.delivery.acknowledge(self._received)
             self.delivery.reader.close()
         finally:
-            self._fetching.release()
+            self._turns.lock.release()
 
     def abandon(self) -> None:
         """Let the thread end by itself, soon; a consumer that waits hears of it."""
         self._stop.set()
-        self._drawn.release()  # it may wait for that
+        self._drawing.wake()
 
     def _take(self) -> _Fetched | None:
         """Wait for what comes next, or for `close` in another thread; raises why there is none."""
@@ -173,11 +172,11 @@ class Prefetcher:
                 raise found
             return found
 
-    def _end_drawing(self) -> None:
+    def _end_current(self) -> None:
         """A segment proves itself at its end."""
-        drawing, self._drawing = self._drawing, None
-        if drawing is not None:
-            drawing.finish()
+        current, self._current = self._current, None
+        if current is not None:
+            current.finish()
 
     def _run(self) -> None:
         try:
@@ -185,12 +184,12 @@ class Prefetcher:
                 assert number is not None
                 if not self._hand_on(number, following):
                     return
-            self._await_drawn()
+            self._drawing.wait()
             self._put(None)
         except GatewayError as error:
             self._put(error)
         except Exception as cause:  # noqa: BLE001 - a dead thread would hang the trainer
-            self._put(_broken(cause))
+            self._put(broken(cause))
         finally:
             if self._stop.is_set():
                 self.delivery.reader.close()
@@ -201,13 +200,13 @@ class Prefetcher:
             segment = _whole(self._fetch(number, following))
             held = self._note(segment)
             return self._put((number, self._opener.open(segment), held))
-        arriving = self._opener.arriving(self._lease.access.rows_of(number))
-        self._await_drawn(but=1)
+        self._drawing.wait(but=1)
+        arriving = self._opener.arriving(self._lease.access.rows_of(number), self._turns)
         if self.delivery.used == RING and not self._was_copied:
-            self._handed += 1
-            arriving.source = _Drawn(self._arrive(number, following, arriving), self._fetching)
+            arriving.source = Drawn(self._arrive(number, following, arriving))
+            self._drawing.add(arriving)
             return self._put((number, arriving, 0))
-        self._await_drawn()
+        self._drawing.wait()
         segment = _whole(self._fetch(number, following))
         held = self._note(segment)
         arriving.source = iter((_body(segment, arriving),))
@@ -224,15 +223,7 @@ class Prefetcher:
             yield _body(segment, arriving)
         if not arriving.is_whole:
             raise IntegrityError("a column has another size than its type")
-        self._drawn.release()
-
-    def _await_drawn(self, but: int = 0) -> None:
-        """Wait until the consumer has drawn what was left to it, but for so many segments."""
-        while self._handed > but and not self._stop.is_set():
-            if self._drawn.acquire(timeout=_WAIT_SECONDS):
-                self._handed -= 1
-            else:
-                self._look_after()
+        self._drawing.end()
 
     def _note(self, segment: Segment) -> int:
         self._received = self._received.plus(segment.head.rows)
@@ -268,12 +259,12 @@ class Prefetcher:
 
     def _look_after(self) -> None:
         """The consumer is busy: renew the lease, and say that we live."""
-        if self._fetching.acquire(blocking=False):
+        if self._turns.lock.acquire(blocking=False):
             try:
                 self._renew_meanwhile()
                 self.delivery.live()
             finally:
-                self._fetching.release()
+                self._turns.lock.release()
 
     def _renew_meanwhile(self) -> None:
         with contextlib.suppress(GatewayError):  # the next fetch gets the reason
@@ -350,12 +341,6 @@ def _over(error: Exception) -> GatewayError:
     return StreamBroken("the connection kept breaking")
 
 
-def _broken(cause: Exception) -> StreamBroken:
-    broken = StreamBroken(f"the stream failed: {type(cause).__name__}")
-    broken.__cause__ = cause
-    return broken
-
-
 def _whole(fetch: Generator[Came, None, Segment]) -> Segment:
     """The segment of a fetch that nothing is drawn from."""
     try:
@@ -368,22 +353,3 @@ def _whole(fetch: Generator[Came, None, Segment]) -> Segment:
 def _body(segment: Segment, arriving: Arriving) -> Came:
     arriving.begin(segment.head)
     return Came(np.frombuffer(segment.body, dtype=np.uint8), None)
-
-
-class _Drawn:
-    """A fetch as the consumer draws from it; meanwhile nobody else deals with the lease."""
-
-    def __init__(self, fetch: Iterator[Came], fetching: threading.RLock) -> None:
-        self._fetch, self._fetching = fetch, fetching
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Came:
-        with self._fetching:
-            try:
-                return next(self._fetch)
-            except (GatewayError, StopIteration):
-                raise
-            except Exception as cause:
-                raise _broken(cause) from cause

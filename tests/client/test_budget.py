@@ -156,7 +156,7 @@ def test_over_large_rows_of_a_stream_that_reads_the_ring_are_held_one_by_one(
         gateway, "ring", prefetch_bytes=LONG, prefetch_segments=1, batch_size=1
     ) as stream:
         lengths = [len(next(stream)["name"][0])]
-        assert quiet(lambda: stream.stats["bytes"]) == 0, "what lies in the ring is ahead enough"
+        assert quiet(lambda: stream.stats["bytes"]) < LONG, "they wait in the ring"
         lengths += [len(next(stream)["name"][0]) for _ in range(4)]
         assert 4 * LONG < quiet(lambda: stream.stats["bytes"]) < 5 * LONG, "one is ahead again"
         lengths += [len(batch["name"][0]) for batch in stream]

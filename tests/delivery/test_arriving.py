@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import gateway.client.ring as client_ring
 from gateway.client.arriving import KEPT_MAX, Arriving, Came, ColumnLayout
+from gateway.client.drawing import Turns
 from gateway.client.slots import Slots
 from gateway.errors import IntegrityError, LeaseRevoked, StreamBroken, Unavailable
 from gateway.wire.leases import LeaseColumn, LeaseRequest, OrderRequest
@@ -65,7 +66,7 @@ def head_of(chunks: list[int]) -> SegmentHead:
 
 
 def arriving_of(rows: int) -> Arriving:
-    return Arriving(COLUMN.name, ColumnLayout(COLUMN), rows)
+    return Arriving(COLUMN.name, ColumnLayout(COLUMN), rows, Turns())
 
 
 def came(first: int, stop: int) -> Came:
@@ -116,6 +117,21 @@ def test_what_a_segment_fails_with_comes_after_what_it_had() -> None:
         list(arriving.pieces(2, 1))
 
 
+def test_what_drawing_ahead_fails_with_comes_after_what_it_had() -> None:
+    def source() -> Iterator[Came]:
+        yield came(0, 2)
+        raise Unavailable("gone")
+
+    arriving = arriving_of(4)
+    arriving.begin(head_of([2, 2]))
+    arriving.source = source()
+    assert [arriving.draw_ahead() for _ in range(3)] == [True, False, False]
+    assert [piece.tolist() for piece in arriving.pieces(0, 2)] == [[0, 1]]
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="gone"):
+            list(arriving.pieces(2, 1))
+
+
 def test_rows_before_the_end_stay_when_what_is_to_come_is_absorbed_or_finished() -> None:
     arriving = arriving_of(6)
     arriving.begin(head_of([2, 2, 2]))
@@ -133,9 +149,15 @@ def test_rows_before_the_end_stay_when_what_is_to_come_is_absorbed_or_finished()
     cuts=st.lists(st.integers(0, 30), max_size=3),
     keep=st.integers(0, 20),
     absorb_at=st.integers(0, 60),
+    ahead=st.lists(st.integers(0, 4), max_size=20),
 )
 def test_every_row_comes_once_however_it_is_cut_taken_and_kept(
-    chunks: list[int], takes: list[int], cuts: list[int], keep: int, absorb_at: int
+    chunks: list[int],
+    takes: list[int],
+    cuts: list[int],
+    keep: int,
+    absorb_at: int,
+    ahead: list[int],
 ) -> None:
     """A worker with eight slots that waits for credits, and a consumer that keeps batches."""
     rows = sum(chunks)
@@ -149,6 +171,8 @@ def test_every_row_comes_once_however_it_is_cut_taken_and_kept(
             at += len(piece)
             kept.append((piece, piece.tolist()))
             assert worker.slots.kept <= KEPT_MAX + 1
+        for _ in range(ahead[seen] if seen < len(ahead) else 0):  # the consumer is busy
+            arriving.draw_ahead()
         if seen == absorb_at:
             arriving.absorb()
     arriving.absorb()
@@ -249,7 +273,7 @@ def test_a_batch_stays_as_it_was_when_its_lease_is_revoked_and_its_worker_killed
 ) -> None:
     mine = Worker()
     gateway = Gateway(tokens, mine)
-    stream = stream_of(gateway, delivery="ring", batch_size=256)
+    stream = stream_of(gateway, delivery="ring", batch_size=256, prefetch_bytes=1)
     batch = next(stream)["tokens"]
     gateway.revoke(stream.manifest.lease)
     with pytest.raises(LeaseRevoked):
@@ -274,6 +298,21 @@ def test_a_consumer_may_be_busy_for_longer_than_a_client_may_stall(
     np.testing.assert_array_equal(received(got), tokens.expected["tokens"])
     gateway.close()
     impatient.close()
+
+
+def test_rows_are_copied_ahead_while_the_consumer_is_busy_as_far_as_the_budget_goes(
+    ring: Gateway,
+) -> None:
+    """24 MiB: the ring alone holds eight of them."""
+    for budget, segments in ((64 << 20, 2), (2 << 20, 0)):
+        before = ring.status()["segments"]
+        with stream_of(ring, delivery="ring", batch_size=64, prefetch_bytes=budget) as stream:
+            got = [next(stream)]
+            eventually(lambda: ring.status()["segments"] - before == segments)  # noqa: B023
+            time.sleep(0.1)
+            assert ring.status()["segments"] - before == segments
+            got += list(stream)
+        np.testing.assert_array_equal(received(got), ring.control.data.expected["tokens"])
 
 
 @pytest.mark.parametrize("batches", [1, 3, 5, 17])

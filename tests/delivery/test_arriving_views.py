@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.client.arriving import KEPT_MAX, Arriving, Came
+from gateway.client.drawing import Turns
 from gateway.client.frames import FrameLayout
 from gateway.client.slots import Slots
 from gateway.errors import IntegrityError, LeaseRevoked, StreamBroken
@@ -78,7 +79,7 @@ SCHEMA = pa.schema([("x", pa.int64())])
 
 
 def arriving(count: int = 6, *chunks: list[bytes]) -> Arriving:
-    segment = Arriving("", FrameLayout(SCHEMA), count)
+    segment = Arriving("", FrameLayout(SCHEMA), count, Turns())
     segment.source = iter([Came(bytes_of(chunk), None) for chunk in chunks])
     return segment
 
@@ -202,7 +203,8 @@ def test_a_batch_stays_as_it_was_when_its_lease_is_revoked_and_its_worker_killed
 ) -> None:
     mine = Worker()
     gateway = Gateway(people, mine)
-    stream = stream_of(gateway, REQUEST, delivery="ring", output="arrow", batch_size=150)
+    how = {"output": "arrow", "batch_size": 150, "prefetch_bytes": 1}
+    stream = stream_of(gateway, REQUEST, delivery="ring", **how)
     batch = next(stream)
     gateway.revoke(stream.manifest.lease)
     with pytest.raises(LeaseRevoked):

@@ -184,7 +184,7 @@ def test_a_silent_worker_is_left_when_the_consumer_waits_and_not_before(
     monkeypatch.setattr(client_ring, "_TICK_SECONDS", 0.05)
     monkeypatch.setattr(client_ring, "TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr(client_ring, "GREETING_SECONDS", 0.5)
-    with stream_of(ring, delivery="ring", batch_size=256, patience=0.5) as stream:
+    with stream_of(ring, delivery="ring", batch_size=256, patience=0.5, prefetch_bytes=1) as stream:
         next(stream)
         reader = stream._running().delivery.reader
         assert isinstance(reader, client_ring.RingReader)

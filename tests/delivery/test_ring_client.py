@@ -150,7 +150,7 @@ def test_a_lease_goes_on_over_http_where_the_next_worker_has_no_ring(gateway: Ga
 
 
 def test_a_revoked_stream_ends_with_its_reason(gateway: Gateway) -> None:
-    stream = stream_of(gateway, SMALL, delivery="ring", prefetch_segments=1)
+    stream = stream_of(gateway, SMALL, delivery="ring", prefetch_segments=1, prefetch_bytes=1)
     next(stream)
     gateway.revoke(stream.manifest.lease)
     with pytest.raises(LeaseRevoked) as stop:
