@@ -6,9 +6,10 @@ import logging
 import operator
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gateway.client import program
+from gateway.client import program, signed
 from gateway.client.access import Ask, detail_of
 from gateway.client.transport import Held
 from gateway.domain.position import StreamPosition
@@ -166,6 +167,7 @@ def open_under(
         patience_seconds=settings.patience_seconds,
         delivery=settings.delivery,
         tls=transport.tls,
+        manifest_key=partial(signed.opened, transport),
     )
     request = LeaseRequest(
         order=OrderRequest(**order),

@@ -8,7 +8,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -26,7 +25,9 @@ import numpy as np
 import pyarrow as pa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway.crypto import tokens
 from gateway.crypto.pages import ModuleType, module_aad, seal_frame
+from gateway.crypto.signing import Signer, sign_document
 from gateway.delivery.geometry import manifest_of, segments_of
 from gateway.delivery.link import Closed, WorkerLink
 from gateway.delivery.spec import (
@@ -302,6 +303,7 @@ class Gateway:
         self.specs: dict[str, LeaseSpec] = {}
         self.port = worker.port  # what leases name as their data_url
         self.ring: str | None = str(worker.ring)  # and as their ring
+        self.signer = Signer(secrets.token_bytes(32), "view")
         self.is_closed = False
         self._before = self.run(self.link.status())
 
@@ -361,6 +363,8 @@ class Gateway:
             raise Unavailable("no gateway answers")
         if method == "POST" and path == "/v1/leases":
             return Answer(self.open(codec.decode(LeaseRequest, json)))
+        if path == "/.well-known/jwks.json":
+            return Answer(tokens.key_set({self.signer.key_id: self.signer.public_key}))
         lease = path.split("/")[3]
         if lease not in self.specs:
             raise NotFound("no such lease")
@@ -390,7 +394,6 @@ class Gateway:
             StreamPosition.from_dict(request.position).require(manifest.order_id, manifest.rows)
         self.run(self.link.open(spec))
         self.specs[spec.lease] = spec
-        payload = base64.b64encode(_canonical(codec.encode(manifest))).decode()
         return {
             "lease": spec.lease,
             "state": "open",
@@ -399,7 +402,7 @@ class Gateway:
             "data_url": f"http://127.0.0.1:{self.port}",
             "ring": self.ring,
             "lease_key": base64.b64encode(spec.key).decode(),
-            "manifest": {"payload": payload, "signature": "", "key_id": ""},
+            "manifest": sign_document(self.signer, codec.encode(manifest)),
         }
 
     def spec(self, request: LeaseRequest) -> LeaseSpec:
@@ -436,7 +439,3 @@ class Answer:
 
     def json(self) -> Any:
         return self.value
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

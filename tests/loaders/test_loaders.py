@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,9 +19,18 @@ import pytest
 
 from connectors.loaders.numpy import GatewayBatches
 from gateway.client.launcher import RUNS, environment_of_training
+from gateway.client.signed import KEYS
 from gateway.client.streaming import GrantedToken, open_dataset
 from gateway.config import Settings
-from gateway.errors import AccessDenied, Conflict, InvalidInput, LeaseRevoked, Unavailable
+from gateway.crypto.signing import Signer
+from gateway.errors import (
+    AccessDenied,
+    Conflict,
+    IntegrityError,
+    InvalidInput,
+    LeaseRevoked,
+    Unavailable,
+)
 from tests.delivery.world import Answer, Gateway, Worker, direct_data
 
 
@@ -36,6 +46,7 @@ class Exchanging(Gateway):
     """The simulated gateway, which also exchanges tokens."""
 
     denies = False
+    keys_asked = 0
     seconds = 600
     tls = None
 
@@ -49,6 +60,9 @@ class Exchanging(Gateway):
     def request(self, method: str, path: str, *, json: Any = None, token: str | None = None) -> Any:
         if method == "PATCH":
             return Answer({"path": path, **json})
+        if path == KEYS:
+            self.keys_asked += 1
+            return super().request(method, path)
         assert token is not None
         return super().request(method, path, json=json, token=token)
 
@@ -125,6 +139,29 @@ def test_a_column_that_is_asked_for_and_not_given_is_said(
     assert not caplog.records
     batches_of(gateway, columns=["id", "ag\n", "age"]).state_dict()
     assert caplog.messages == ["not given of the columns asked for: 'ag\\n', 'age'"]
+
+
+def test_a_manifest_that_no_key_of_the_gateway_signed_is_refused(gateway: Exchanging) -> None:
+    batches = batches_of(gateway)
+    assert sum(len(batch["id"]) for batch in batches) == 1700
+    genuine, honest = gateway.signer, gateway.open
+    gateway.signer = Signer(b"\x05" * 32, "view")  # after a restart it may have another
+    assert sum(len(batch["id"]) for batch in batches) == 1700
+    assert gateway.keys_asked == 2
+    for forged in (
+        {"key_id": genuine.key_id},
+        {"payload": base64.b64encode(b"{}").decode()},
+        {"signature": base64.b64encode(bytes(64)).decode()},
+        {"more": 1},
+    ):
+        answer = lambda asked: forge(honest(asked), forged)  # noqa: B023, E731 - used at once
+        gateway.open = answer  # type: ignore[method-assign]
+        with pytest.raises(IntegrityError):
+            next(iter(batches))
+
+
+def forge(view: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    return {**view, "manifest": {**view["manifest"], **change}}
 
 
 def test_each_pass_is_the_next_epoch_under_one_grant(gateway: Exchanging) -> None:
