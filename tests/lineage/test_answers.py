@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.errors import InvalidInput, UnknownName
+from gateway.errors import UnknownName
 from gateway.lineage import answers
 from gateway.lineage.asking import Asker, ask
 from gateway.lineage.projection import Projection
 from gateway.lineage.questions import QUESTIONS, question
 from tests.lineage.history import tag
 from tests.lineage.known import (
-    BUNDLES,
     DAY,
     REGIONS,
     SHARDS,
     SPECIAL,
     TERMS,
-    Grant,
     Known,
     Read,
     tags,
@@ -262,195 +257,6 @@ def test_reads_after_retention(asked: Ask, known: Known) -> None:
     assert found == truth
 
 
-def test_consents(asked: Ask, known: Known) -> None:
-    newest: dict[Any, tuple[int, str]] = {}
-    for at, _, person, state, purpose, dataset in sorted(known.consents):
-        newest[tag(person), purpose, dataset] = (at, state)
-    rows = asked("consents", "clinic")
-    assert {(r["person_tag"], r["purpose"], r["dataset"]): r["state"] for r in rows} == {
-        key: state for key, (_, state) in newest.items()
-    }
-    assert asked("consents", "startup") == []
-
-
-WORDS = ("not-read", "filtered", "unknown", "possibly-delivered", "delivered")
-
-
-def key_of(g: Grant) -> tuple[Any, ...]:
-    return g.dataset, g.version, g.actor, tag(g.subject), g.run
-
-
-def test_runs_of_a_person(asked: Ask, known: Known) -> None:
-    """What each Grant had of the person is given; lineage says which runs and models that is."""
-    draw = random.Random(3)
-    grants = [g for g in known.grants if g.owner == "clinic"]
-    had = {g.id: draw.randrange(5) for g in grants}
-    held = [
-        {"grant": g, "outcome": WORDS[n], "because": f"why-{n}", "strength": n}
-        for g, n in had.items()
-    ]
-    given = {"dataset": "clinic/icu", "person": tag("p"), "purpose": "audit", "held": held}
-    rows = asked("runs-of-person", "clinic", **given)
-    truth: dict[Any, int] = {}
-    for g in grants:
-        truth[key_of(g)] = max(truth.get(key_of(g), 0), had[g.id])
-    names = ("dataset", "version", "actor_tenant", "subject_tag", "run")
-    assert {tuple(r[n] for n in names): (r["outcome"], r["because"]) for r in rows} == {
-        key: (WORDS[n], f"why-{n}") for key, n in truth.items()
-    }
-    assert len(rows) == len(truth)
-    for row in rows:
-        reader = (row["actor_tenant"], row["run"])
-        assert set(row["models"] or ()) == {m for *who, m in known.models if tuple(who) == reader}
-        reads = [r for r in known.reads if key_of(r.grant) == tuple(row[n] for n in names)]
-        assert (row["first_read"] is None) == (not reads)
-    with pytest.raises(UnknownName):
-        asked("runs-of-person", "rival", **given)
-    assert asked("runs-of-person", "clinic", **{**given, "held": []}) == []
-
-
-def test_consents_of_a_person(asked: Ask, known: Known) -> None:
-    for person in (f"person-{n}" for n in range(5)):
-        newest: dict[Any, str] = {}
-        for _, _, who, state, purpose, dataset in sorted(known.consents):
-            if who == person:
-                newest[purpose, dataset] = state
-        given = {"person": tag(person), "purpose": "audit"}
-        rows = asked("consents-of-person", "clinic", **given)
-        assert {(r["purpose"], r["dataset"]): r["state"] for r in rows} == newest
-        assert asked("consents-of-person", "startup", **given) == []
-
-
-def test_lineage_takes_the_tag_of_a_person_and_never_an_id(asked: Ask) -> None:
-    for wrong in ("4711", "AB" * 16, None):
-        with pytest.raises(InvalidInput, match="person"):
-            asked("consents-of-person", "clinic", person=wrong, purpose="audit")
-
-
-def test_reads_after_withdrawal(asked: Ask, known: Known) -> None:
-    found: Counter[tuple[str, str, str]] = Counter()
-    for row in asked("reads-after-withdrawal", "clinic"):
-        found[row["state"], row["dataset"], row["run"]] += row["rows"]
-    truth: Counter[tuple[str, str, str]] = Counter()
-    for read in known.seen("clinic"):
-        purpose, dataset = read.grant.purpose, read.grant.dataset
-        mine = [
-            word for word in sorted(known.consents)
-            if read.grant.owner == "clinic" and word[5] in (None, dataset)
-            and (word[4] == purpose or (word[4], purpose) == ("research", "health-research"))
-        ]  # fmt: skip
-        if not mine:
-            truth["unknown", dataset, read.grant.run] += read.rows
-            continue
-        now = {(w[2], w[4], w[5]): w[3] for w in mine if w[0] <= read.at}
-        if "withdrawn" in now.values():
-            truth["after-withdrawal", dataset, read.grant.run] += read.rows
-    assert {state for state, *_ in truth} == {"unknown", "after-withdrawal"}
-    withdrawn = {
-        answers.plain(datetime.fromtimestamp(at, UTC))
-        for at, _, _, state, *_ in known.consents if state == "withdrawn"
-    }  # fmt: skip
-    for row in asked("reads-after-withdrawal", "clinic"):
-        if row["state"] == "after-withdrawal":
-            assert row["first_withdrawal"] in withdrawn
-            assert row["persons_at_most"] >= 1
-
-
-def test_without_consent_events_the_answer_is_unknown_and_not_none(
-    asked: Ask, known: Known
-) -> None:
-    rows = asked("reads-after-withdrawal", "startup")  # consents are the owner's to know
-    assert {row["state"] for row in rows} == {"unknown"}
-    assert sum(row["rows"] for row in rows) == sum(r.rows for r in known.seen("startup"))
-
-
-def test_reads_after_erasure(asked: Ask, known: Known) -> None:
-    (row,) = asked("reads-after-erasure", "clinic")
-    before = [r for r in known.reads if r.grant.dataset == "clinic/wards"]
-    assert (row["rows_before"], row["rows_after"], row["certificate"]) == (
-        sum(r.rows for r in before), 0, "ab" * 32,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_decisions_of_a_bundle(asked: Ask, known: Known, bundle: str) -> None:
-    found: Counter[tuple[str, str]] = Counter()
-    with contextlib.suppress(UnknownName):
-        for row in asked("decisions-of-bundle", "clinic", bundle=bundle):
-            found[row["tenant"], row["effect"]] += row["decisions"]
-    truth = Counter((g.owner, "allow") for g in known.grants
-                    if g.bundle == bundle and g.is_seen_by("clinic"))  # fmt: skip
-    truth.update(
-        (dataset.partition("/")[0], "deny") for subject, dataset, b in known.denials
-        if b == bundle and "clinic" in (subject.partition("/")[0], dataset.partition("/")[0])
-    )  # fmt: skip
-    assert found == truth
-
-
-def test_reads_under_replaced_rules(asked: Ask, known: Known) -> None:
-    found = {r["grant"]: r["rows"] for r in asked("reads-under-replaced-rules", "clinic")}
-    truth: Counter[str] = Counter()
-    for read in known.reads:
-        grant = read.grant
-        replaced = [
-            index for index, tenant, bundle, _ in known.publications
-            if tenant == grant.owner == "clinic" and index > grant.index and bundle != grant.bundle
-        ]  # fmt: skip
-        if replaced and read.index > min(replaced):
-            truth[grant.id] += read.rows
-    assert truth
-    assert found == truth
-
-
-def test_rules_without_a_second_person(asked: Ask, known: Known) -> None:
-    for tenant in TENANTS:
-        found = {row["index"] for row in asked("rules-without-second-person", tenant)}
-        assert found == {
-            i for i, owner, _, alone in known.publications if alone and owner == tenant
-        }
-
-
-def test_misused_tokens(asked: Ask, known: Known) -> None:
-    rows = asked("tokens-misused", "clinic")
-    assert {(r["sign"], r["detail"]) for r in rows if r["sign"] != "several-keys"} == set(
-        known.strange_leases
-    )
-    assert [r["grant"] for r in rows if r["sign"] == "several-keys"] == [known.two_keys.id]
-
-
-@pytest.mark.parametrize("factor", [3, 10])
-def test_unusual_volumes(asked: Ask, known: Known, factor: int) -> None:
-    found = {
-        (r["day"], r["subject_tag"]) for r in asked("unusual-volumes", "clinic", factor=factor)
-    }
-    days = rows_by(known.seen("clinic"), lambda r: (r.grant.subject, r.day))
-    truth = set()
-    for (subject, day), rows in days.items():
-        before = sorted((d, n) for (s, d), n in days.items() if s == subject and d < day)[-30:]
-        if before and rows > factor * statistics.median(n for _, n in before):
-            truth.add((day, tag(subject)))
-    assert truth
-    assert found == truth
-
-
-def test_repeated_reads(asked: Ask, known: Known) -> None:
-    found = {(r["grant"], r["epoch"]): r["segments"] for r in asked("repeated-reads", "clinic")}
-    times = Counter(
-        (r.grant.id, r.epoch, segment) for r in known.seen("clinic") for segment in r.segments
-    )
-    assert found == Counter((g, e) for (g, e, _), n in times.items() if n > 1)
-    assert found
-
-
-@pytest.mark.parametrize("tenant", TENANTS)
-def test_unused_tokens(asked: Ask, known: Known, tenant: str) -> None:
-    assert {row["index"] for row in asked("unused-tokens", tenant)} == {
-        token for g in known.grants
-        if g.is_seen_by(tenant) and not g.leases and g is not known.took_keys
-        for token in g.tokens
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize("tenant", TENANTS)
 def test_keys_released(asked: Ask, known: Known, tenant: str) -> None:
     rows = asked("keys-released", tenant)
@@ -524,6 +330,7 @@ def test_versions_at_a_time(asked: Ask, known: Known) -> None:
 
 def test_every_question_has_an_answer_known_here() -> None:
     """The others are told in test_questions.py."""
-    source = Path(__file__)
-    told = source.read_text() + source.with_name("test_questions.py").read_text()
+    rooms = Path(__file__).parent
+    told = "".join(path.read_text() for path in rooms.glob("test_answers*.py"))
+    told += (rooms / "test_questions.py").read_text()
     assert not [name for name in QUESTIONS if f'"{name}", ' not in told]
