@@ -108,6 +108,7 @@ class Lineage:
         Edges of kind `claimed` are what our own tools said (OpenLineage); the others the gateway
         saw.
         """
+        self._look()  # Marquez' shape has no place for a LogCheckpoint
         if column is None:
             graph = self._gateway.get("/api/v1/lineage", nodeId=ref, depth=depth)
         else:
@@ -324,12 +325,22 @@ def _text(given: str | Path) -> str:
         return given
     path = Path(given)
     try:
-        return path.read_text("utf-8") if path.is_file() else str(given)
+        if path.is_file():
+            return path.read_text("utf-8")
     except (OSError, ValueError) as cause:
         raise InvalidInput(f"`{path}` cannot be read") from cause
+    if "+" in str(given):
+        return str(given)  # the line of a key
+    raise InvalidInput(f"there is no file `{str(given)[:200]}`", advice="name a file that is there")
 
 
 def _verifier(text: str) -> tuple[str, bytes]:
     from gateway.crypto.notes import parse_verifier_key
 
-    return parse_verifier_key(text)
+    try:
+        return parse_verifier_key(text)
+    except InvalidInput as cause:
+        raise InvalidInput(
+            "what was given as the log's key is not one verifier key",
+            advice="take the whole line `log key` of the operator's `gateway doctor`, and no other",
+        ) from cause

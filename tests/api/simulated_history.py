@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 import gateway.wire as W
+from gateway.crypto.notes import sign_note, verifier_key
+from gateway.crypto.signing import Signer
 from gateway.errors import (
     InvalidInput,
     NotFound,
 )
 from gateway.wire import codec, openlineage
+
+_LOG, _SIGNER = "dataset-gateway/simulated", Signer(b"s" * 32, "log")
 
 
 class SimulatedHistory:
@@ -83,8 +88,13 @@ class SimulatedHistory:
         return W.Report(name=name, format=wanted.format, text=text, as_of_index=1, truncated=False)
 
     async def checkpoint(self, caller: Any, since: int | None) -> W.CheckpointView:
-        root = "00" * 32
-        return W.CheckpointView(note="n", size=1, root=root, witnessed="none", log_key="k")
+        """Of a log of one event, really signed."""
+        root = b64encode(bytes(32)).decode()
+        return W.CheckpointView(
+            note=sign_note(_SIGNER, _LOG, f"{_LOG}\n1\n{root}\n"), size=1, root="00" * 32,
+            witnessed="none", log_key=verifier_key(_LOG, _SIGNER.public_key),
+            since=1 if since == 1 else None,
+        )  # fmt: skip
 
     async def chain(self, caller: Any, tenant: str | None, since: int | None) -> W.ChainProof:
         return W.ChainProof(

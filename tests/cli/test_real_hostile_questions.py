@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +82,28 @@ def test_sql_that_is_no_select_is_told_which_views_there_are(client: GatewayClie
     with pytest.raises(InvalidInput) as refused_:
         client.lineage.query("DROP TABLE read")
     assert "claim_edge" in refused_.value.advice
+
+
+@pytest.mark.parametrize(
+    ("flag", "content", "said"),
+    [
+        ("--since", None, "there is no file"),
+        ("--log-key", None, "there is no file"),
+        ("--witness-key", None, "there is no file"),
+        ("--log-key", "two\nlines\n", "not one verifier key"),
+        ("--since", "no note\n", "signed it"),
+    ],
+)
+def test_what_a_log_is_verified_with_is_read_or_refused_by_name(
+    client: GatewayClient, typed: Typed, home: Path, flag: str, content: str | None, said: str
+) -> None:
+    path = home / "given.txt"
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_text(content)
+    done = typed("lineage", "verify", flag, path, expect=1 if "signed" in said else 2)
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_period_that_ends_before_it_begins_is_no_question(

@@ -40,6 +40,8 @@ def test_a_gateway_rolled_back_as_a_whole_is_refused_by_who_saw_more(
     for act in (
         lambda: auditor().lineage.ask("who-read"),
         lambda: auditor().lineage.query("SELECT 1"),
+        lambda: auditor().lineage.trace("home/icu"),
+        lambda: auditor().lineage.report("usage"),
         auditor().lineage.verify,
     ):
         with pytest.raises(LogForked):
