@@ -19,7 +19,8 @@ from gateway.domain.manifest import Manifest, Shard
 from gateway.domain.rowfilter import columns_of
 from gateway.errors import GatewayError
 from gateway.process.channel import Channel, Message
-from gateway.shards.geometry import BLOCKS_MIN, FRAME_BYTES, SMALL_BLOCK_ROWS
+from gateway.shards.frames import cut
+from gateway.shards.geometry import BLOCKS_MIN, SMALL_BLOCK_ROWS
 from gateway.shards.masks import MaskKeys, masked, masked_field
 from gateway.shards.memory import keep_small
 from gateway.shards.reader import ShardReader, file_plan
@@ -104,11 +105,14 @@ class _Decoder:
         if self.rows_max is not None:
             visible = min(visible, self.rows_max)
         schema = self._schema()
-        frame_rows = self._frame_rows(visible)
-        count = -(-visible // frame_rows)
-        for number, frame in enumerate(self._frames(selections, visible, frame_rows)):
-            self._write(frame, number, count)
-            self._report((0.3 if selections else 0.0), (number + 1) / count)
+        frames = cut(
+            self._rows_of(selections, visible), max(SMALL_BLOCK_ROWS, visible // BLOCKS_MIN)
+        )
+        done = 0
+        for number, frame in enumerate(frames):
+            done += len(frame)
+            self._write(frame, number, is_last=done == visible)
+            self._report((0.3 if selections else 0.0), done / visible)
         index = b"".join(FRAME.pack(*frame) for frame in self.frames)
         self.channel.send("built", index + schema.serialize().to_pybytes(), frames=len(self.frames))
 
@@ -152,29 +156,13 @@ class _Decoder:
         visible = [c for c in self.plan.columns if c.mask != "x-drop"]
         return pa.schema([masked_field(fields[c.field_id], c.mask) for c in visible])
 
-    def _frame_rows(self, visible: int) -> int:
-        probe = next(self._visible_batches(None), None)
-        row = 1 if probe is None else max(1, probe.nbytes // max(len(probe), 1))
-        rows = min(FRAME_BYTES // row, max(SMALL_BLOCK_ROWS, visible // BLOCKS_MIN))
-        return int(max(1, rows))
-
-    def _frames(self, selections: list[Any] | None, visible: int, rows: int) -> Iterator[Any]:
-        pending: list[Any] = []
-        waiting, left = 0, visible
+    def _rows_of(self, selections: list[Any] | None, visible: int) -> Iterator[Any]:
+        left = visible
         for batch in self._visible_batches(selections):
-            piece = batch.slice(0, left)
-            left -= len(piece)
-            while len(piece):
-                pending.append(piece.slice(0, rows - waiting))
-                waiting += len(pending[-1])
-                piece = piece.slice(len(pending[-1]))
-                if waiting == rows:
-                    yield pa.concat_batches(pending)
-                    pending, waiting = [], 0
+            yield batch.slice(0, left)
+            left -= min(left, len(batch))
             if not left:
                 break
-        if pending:
-            yield pa.concat_batches(pending)
 
     def _visible_batches(self, selections: list[Any] | None) -> Iterator[Any]:
         for number, shard in enumerate(self.shards):
@@ -212,14 +200,14 @@ class _Decoder:
             columns.append(masked(column, planned.mask, self.mask_keys))
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def _write(self, batch: Any, number: int, count: int) -> None:
+    def _write(self, batch: Any, number: int, *, is_last: bool) -> None:
         frame = seal_frame(
             self.view_key,
             batch.serialize().to_pybytes(),
             view=self.view,
             plan_digest=self.plan_digest,
             number=number,
-            count=count,
+            count=number + 1 if is_last else None,
         )
         view = memoryview(frame)
         while view:

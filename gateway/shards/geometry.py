@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FRAME_BYTES = 7 << 17  # of a view: with what varies from frame to frame, each fits into a chunk
+from gateway.domain.lease import CHUNK_BYTES_MAX
+
+FRAME_BYTES = CHUNK_BYTES_MAX  # of a view: each is used where it lies in a slot of the ring
 PAGE_BYTES_MAX = 256 << 10  # stays in the processor's second cache while it is decrypted
 BLOCK_BYTES_MAX = 16 << 20  # one segment holds at least one block
 BLOCKS_MIN = 64  # per shard, so that shuffling has something to shuffle
