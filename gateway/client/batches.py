@@ -22,7 +22,7 @@ from gateway.client.joining import Joiner
 from gateway.client.segments import Segment
 from gateway.client.windows import Window
 from gateway.domain.order import Rows, window_order
-from gateway.errors import IntegrityError, InvalidInput
+from gateway.errors import IntegrityError
 from gateway.wire.leases import LeaseManifest
 from gateway.wire.segments import SegmentHead
 
@@ -131,8 +131,9 @@ class Batches:
             rows: of all parts.
         """
         if self._joiner is not None:
-            batch = self._joiner.join(_pieces(parts), rows)
-            return batch if self._is_arrow else _arrays(batch)
+            pieces = _pieces(parts)
+            join = self._joiner.join if self._is_arrow else self._joiner.arrays
+            return join(pieces, rows)
         arrays = _direct(parts)
         return _direct_to_arrow(arrays, self.schema) if self._is_arrow else arrays
 
@@ -160,10 +161,6 @@ def _pieces(parts: Iterable[Part]) -> Iterator[Any]:
             yield segment.frames.take(segment.order[start : start + count])
 
 
-def _arrays(batch: Any) -> Arrays:
-    return {name: _objects(name, batch.column(i)) for i, name in enumerate(batch.schema.names)}
-
-
 def _arrived(name: str, parts: Iterable[Part]) -> Arrays:
     pieces: list[NDArray[Any]] = []
     for part in parts:
@@ -184,20 +181,6 @@ def _opened(parts: Sequence[Part]) -> Arrays:
 def _segment(part: Part) -> OpenSegment:
     assert isinstance(part.segment, OpenSegment), "a stream has segments of one kind"
     return part.segment
-
-
-def _objects(name: str, column: Any) -> NDArray[Any]:
-    import pyarrow as pa
-
-    try:
-        array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    except (pa.ArrowException, ValueError, OverflowError) as cause:
-        # Python's times and dates are coarser and fewer than Arrow's.
-        raise InvalidInput(
-            f"column `{name[:80]}` (`{str(column.type)[:80]}`) has a value that numpy cannot hold",
-            advice="stream it as Arrow: output `arrow`, or leave the column out",
-        ) from cause
-    return array
 
 
 def _gather(parts: Sequence[Part], name: str) -> NDArray[Any]:

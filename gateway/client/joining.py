@@ -12,8 +12,10 @@ from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.client.arriving import KEPT_MAX
+from gateway.errors import InvalidInput
 from gateway.wire.segments import CHUNK_BYTES_MAX
 
 LARGE_BYTES = KEPT_MAX * CHUNK_BYTES_MAX
@@ -30,6 +32,7 @@ class Joiner:
         found = [_kind_of(field.type) for field in schema]
         is_plain = 0 < len(found) <= COLUMNS_MAX and None not in found
         self._kinds: list[Any] = found if is_plain else []
+        self._is_flat = len(found) <= COLUMNS_MAX and all(map(_is_flat, schema.types))
         self._schema = schema
 
     def join(self, pieces: Iterator[Any], rows: int) -> Any:
@@ -39,8 +42,7 @@ class Joiner:
         first = next(pieces)
         if first.num_rows == rows:
             return first
-        is_large = first.nbytes * rows > LARGE_BYTES * first.num_rows
-        if not self._kinds or not is_large:
+        if not self._kinds or not _is_large(first, rows):
             return pa.concat_batches(chain((first,), pieces))
         written = _Written(self._kinds, first, rows)
         rest = [] if written.take(first) else [first]
@@ -48,6 +50,47 @@ class Joiner:
         rest += [piece for piece in pieces if not written.take(piece)]
         batch = written.batch(self._schema)
         return pa.concat_batches([batch, *rest]) if rest else batch
+
+    def arrays(self, pieces: Iterator[Any], rows: int) -> dict[str, NDArray[Any]]:
+        """Return the same as numpy arrays, by name; InvalidInput for a value numpy cannot hold.
+
+        Values that become Python objects are copied by that: joined before, they would be twice.
+        """
+        first = next(pieces)
+        if not self._is_flat or not _is_large(first, rows) or first.num_rows == rows:
+            return _arrays_of(self.join(chain((first,), pieces), rows))
+        found = [_owned(first)]
+        del first  # its slot with it
+        found += [_owned(piece) for piece in pieces]
+        return {name: np.concatenate([some[name] for some in found]) for name in found[0]}
+
+
+def _is_large(first: Any, rows: int) -> bool:
+    return bool(first.nbytes * rows > LARGE_BYTES * first.num_rows)
+
+
+def _owned(piece: Any) -> dict[str, NDArray[Any]]:
+    """Arrays that look at no slot."""
+    arrays = _arrays_of(piece)
+    return {n: array if array.dtype == object else array.copy() for n, array in arrays.items()}
+
+
+def _arrays_of(batch: Any) -> dict[str, NDArray[Any]]:
+    return {name: _array(name, batch.column(i)) for i, name in enumerate(batch.schema.names)}
+
+
+def _array(name: str, column: Any) -> NDArray[Any]:
+    import pyarrow as pa
+
+    try:
+        array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    except (pa.ArrowException, ValueError, OverflowError) as cause:
+        # Python's times and dates are coarser and fewer than Arrow's.
+        raise InvalidInput(
+            f"column `{name[:80]}` (`{str(column.type)[:80]}`) has a value that numpy cannot hold",
+            advice="stream it as Arrow: output `arrow`, or leave the column out",
+        ) from cause
+    return array
 
 
 class _Written:
@@ -164,6 +207,15 @@ class _Bytes:
             self.__init__(int(end * _GROWTH))  # type: ignore[misc]
             self._array[:at] = before[:at]
         self._array[at:end] = np.frombuffer(source, dtype=np.uint8, count=count, offset=start)
+
+
+def _is_flat(type_: Any) -> bool:
+    """Whether arrays of its pieces, one after another, are the array of the whole."""
+    from pyarrow import types
+
+    is_text = types.is_string(type_) or types.is_large_string(type_)
+    is_bytes = types.is_binary(type_) or types.is_large_binary(type_)
+    return bool(is_text or is_bytes or types.is_primitive(type_))
 
 
 def _kind_of(type_: Any) -> Any:

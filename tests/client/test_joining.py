@@ -18,9 +18,13 @@ from gateway.client.joining import COLUMNS_MAX, LARGE_BYTES, Joiner
 
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     pa.int8(): st.integers(-128, 127),
+    pa.int64(): st.integers(-(1 << 63), (1 << 63) - 1),
+    pa.float32(): st.floats(width=32, allow_nan=False),
     pa.float64(): st.floats(allow_nan=False),
     pa.bool_(): st.booleans(),
     pa.timestamp("us"): st.integers(0, 1 << 50),
+    pa.time32("s"): st.integers(0, 86_399),
+    pa.date32(): st.dates(),
     pa.decimal128(9, 2): st.integers(0, 999).map(decimal.Decimal),
     pa.binary(3): st.binary(min_size=3, max_size=3),
     pa.binary(): st.binary(max_size=9),
@@ -68,6 +72,18 @@ def test_a_large_batch_is_what_arrow_makes_of_its_pieces(found: list[Any]) -> No
     batch.validate(full=True)
     assert batch.equals(wanted)
     assert batch.schema.equals(wanted.schema, check_metadata=True)
+
+
+@pytest.mark.usefixtures("every_batch_is_large")
+@given(pieces())
+def test_arrays_of_a_large_batch_are_those_of_the_joined_one(found: list[Any]) -> None:
+    whole = pa.concat_batches(found)
+    got = Joiner(whole.schema).arrays(iter(found), whole.num_rows)
+    assert list(got) == whole.schema.names
+    for name, array in got.items():
+        wanted = whole.column(name).to_numpy(zero_copy_only=False)
+        assert array.dtype == wanted.dtype
+        assert [repr(value) for value in array.tolist()] == [repr(v) for v in wanted.tolist()]
 
 
 @pytest.mark.usefixtures("every_batch_is_large")
