@@ -40,13 +40,27 @@ class Consents:
         total = {"given": 0, "withdrawn": 0}
         for start in range(0, len(entries), W.CONSENTS_MAX):
             part = tuple(entries[start : start + W.CONSENTS_MAX])
-            done = self._gateway.post("/v1/consents", W.ConsentRequest(entries=part))
+            try:
+                done = self._gateway.post("/v1/consents", W.ConsentRequest(entries=part))
+            except InvalidInput as refused:
+                raise _in_the_file(refused, start) from refused
             total = {name: total[name] + done[name] for name in total}
         return Record(total, self._gateway)
 
     def list(self) -> Table:
         """The newest word of each person, as a keyed tag, on each purpose."""
         return self._gateway.all_of("/v1/consents")
+
+
+def _in_the_file(refused: InvalidInput, start: int) -> InvalidInput:
+    """The number of an entry, which the gateway counts in its part, as it is in the whole file."""
+    number = refused.facts.get("entry")
+    if not isinstance(number, int) or not start:
+        return refused
+    message = refused.message.replace(f"entry {number}:", f"entry {start + number}:", 1)
+    return InvalidInput(
+        f"{message} (the first {start} are recorded)", advice=refused.advice, entry=start + number
+    )
 
 
 def _entries(lines: Iterable[str]) -> Iterator[W.ConsentEntry]:
@@ -62,8 +76,13 @@ def _entries(lines: Iterable[str]) -> Iterator[W.ConsentEntry]:
         for row in rows:
             if None in row or None in row.values():
                 raise InvalidInput(f"line {rows.line_num} has not one value per column")
+            if not all(row[name] for name in _NEEDED):
+                raise InvalidInput(
+                    f"line {rows.line_num} lacks a person, a purpose or a state",
+                    advice="only `at` and `dataset` may be empty",
+                )
             yield W.ConsentEntry(**{name: row[name] for name in found if row[name]})
     except (csv.Error, UnicodeDecodeError, TypeError) as cause:
         raise InvalidInput(
-            "the file is not a CSV file in UTF-8, or a needed value is empty"
+            "the file is not a CSV file in UTF-8", advice="save it as CSV with UTF-8"
         ) from cause

@@ -36,6 +36,7 @@ _UNNAMED = (
     "/access/v1/evaluation",
     "/oauth/token",
     "/v1/revocations",
+    "/v1/consents",
     "/v1/lineage/evidence",
     "/v1/lineage/proofs/chain",
 )  # the body or the query names it

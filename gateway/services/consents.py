@@ -39,7 +39,13 @@ async def record(house: House, caller: Caller, wanted: W.ConsentRequest) -> W.Co
         raise InvalidInput(f"one request has 1 to {W.CONSENTS_MAX} entries, of one person each")
     groups: defaultdict[_Group, list[dict[str, Any]]] = defaultdict(list)
     for number, entry in enumerate(wanted.entries, 1):
-        group, person = _checked(house, caller, number, entry)
+        try:
+            group, person = _checked(house, caller, entry)
+        except InvalidInput as refused:  # by its number: its person must not stand in a message
+            raise InvalidInput(
+                f"entry {number}: {refused.message}",
+                advice=refused.advice, field="entries", entry=number,
+            ) from refused  # fmt: skip
         groups[group].append(person)
     index = 0
     for group, persons in groups.items():
@@ -65,19 +71,16 @@ def _draft(caller: Caller, group: _Group, persons: list[dict[str, Any]]) -> Even
     )
 
 
-def _checked(
-    house: House, caller: Caller, number: int, entry: W.ConsentEntry
-) -> tuple[_Group, dict[str, Any]]:
-    """An entry is refused by its number: its person must not stand in a message."""
+def _checked(house: House, caller: Caller, entry: W.ConsentEntry) -> tuple[_Group, dict[str, Any]]:
     person, tenant = entry.person, caller.subject.tenant
     if not 0 < len(person) <= ID_CHARS_MAX or not person.isprintable():
-        raise InvalidInput(f"entry {number}: `person` is no id of a person", field="entries")
+        raise InvalidInput("`person` is no id of a person")
     if entry.state not in _KINDS:
-        raise InvalidInput(f"entry {number}: `state` is `given` or `withdrawn`", field="entries")
+        raise InvalidInput("`state` is `given` or `withdrawn`")
     now = house.now()
     at = now if entry.at is None else moment(entry.at, now=now)
     if not 0 <= at <= now + _AHEAD_SECONDS_MAX:
-        raise InvalidInput(f"entry {number}: `at` is no time of the past", field="entries")
+        raise InvalidInput("`at` is no time of the past")
     group = (entry.state, parse_purpose(entry.purpose), _dataset(house, tenant, entry.dataset))
     return group, {"person": tag_of(house, tenant, person), "at": int(at)}
 
