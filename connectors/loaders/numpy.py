@@ -32,9 +32,10 @@ from gateway.client.streaming import (
     whole,
 )
 from gateway.client.transport import Transport
+from gateway.client.trays import Memory
 from gateway.config import Settings, load
 from gateway.domain.position import StreamPosition
-from gateway.errors import Conflict
+from gateway.errors import Conflict, GatewayError
 
 
 class GatewayBatches:
@@ -64,6 +65,7 @@ class GatewayBatches:
         self._resume: dict[str, Any] | None = None
         self._stream: Stream | None = None
         self._ready: Stream | None = None  # opened for its length, not yet iterated
+        self._memory = Memory()
         self._running: Stream | None = None  # somebody iterates it
         self._stats: dict[str, Any] = {}
         if position is not None:
@@ -174,6 +176,7 @@ class GatewayBatches:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+        self._memory.clear()
 
     def _take(self) -> Stream:
         stream, self._ready = self._ready or self._open(), None
@@ -199,7 +202,11 @@ class GatewayBatches:
             grant = self._wanted.get("grant")
             dataset = None if grant else self._dataset
             self._token = granted_token(transport, dataset, grant, ask)
-        return open_under(transport, self._token, how, self._resume, settings)
+        try:
+            return open_under(transport, self._token, how, self._resume, settings, self._memory)
+        except GatewayError:
+            self._memory.clear()  # rows of the pass before are in it
+            raise
 
     def _open_transport(self) -> Transport:
         if self._transport is None:

@@ -20,11 +20,9 @@ from gateway.client.drawing import Turns
 from gateway.client.frames import FrameLayout, Frames, read_frames
 from gateway.client.joining import Joiner
 from gateway.client.segments import Segment
-from gateway.client.windows import Window
 from gateway.domain.order import Rows, window_order
 from gateway.errors import IntegrityError
 from gateway.wire.leases import LeaseManifest
-from gateway.wire.segments import SegmentHead
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -69,17 +67,10 @@ class Opener:
         column = self._manifest.columns[0]
         return Arriving(column.name, ColumnLayout(column), rows, turns)
 
-    def window(self, head: SegmentHead) -> Window | None:
-        """Where the rows of a shuffled segment belong, if they can be put there as they come."""
-        if not self._key or self.schema is not None:
-            return None
-        return Window.of(head, self._manifest.columns, self._key)
-
     def open(self, segment: Segment) -> OpenSegment:
         """Return the columns of a segment; IntegrityError when they do not fit the manifest."""
         head = segment.head
-        is_stored = self._key and not segment.in_order
-        order = window_order(self._key, head.segment, head.rows) if is_stored else None
+        order = window_order(self._key, head.segment, head.rows) if self._key else None
         if self.schema is None:
             return OpenSegment(self._direct(segment), None, order)
         frames = self._view(segment)
@@ -134,7 +125,10 @@ class Batches:
             pieces = _pieces(parts)
             join = self._joiner.join if self._is_arrow else self._joiner.arrays
             return join(pieces, rows)
-        arrays = _direct(parts)
+        return self.of_arrays(_direct(parts))
+
+    def of_arrays(self, arrays: Arrays) -> Any:
+        """Return one batch of plain columns, without a copy."""
         return _direct_to_arrow(arrays, self.schema) if self._is_arrow else arrays
 
 

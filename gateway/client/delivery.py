@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator
 from typing import Protocol
 
 from gateway.client.arriving import Arriving, Came
+from gateway.client.assembly import Placing
 from gateway.client.buffers import Buffers
 from gateway.client.leases import HeldLease
 from gateway.client.ring import GREETING_SECONDS, NoRing, RingReader
 from gateway.client.segments import Received, Segment, SegmentReader
-from gateway.client.windows import Window
 from gateway.errors import ConfigError, NotAuthenticated, NotFound, Unavailable
 from gateway.wire.segments import SegmentHead
 
@@ -58,7 +58,7 @@ class Delivery:
         choice: str,
         buffers: Buffers,
         meanwhile: Callable[[], None],
-        window: Callable[[SegmentHead], Window | None],
+        placing: Callable[[SegmentHead], Placing | None],
     ) -> None:
         """Begin with the lease that is held now.
 
@@ -67,10 +67,10 @@ class Delivery:
             choice: see LeaseTerms.
             buffers: for segments that are copied.
             meanwhile: called now and then during long waits.
-            window: where the rows of a segment belong, if they are put there when copied.
+            placing: where the rows of a segment go, if they are put there as they come.
         """
         self._lease, self._choice, self._buffers = lease, choice, buffers
-        self._meanwhile, self._window = meanwhile, window
+        self._meanwhile, self._placing = meanwhile, placing
         self._is_proven = False  # a ring was had before: without one now, the gateway is away
         self.used = HTTP
         self.reason: str | None = None  # why it is not the ring
@@ -85,7 +85,7 @@ class Delivery:
             self.reader = self._http()  # of the lease that is held now
             return
         self.used, self.reason = RING, None
-        self.reader = RingReader(self._lease.access, self._buffers, self._meanwhile, self._window)
+        self.reader = RingReader(self._lease.access, self._buffers, self._meanwhile, self._placing)
 
     def live(self) -> None:
         """Say that we live, when we said nothing for long."""

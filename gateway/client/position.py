@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from gateway.domain.order import Deal, GlobalOrder, Slice
+import numpy as np
+
+from gateway.domain.order import Deal, GlobalOrder, Rows, Slice
 
 
 @dataclass(slots=True)  # made anew for every batch: freezing takes thrice as long
@@ -67,24 +69,48 @@ class Walk:
             yield Step(position, takes, opens, over)
 
     def needs(self, position: int) -> Iterator[int]:
-        """Segments in the order in which `steps` opens them.
+        """Segments in the order in which `steps` opens them."""
+        return (number for _, number in self.opens(position))
+
+    def opens(self, position: int) -> Iterator[tuple[int, int]]:
+        """The same, each after the number of the step (0 = the first) that opens it.
 
         By arithmetic where one rank has all lanes: walking every step would cost as much again
         as the consumer's own walk.
         """
         if self._deal.world > 1:
-            yield from (number for step in self.steps(position) for number in step.opens)
-            return
-        end = min(self.order.rows, position + self.batches(position) * self._deal.step_rows)
-        before, after = self.order.taken(position), self.order.taken(end)
-        found = []
-        for number, (lane, last) in enumerate(zip(self._lanes, self._ends, strict=True)):
-            first = self._starts[lane][number - self._first[lane]]
-            first = max(first, before[lane])
-            if first < min(last, after[lane]):
-                place = self.order.place(lane, first)
-                found.append(((place - position) // self._deal.step_rows, lane, number))
-        yield from (number for _, _, number in sorted(found))
+            steps = enumerate(self.steps(position))
+            return ((index, number) for index, step in steps for number in step.opens)
+        first, last = self.spans(position)
+        numbers = np.flatnonzero(last >= first)
+        first = first[numbers]
+        order = np.lexsort((numbers, np.array(self._lanes)[numbers], first))
+        return zip(first[order].tolist(), numbers[order].tolist(), strict=True)
+
+    def spans(self, position: int) -> tuple[Rows, Rows]:
+        """Of each segment the first and the last step from `position` on that takes rows of it.
+
+        Of any rank; steps count from 0, and a segment of which none takes a row ends at -1.
+        """
+        step_rows, batches = self._deal.step_rows, self.batches(position)
+        end = min(self.order.rows, position + batches * step_rows)
+        lanes = np.array(self._lanes, dtype=np.int64)
+        starts = [start for starts in self._starts for start in starts[:-1]]
+        before, after = self.order.taken_at(np.array([position, end]))
+        first = np.maximum(np.array(starts, dtype=np.int64), before[lanes])
+        last = np.minimum(np.array(self._ends, dtype=np.int64), after[lanes]) - 1
+        is_taken = first <= last
+        found = np.zeros_like(first), np.full_like(last, -1)
+        for steps, rows in zip(found, (first, last), strict=True):
+            places = self.order.places(lanes[is_taken], rows[is_taken])
+            steps[is_taken] = (places - position) // step_rows
+        return found
+
+    def span_of(self, segment: int) -> tuple[int, int, int]:
+        """The lane of a segment, its first row in the lane, and the row after its last."""
+        lane = self._lanes[segment]
+        first = self._starts[lane][segment - self._first[lane]]
+        return lane, first, self._ends[segment]
 
     def _takes(self, pieces: Iterable[Slice]) -> Iterator[Take]:
         for piece in pieces:

@@ -21,6 +21,7 @@ from typing import Any, cast
 import numpy as np
 
 from gateway.client.arriving import Arriving, Came
+from gateway.client.assembly import Assembly, Placing
 from gateway.client.batches import Opener, OpenSegment
 from gateway.client.budget import Budget, NoRoom
 from gateway.client.buffers import Buffers
@@ -39,6 +40,7 @@ from gateway.errors import (
     StreamBroken,
     Unavailable,
 )
+from gateway.wire.segments import SegmentHead
 
 RECEIPTS_MAX = 1000
 _IDLE_BUFFERS = 2  # of up to 16 MiB, besides one for each lane: lanes end nearly together
@@ -49,7 +51,8 @@ _LOST = (NotFound, NotAuthenticated, LeaseExpired)  # the worker restarted, or t
 _AWAY = (Unavailable, KeyUnavailable)
 
 
-_Fetched = tuple[int, OpenSegment | Arriving, int]  # its number, itself, its bytes in the budget
+# Its number, itself unless its rows are in their batches, its bytes in the budget.
+_Fetched = tuple[int, OpenSegment | Arriving | None, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,10 @@ class Prefetcher:
         progress: Progress,
         ahead: Ahead,
         terms: LeaseTerms,
+        assembly: Assembly | None,
     ) -> None:
         """Start the thread; it holds nothing that would keep its stream alive."""
+        self._assembly = assembly
         self._lease, self._needs, self._progress, self._terms = lease, needs, progress, terms
         self._queue: queue.Queue[_Fetched | GatewayError | None] = queue.Queue(ahead.segments)
         self._budget = Budget(ahead.bytes, lease.manifest)
@@ -96,9 +101,7 @@ class Prefetcher:
         order = lease.manifest.order
         idle = _IDLE_BUFFERS + order.lanes_chosen // order.world
         buffers = Buffers(idle, self._budget.claim)
-        self.delivery = Delivery(
-            lease, terms.delivery, buffers, self._meanwhile, self._opener.window
-        )
+        self.delivery = Delivery(lease, terms.delivery, buffers, self._meanwhile, self._placing)
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 
@@ -115,8 +118,11 @@ class Prefetcher:
             "seconds": self._newest_at - self._began_at,
         }
 
-    def get(self, number: int) -> OpenSegment | Arriving:
-        """Return the next segment, which is `number`; raises why there is none."""
+    def get(self, number: int) -> OpenSegment | Arriving | None:
+        """Return the next segment, which is `number`; raises why there is none.
+
+        None when its rows are where the assembly wants them.
+        """
         self._end_current()
         self._is_awaited = True
         found = self._take()
@@ -197,9 +203,12 @@ class Prefetcher:
     def _hand_on(self, number: int, following: int | None) -> bool:
         """Give the consumer one segment, or the means to draw it; whether it wants more."""
         if not self._opener.is_arriving:
-            segment = _whole(self._fetch(number, following))
-            held = self._note(segment)
-            return self._put((number, self._opener.open(segment), held))
+            segment, opened = _whole(self._fetch(number, following)), None
+            if self._assembly is None:
+                opened = self._opener.open(segment)
+            elif not segment.is_placed:
+                self._assembly.place(segment)
+            return self._put((number, opened, self._note(segment)))
         self._drawing.wait(but=1)
         arriving = self._opener.arriving(self._lease.access.rows_of(number), self._turns)
         if self.delivery.used == RING and not self._was_copied:
@@ -211,6 +220,12 @@ class Prefetcher:
         held = self._note(segment)
         arriving.source = iter((_body(segment, arriving),))
         return self._put((number, arriving, held))
+
+    def _placing(self, head: SegmentHead) -> Placing | None:
+        if self._assembly is None:
+            return None
+        self._budget.claim(head.bytes)
+        return self._assembly.placing(head)
 
     def _arrive(
         self, number: int, following: int | None, arriving: Arriving
@@ -246,10 +261,10 @@ class Prefetcher:
 
     def _await_room(self, number: int) -> None:
         """Wait for the consumer to make room for a segment."""
-        while not self._budget.wait(number, _WAIT_SECONDS):
-            if self._stop.is_set():
-                raise _closed()
-            self._renew_meanwhile()
+        waits = [self._budget.wait, *([self._assembly.wait] if self._assembly else [])]
+        for wait in waits:
+            while not wait(number, _WAIT_SECONDS):
+                self._meanwhile()
 
     def _meanwhile(self) -> None:
         """A reader waits: perhaps for a consumer who is gone."""
@@ -318,6 +333,8 @@ class Prefetcher:
         # One that was just put in is as good as taken while the consumer wakes up for it.
         waiting = max(0, self._queue.qsize() - self._is_awaited)
         if following is None or waiting + 1 >= self._queue.maxsize:
+            return None
+        if self._assembly is not None and not self._assembly.has_room(number, following):
             return None
         return following if self._budget.has_room(number, following) else None
 

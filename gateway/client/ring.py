@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from gateway.client.arriving import Arriving, Came
+from gateway.client.assembly import Placing
 from gateway.client.buffers import Buffers
 from gateway.client.segments import Access, Cut, Received, Segment, read_end, read_head
 from gateway.client.slots import Bytes, Slots
-from gateway.client.windows import Window
 from gateway.crypto.ring import Handshake
 from gateway.errors import GatewayError, IntegrityError, StreamStopped, Unavailable
 from gateway.wire import codec
@@ -60,7 +60,7 @@ class RingReader:
         access: Access,
         buffers: Buffers,
         meanwhile: Callable[[], None],
-        window: Callable[[SegmentHead], Window | None],
+        placing: Callable[[SegmentHead], Placing | None],
     ) -> None:
         """Nothing is opened yet.
 
@@ -68,10 +68,10 @@ class RingReader:
             access: the lease.
             buffers: for what is copied.
             meanwhile: called now and then during long waits.
-            window: where the rows of a segment belong; None = as they come.
+            placing: where the rows of a segment go; None = side by side, as they come.
         """
         self._access, self._buffers = access, buffers
-        self._meanwhile, self._window = meanwhile, window
+        self._meanwhile, self._placing = meanwhile, placing
         self._asked: deque[int] = deque()
         self._sock: socket.socket | None = None
         self._sending = threading.Lock()  # the consumer gives slots back
@@ -183,19 +183,20 @@ class RingReader:
         return head_frame, read_head(head_frame, number, self._access)
 
     def _copied(self, head_frame: bytes, head: SegmentHead, used: bytearray) -> Segment:
-        window = self._window(head)
-        body, at = self._buffers.lend(head.bytes), 0
+        placing, at = self._placing(head), 0
+        body = memoryview(b"") if placing is not None else self._buffers.lend(head.bytes)
         for size in head.chunks:
-            content = self._chunk(size, used)
-            if window is None:
+            slot = self._filled(size)
+            content = self._slots.show(slot, size)
+            used.append(slot)
+            if placing is None:
                 np.copyto(np.frombuffer(body[at : at + size], dtype=np.uint8), content)
             else:
-                window.put(body, at, content)
-            del content  # the slot with it
-            self._slots.see()
+                placing.put(at, content)
+            self._slots.put_back(slot)
             self.give_back()
             at += size
-        return self._end(head_frame, head, used, body, in_order=window is not None)
+        return self._end(head_frame, head, used, body, is_placed=placing is not None)
 
     def _end(
         self,
@@ -204,23 +205,28 @@ class RingReader:
         used: bytearray,
         body: memoryview,
         *,
-        in_order: bool = False,
+        is_placed: bool = False,
     ) -> Segment:
         end = frames.frame(END_MAGIC, self._expect(END_MAGIC))
         stated = read_end(head_frame, head, end, self._access)
         if stated.seals != used:
             raise IntegrityError("a chunk of the segment lay in another slot")
         self._asked.popleft()
-        return Segment(head, body, stated.receipt, in_order=in_order)
+        return Segment(head, body, stated.receipt, is_placed=is_placed)
 
     def _chunk(self, size: int, used: bytearray) -> Bytes:
-        """Wait for the next chunk, and note its slot."""
+        """Wait for the next chunk, note its slot, and return it to whoever keeps it."""
+        slot = self._filled(size)
+        content = self._slots.lend(slot, size)
+        used.append(slot)
+        return content
+
+    def _filled(self, size: int) -> int:
+        """Wait for the next chunk, and return its slot."""
         slot, length = frames.CHUNK_PLACE.unpack(self._expect(frames.CHUNK))
         if length != size:
             raise IntegrityError("a slot holds another chunk than the segment has")
-        content = self._slots.lend(slot, length)
-        used.append(slot)
-        return content
+        return int(slot)
 
     def give_back(self, *, is_waiting: bool = False) -> None:
         """Give slots back that nobody looks at any more, when it is time; in any thread.

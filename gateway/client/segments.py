@@ -91,9 +91,9 @@ class Segment:
     """One verified segment."""
 
     head: SegmentHead
-    body: memoryview  # starts at a multiple of 64 in memory
+    body: memoryview  # starts at a multiple of 64 in memory; empty if its rows were used already
     receipt: str
-    in_order: bool = False  # whether the rows lie in the order of delivery, though shuffled
+    is_placed: bool = False  # whether its rows are where an Assembly wants them
 
 
 class SegmentReader:

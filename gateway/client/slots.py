@@ -27,21 +27,35 @@ class Slots:
     def __init__(self, memory: memoryview, slot_bytes: int) -> None:
         """All slots are the worker's; `memory` is read-only."""
         self._memory, self._slot_bytes = memory, slot_bytes
-        self._lent: dict[int, weakref.ref[Any]] = {}
+        self._lent: dict[int, weakref.ref[Any] | None] = {}
         self._returned: deque[int] = deque()
         self._seen = 0  # lent slots that the consumer took, or that nobody needed
         self._back = 0  # of those, given back
 
     def lend(self, slot: int, length: int) -> Bytes:
-        """Return what the worker put into a slot; IntegrityError when it has no such slot."""
+        """Return what the worker put into a slot, to whoever wants to keep it.
+
+        Raises:
+            IntegrityError: there is no such slot, or it was not given back.
+        """
+        content = self.show(slot, length)
+        self._lent[slot] = weakref.ref(content, partial(self._release, slot))
+        return content
+
+    def show(self, slot: int, length: int) -> Bytes:
+        """Like `lend`, but it is given back by `put_back`: for who copies it at once."""
         start = slot * self._slot_bytes
         if length > self._slot_bytes or start + length > len(self._memory):
             raise IntegrityError("a slot lies outside the memory of the ring")
         if slot in self._lent:
             raise IntegrityError("a slot was filled before it was given back")
-        content = np.frombuffer(self._memory[start : start + length], dtype=np.uint8)
-        self._lent[slot] = weakref.ref(content, partial(self._release, slot))
-        return content
+        self._lent[slot] = None
+        return np.frombuffer(self._memory[start : start + length], dtype=np.uint8)
+
+    def put_back(self, slot: int) -> None:
+        """It was copied."""
+        self._seen += 1
+        self._returned.append(slot)
 
     def _release(self, slot: int, _: object) -> None:
         self._returned.append(slot)

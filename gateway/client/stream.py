@@ -18,10 +18,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from gateway.client.arriving import Arriving
+from gateway.client.assembly import Assembly
 from gateway.client.batches import Batches, OpenSegment, Part
 from gateway.client.leases import HeldLease, LeaseTerms, Transport
 from gateway.client.position import Step, Walk
 from gateway.client.prefetch import Ahead, Prefetcher, Progress
+from gateway.client.row_places import RowPlaces
+from gateway.client.trays import Memory
 from gateway.config import PREFETCH_BYTES
 from gateway.domain.order import Deal
 from gateway.domain.position import StreamPosition
@@ -47,6 +50,7 @@ class StreamOptions:
     prefetch_segments: int = 2  # fetched ahead of need, each up to 16 MiB
     prefetch_bytes: int = PREFETCH_BYTES  # of them at most, or else one segment
     terms: LeaseTerms = field(default_factory=LeaseTerms)
+    memory: Memory = field(default_factory=Memory)  # for a stream that follows on another
 
     def __post_init__(self) -> None:
         if self.output not in ("numpy", "arrow"):
@@ -87,6 +91,7 @@ class Stream:
         self._steps: Iterator[Step] | None = None
         self._left = 0  # steps
         self._held: dict[int, OpenSegment | Arriving] = {}
+        self._assembly: Assembly | None = None
         self._ended: GatewayError | None = None
         self._process = os.getpid()
         self._stats: dict[str, Any] = {}  # of the prefetcher that is over
@@ -168,19 +173,35 @@ class Stream:
 
     def _begin(self) -> None:
         options = self._options
-        self._steps = self._walk.steps(self._start)
-        needs = self._walk.needs(self._start)
         self._left = self._walk.batches(self._start)
+        if self.manifest.window_key and self.manifest.kind == "direct":
+            places = RowPlaces(self._walk, self._deal, self._start)
+            segments = options.prefetch_segments
+            self._assembly = Assembly(self.manifest, places, options.memory, segments)
+            self._steps = self._assembly.steps(self._walk.opens(self._start))
+        else:
+            self._steps = self._walk.steps(self._start)
+        needs = self._walk.needs(self._start)
         ahead = Ahead(options.prefetch_segments, options.prefetch_bytes)
-        self._prefetcher = Prefetcher(self._lease, needs, self._progress, ahead, options.terms)
+        self._prefetcher = Prefetcher(
+            self._lease, needs, self._progress, ahead, options.terms, self._assembly
+        )
         weakref.finalize(self, self._prefetcher.abandon)
 
     def _batch(self, step: Step) -> Any:
+        if self._assembly is not None:
+            return self._assembled(self._assembly, step)
         parts = (Part(self._segment(t.segment), t.start, t.count) for t in step.takes)
         batch = self._batches.make(parts, sum(take.count for take in step.takes))
         for number in step.closes:
             self._held.pop(number, None)
         return batch
+
+    def _assembled(self, assembly: Assembly, step: Step) -> Any:
+        assembly.begin()
+        for number in step.opens:
+            self._running().get(number)
+        return self._batches.of_arrays(assembly.batch())
 
     def _finish(self) -> None:
         """Before the last batch is given: the last segment proves itself at its end only."""
@@ -193,7 +214,9 @@ class Stream:
             for other in held.values():
                 if isinstance(other, Arriving):
                     other.absorb()
-            held[number] = self._running().get(number)
+            found = self._running().get(number)
+            assert found is not None, "nothing is assembled"
+            held[number] = found
         return held[number]
 
     def _running(self) -> Prefetcher:
@@ -279,6 +302,9 @@ class Stream:
             prefetcher.close()
             self._stats = prefetcher.stats
         self._held = {}
+        assembly, self._assembly = self._assembly, None
+        if assembly is not None and not self._left:
+            assembly.keep()
         self._steps = iter(())
         if self._lease.is_open:
             self._lease.close()

@@ -20,6 +20,7 @@ from gateway.wire.tokens import DETAIL_TYPE, TokenResponse
 if TYPE_CHECKING:
     from gateway.client.stream import Stream
     from gateway.client.transport import Transport
+    from gateway.client.trays import Memory
     from gateway.config import Settings
 
 _ORDER = ("seed", "epoch", "shuffle", "lanes", "window_blocks", "rank", "world")
@@ -154,14 +155,20 @@ def open_under(
     how: Mapping[str, Any],
     position: Mapping[str, Any] | None,
     settings: Settings,
+    memory: Memory | None = None,
 ) -> Stream:
-    """Open a lease under a token that exists; `how` has words of HOW only."""
+    """Open a lease under a token that exists; `how` has words of HOW only.
+
+    `memory` goes on from one stream to the next.
+    """
     from gateway.client.leases import LeaseTerms
     from gateway.client.stream import StreamOptions, open_stream
 
     order = {name: how[name] for name in _ORDER if name in how}
     consumed: dict[str, Any] = {"prefetch_bytes": settings.prefetch_bytes}
     consumed |= {name: how[name] for name in _CONSUMED if name in how}
+    if memory is not None:
+        consumed["memory"] = memory
     terms = LeaseTerms(
         token=token,
         patience_seconds=settings.patience_seconds,

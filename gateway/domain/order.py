@@ -13,7 +13,7 @@ import hmac
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,16 @@ def permutation(key: bytes, label: int, count: int) -> Rows:
     words = np.frombuffer(key, dtype="<u8").astype(np.uint64)
     counter = np.array([0, label, words[2], words[3]], dtype=np.uint64)
     raw = np.random.Philox(key=words[:2], counter=counter).random_raw(count)
-    return np.argsort(raw, kind="stable").astype(np.int64)
+    return _ascending(raw)
+
+
+def _ascending(words: NDArray[np.uint64]) -> Rows:
+    """The stable order of the words: by the fast sort, which gives it where none are equal."""
+    order = np.argsort(words)
+    found = words[order]
+    if (found[1:] == found[:-1]).any():
+        order = np.argsort(words, kind="stable")
+    return order.astype(np.int64, copy=False)
 
 
 def window_key(order_key: bytes) -> bytes:
@@ -166,6 +175,35 @@ class GlobalOrder:
         before = sum(min(rows, row) for rows in self.lane_rows)
         return before + sum(rows > row for rows in self.lane_rows[:lane])
 
+    @cached_property
+    def _turns(self) -> Rows:
+        """When it is each lane's turn in a round, from each of `_starts` on; never: `rows`."""
+        found = np.full((len(self._active), len(self.lane_rows)), self.rows, dtype=np.int64)
+        for at, active in enumerate(self._active):
+            found[at, list(active)] = np.arange(len(active))
+        return found
+
+    def taken_at(self, positions: Rows) -> Rows:
+        """Return `taken` of many positions at once: an array of positions x lanes."""
+        lane_rows = np.array(self.lane_rows, dtype=np.int64)
+        if not self.rows:
+            return np.zeros((len(positions), len(lane_rows)), dtype=np.int64)
+        at = np.searchsorted(np.array(self._starts), positions, side="right") - 1
+        counts = np.array([len(active) for active in self._active])
+        rounds, rest = np.divmod(positions - np.array(self._starts)[at], counts[at])
+        depth = np.array(self._depths)[at] + rounds
+        whole = np.minimum(lane_rows, depth[:, None])
+        found: Rows = whole + (self._turns[at] < rest[:, None])
+        return found
+
+    def places(self, lanes: Rows, rows: Rows) -> Rows:
+        """Return `place` of many rows at once: row `rows[i]` of lane `lanes[i]`, which has it."""
+        at = np.searchsorted(np.array(self._depths, dtype=np.int64), rows, side="right") - 1
+        counts = np.array([len(active) for active in self._active], dtype=np.int64)
+        depths, starts = (np.array(x, dtype=np.int64) for x in (self._depths, self._starts))
+        found: Rows = starts[at] + (rows - depths[at]) * counts[at] + self._turns[at, lanes]
+        return found
+
     def batches(self, start: int, deal: Deal) -> int:
         """Return how many batches every rank yields from global position `start` on."""
         deal.lanes(len(self.lane_rows))  # refuses a world that does not fit
@@ -205,6 +243,26 @@ class GlobalOrder:
             at += count
         repeats = last - max(first, at)
         return found + [Slice(*final, 1)] * max(0, repeats)
+
+    def shares(self, taken: Rows, lane: int, deal: Deal) -> tuple[Rows, Rows, Rows]:
+        """Return what `deal.rank` gets of one lane in each of many steps, repeats left out.
+
+        Args:
+            taken: by `taken_at`: before the first step, and after each.
+            lane: which one.
+            deal: whose share.
+
+        Returns:
+            For each step: its first row in the lane, how many, and where in the batch they go.
+        """
+        lanes = list(deal.lanes(len(self.lane_rows)))
+        counts = np.diff(taken, axis=0)
+        sizes = -(-counts.sum(axis=1) // deal.world)
+        first = deal.rank * sizes
+        at = counts[:, lanes[: lanes.index(lane)]].sum(axis=1)
+        low = np.maximum(first, at)
+        high = np.minimum(first + sizes, at + counts[:, lane])
+        return taken[:-1, lane] + low - at, np.maximum(high - low, 0), low - first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

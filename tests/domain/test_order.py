@@ -13,6 +13,7 @@ from gateway.domain.lease import OrderSpec
 from gateway.domain.order import (
     Deal,
     GlobalOrder,
+    _ascending,
     lay_out,
     order_id,
     permutation,
@@ -204,3 +205,9 @@ def test_a_rank_reads_only_its_own_lanes_when_the_world_divides_them(
         for piece in order.batch(step * deal.step_rows, deal)
     }
     assert all(lane % world == world - 1 for lane in touched)
+
+
+@given(st.lists(st.integers(0, 5), max_size=60))
+def test_equal_words_keep_their_order(words: list[int]) -> None:
+    found = _ascending(np.array(words, dtype=np.uint64))
+    assert found.tolist() == sorted(range(len(words)), key=words.__getitem__)
