@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -20,13 +18,10 @@ from gateway.client.stream import Stream, StreamOptions, open_stream
 from gateway.errors import (
     Conflict,
     GatewayError,
-    LeaseExpired,
-    LeaseRevoked,
     LimitExceeded,
     NotFound,
     PlanChanged,
     StreamBroken,
-    StreamStopped,
 )
 from gateway.wire.leases import (
     LEASE_MANIFEST_FORMAT,
@@ -165,71 +160,6 @@ def test_a_position_is_good_for_its_own_order_only(direct: Gateway, other: dict[
         stream_of(direct, replace(ask(**{**words, **other}), position=state))
 
 
-def test_a_revoked_lease_stops_with_its_position(direct: Gateway) -> None:
-    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1)
-    next(stream)
-    direct.revoke(stream.manifest.lease)
-    with pytest.raises(LeaseRevoked) as stop:
-        list(stream)
-    assert stop.value.position == stream.position
-    assert stop.value.position.rows >= 50
-    with pytest.raises(LeaseRevoked):
-        next(stream)
-
-
-def test_a_policy_change_that_still_allows_does_not_disturb(direct: Gateway) -> None:
-    with stream_of(direct, ask(window_blocks=1), prefetch_segments=1) as stream:
-        got = ids([next(stream)])
-        direct.raise_epoch()
-        got += ids(stream)
-    assert got == list(range(1700))
-
-
-def test_a_policy_change_that_denies_stops_before_the_next_segment(direct: Gateway) -> None:
-    def deny(_: str) -> int:
-        raise PlanChanged("the rules changed")
-
-    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1)
-    next(stream)
-    direct.raise_epoch(deny)
-    intents = len(direct.control.intents)
-    with pytest.raises(PlanChanged) as stop:
-        list(stream)
-    assert isinstance(stop.value, StreamStopped)
-    assert stop.value.position is not None
-    assert len(direct.control.intents) <= intents + 1
-
-
-def test_a_silent_control_stops_the_stream(direct: Gateway) -> None:
-    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=0.5)
-    next(stream)
-    direct.fall_silent()
-    time.sleep(1.3)
-    with pytest.raises(StreamBroken, match="silent") as stop:
-        list(stream)
-    assert stop.value.position.rows >= 50
-    stream.close()
-
-
-def test_an_expired_lease_that_is_not_opened_again_stops(direct: Gateway) -> None:
-    direct.control.lease_seconds = 0.2
-    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=0.6)
-    direct.request = _away(direct)  # type: ignore[method-assign]
-    time.sleep(1.3)
-    with pytest.raises(LeaseExpired) as stop:
-        list(stream)
-    assert stop.value.position.rows == 0
-
-
-def _away(gateway: Gateway) -> Any:
-    from gateway.errors import Unavailable
-
-    def request(*_: Any, **__: Any) -> Any:
-        raise Unavailable("no gateway answers")
-
-    return request
-
-
 def test_who_waits_for_a_view_is_told_how_far_it_is(
     direct: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -259,55 +189,6 @@ def test_who_waits_for_a_view_is_told_how_far_it_is(
         "the gateway makes the rows ready: building the view, 41%",
         "the gateway makes the rows ready",
     ]
-
-
-def test_the_lease_is_renewed_at_half_its_life(direct: Gateway) -> None:
-    direct.control.lease_seconds = 2.0
-    with stream_of(direct, ask(window_blocks=1), prefetch_segments=1) as stream:
-        got = ids([next(stream)])
-        time.sleep(3.2)
-        got += ids(stream)
-    assert got == list(range(1700))
-    assert direct.control.renewed >= 1
-
-
-def test_a_worker_killed_in_the_middle_is_a_pause(direct: Gateway) -> None:
-    with stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=20) as stream:
-        got = ids([next(stream)])
-        direct.kill()
-        assert direct.control.workers_gone == [3]
-        threading.Timer(0.5, direct.start).start()
-        got += ids(stream)
-    assert got == list(range(1700))
-    assert len(direct.control.opened) == 2
-
-
-def test_a_gateway_away_longer_than_patience_breaks_the_stream(
-    direct: Gateway, caplog: pytest.LogCaptureFixture
-) -> None:
-    stream = stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=0.4)
-    next(stream)
-    direct.kill()
-    with pytest.raises(StreamBroken) as stop:
-        list(stream)
-    assert stop.value.position is not None
-    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert [text.partition(":")[0] for text in said] == ["the stream pauses, for 0 s at most"]
-
-
-def test_a_changed_plan_is_refused_when_the_lease_is_opened_again(direct: Gateway) -> None:
-    from tests.delivery import world
-
-    stream = stream_of(direct, ask(window_blocks=1, shuffle=True), prefetch_segments=1)
-    next(stream)
-    direct.kill()
-    before, world.ORDER_SECRET = world.ORDER_SECRET, b"\x08" * 32
-    try:
-        direct.start()
-        with pytest.raises(PlanChanged):
-            list(stream)
-    finally:
-        world.ORDER_SECRET = before
 
 
 @pytest.mark.parametrize("where", ["page", "swap", "truncate"])
@@ -391,15 +272,6 @@ def test_what_was_sent_is_confirmed_and_what_was_received_acknowledged(direct: G
     assert direct.control.acknowledged[-1] == (lease, 7, 1700)
     assert sum(i[3] for i in direct.control.intents) == 1700
     assert len(direct.control.intents) < 7
-
-
-def test_a_worker_that_is_stopped_and_continued_goes_on(direct: Gateway) -> None:
-    with stream_of(direct, ask(window_blocks=1), prefetch_segments=1) as stream:
-        got = ids([next(stream)])
-        os.kill(direct.process.pid, signal.SIGSTOP)
-        threading.Timer(0.3, os.kill, (direct.process.pid, signal.SIGCONT)).start()
-        got += ids(stream)
-    assert got == list(range(1700))
 
 
 def test_a_stream_without_rows_still_has_a_schema() -> None:
