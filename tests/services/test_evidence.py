@@ -21,7 +21,7 @@ import gateway.wire as W
 from gateway.crypto.notes import sign_note, verifier_key
 from gateway.crypto.signing import Signer
 from gateway.domain.manifest import Manifest
-from gateway.errors import AccessDenied, InvalidInput, NotFound
+from gateway.errors import AccessDenied
 from gateway.journal import verify_pack
 from gateway.services import evidence, request_access
 from gateway.services.house import House
@@ -29,7 +29,7 @@ from gateway.services.request_access import Ask
 from gateway.services.storage import seal_manifest
 from tests.services.registrations import ended
 from tests.services.simulator import add_rules, add_tenant, add_version, caller
-from tests.services.test_access import ASK, RULES, STRANGER, TRAINER, run
+from tests.services.test_access import ASK, RULES, TRAINER, run
 from tests.services.test_derivation import erase as erased
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "manifest-v1"
@@ -345,52 +345,6 @@ def _text(moment: float) -> str:
     return datetime.fromtimestamp(moment, tz=UTC).isoformat()
 
 
-def test_what_others_people_said_of_themselves_stays_sealed(pack: bytes, shared: House) -> None:
-    """A key in the pack opens what the clinic's own people did; never a recipient's attributes."""
-    with zipfile.ZipFile(io.BytesIO(pack)) as archive:
-        events = {e["index"]: e for e in map(json.loads, archive.read("events.jsonl").splitlines())}
-        given = [json.loads(line)["index"] for line in archive.read("keys.jsonl").splitlines()]
-        text = b"".join(archive.read(name) for name in archive.namelist())
-    assert given
-    assert {events[index]["actor"] for index in given} <= {"clinic", None}
-    assert any(e["actor"] == "startup" and e["details"] for e in events.values())
-    assert shared.signers.log._private.private_bytes_raw() not in text
-    assert b"rival" not in text  # a tenant that nothing of this concerns
-
-
-def test_asking_for_a_pack_is_an_event_of_the_pack(pack: bytes) -> None:
-    with zipfile.ZipFile(io.BytesIO(pack)) as archive:
-        kinds = [json.loads(e)["kind"] for e in archive.read("events.jsonl").splitlines()]
-        page = archive.read("summary.html").decode()
-    assert kinds[-1] == "QuestionAsked"
-    assert "clinic.icu.research" in page
-    assert "<script" not in page
-
-
-def test_only_an_auditor_of_the_tenant_gets_its_pack(shared: House) -> None:
-    for who in (STRANGER, TRAINER):
-        with pytest.raises(NotFound):
-            packed(shared, who, tenant="clinic")
-    with pytest.raises(InvalidInput):
-        packed(shared, since="1d", until="2d")
-
-
-def test_a_pack_is_for_who_asked_for_it_and_not_for_ever(
-    shared: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    packed(shared)
-    (name,) = shared.packs
-    with pytest.raises(NotFound):
-        run(evidence.part(shared, caller("clinic", "other", "auditor"), name, 0))
-    assert run(evidence.part(shared, AUDITOR, name, 0))
-    with pytest.raises(InvalidInput):
-        run(evidence.part(shared, AUDITOR, name, 1 << 40))
-    later = shared.now() + evidence.KEPT_SECONDS + 1
-    monkeypatch.setattr(shared, "now", lambda: later)
-    with pytest.raises(NotFound):
-        run(evidence.part(shared, AUDITOR, name, 0))
-
-
 def test_the_program_needs_nothing_but_cryptography_and_is_short(
     pack: bytes, shared: House, tmp_path: Path
 ) -> None:
@@ -423,16 +377,6 @@ def test_a_manifest_that_cannot_be_read_is_not_called_erased(
         assert json.loads(archive.read("pack.json"))["erased"] == []
     assert verified(data, tmp_path, "--log-key", key_of(shared, tmp_path)) == 1
     assert "manifests/" in capsys.readouterr().out
-
-
-def test_packs_that_wait_have_a_bound_together(
-    shared: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    size = len(packed(shared))
-    monkeypatch.setattr(evidence, "PACK_BYTES_MAX", int(size * 2.5))
-    for _ in range(4):
-        packed(shared)
-    assert 1 <= len(shared.packs) <= 2
 
 
 def test_a_pack_about_what_was_erased_still_verifies(shared: House, tmp_path: Path) -> None:

@@ -6,14 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.errors import (
-    AccessDenied,
-    NotFound,
-)
-from gateway.services import (
-    grants,
-    request_access,
-)
+from gateway.errors import AccessDenied, NotFound
+from gateway.services import grants, request_access
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
 from tests.services.simulator import add_rules, caller
