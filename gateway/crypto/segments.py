@@ -113,13 +113,18 @@ class Frame:
 class FrameMac:
     """MACs over what is sent for one segment of one lease under one Plan."""
 
-    __slots__ = ("_content", "_frames")
+    __slots__ = ("_content", "_frames", "_key", "_place")
 
     def __init__(self, key: bytes, lease: str, plan_digest: str, segment: int) -> None:
         """Derive the segment's keys from the lease key (32 bytes)."""
-        place = (lease, plan_digest, segment)
-        self._frames = derive(key, "segment-frames", *place)
-        self._content = AESGCM(derive(key, "segment-content", *place))
+        self._key, self._place = key, (lease, plan_digest, segment)
+        self._frames = derive(key, "segment-frames", *self._place)
+        self._content: AESGCM | None = None  # a ring seals no content
+
+    def _content_key(self) -> AESGCM:
+        if self._content is None:
+            self._content = AESGCM(derive(self._key, "segment-content", *self._place))
+        return self._content
 
     def mac(self, frame: Frame) -> bytes:
         """32 bytes over everything the frame states."""
@@ -146,7 +151,7 @@ class FrameMac:
         send a segment again or to cut it otherwise.
         """
         nonce = _position(position) + os.urandom(NONCE_BYTES - _POSITION_BYTES)
-        return nonce + self._content.encrypt(nonce, b"", content)
+        return nonce + self._content_key().encrypt(nonce, b"", content)
 
     def check_content(
         self, content: bytes | memoryview, presented: bytes | memoryview, *, position: int
@@ -156,7 +161,7 @@ class FrameMac:
         if len(proof) != SEAL_BYTES or proof[:_POSITION_BYTES] != _position(position):
             raise IntegrityError("a chunk of the segment carries no seal of its place")
         try:
-            self._content.decrypt(proof[:NONCE_BYTES], proof[NONCE_BYTES:], content)
+            self._content_key().decrypt(proof[:NONCE_BYTES], proof[NONCE_BYTES:], content)
         except InvalidTag as cause:
             raise IntegrityError("a chunk of the segment is not authentic") from cause
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from functools import partial
 from typing import Protocol
 
 from gateway.crypto.segments import FrameMac
@@ -55,8 +56,8 @@ class Outlet(Protocol):
         """Return what proves a chunk in the end frame."""
         ...
 
-    def expect(self, length: int) -> None:
-        """Hear how many bytes all frames have under `keyed_seal`; InvalidInput refuses them."""
+    def expect(self, length: Callable[[], int]) -> None:
+        """May ask how many bytes all frames have under `keyed_seal`; InvalidInput refuses them."""
         ...
 
     async def begin(self) -> None:
@@ -104,7 +105,7 @@ class Producer:
         await self._gate.admit(lease)
         lease.begin(segment)
         body = lease.body(segment)
-        out.expect(body.length(receipt))
+        out.expect(partial(body.length, receipt))
         frames = self._opened(lease, segment, body.frames(receipt, out.place, out.seal))
         first = [next(frames), next(frames)]  # (6): a bad first chunk is a typed answer
         lease.streams.add(out.connection)

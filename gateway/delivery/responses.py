@@ -54,11 +54,11 @@ class Stream:
 
     seal = staticmethod(keyed_seal)
 
-    def expect(self, length: int) -> None:
+    def expect(self, length: Callable[[], int]) -> None:
         """Keep the length for the head; InvalidInput when nothing is left from `start` on."""
-        if self._start >= length:
-            raise InvalidInput(f"the segment has {length} bytes")
-        self._length = length
+        self._length = length()
+        if self._start >= self._length:
+            raise InvalidInput(f"the segment has {self._length} bytes")
 
     async def begin(self) -> None:
         """Send the head of the response."""

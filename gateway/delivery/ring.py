@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from gateway.crypto.ring import Handshake
@@ -346,7 +346,7 @@ class _Outlet:
     def seal(self, mac: FrameMac, chunk: memoryview, position: int) -> bytes:  # noqa: ARG002 - Outlet
         return bytes((self.connection.next_slot,))
 
-    def expect(self, length: int) -> None:
+    def expect(self, length: Callable[[], int]) -> None:
         """No length is told ahead."""
 
     async def begin(self) -> None:

@@ -7,7 +7,7 @@ segment passes the same producer as any other: gate, intent, confirmation.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from gateway.delivery.geometry import view_geometry
 from gateway.delivery.guard import Cycle, GuardedProtocol
@@ -52,7 +52,7 @@ class ArrowStream(Stream):
         self._at = 0  # in the body of the segment
         self._has_begun = False
 
-    def expect(self, length: int) -> None:
+    def expect(self, length: Callable[[], int]) -> None:
         """The length of a segment is no matter here."""
 
     async def begin(self) -> None:
