@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from gateway.errors import LeaseExpired, LeaseRevoked, PlanChanged, StreamBroken, StreamStopped
-from tests.client.test_stream import ask, direct, ids, stream_of
+from tests.client.test_stream import ask, direct, ids, stream_of, worker
 from tests.delivery.world import Gateway
 
-__all__ = ["direct"]
+__all__ = ["direct", "worker"]
 
 
 def test_a_revoked_lease_stops_with_its_position(direct: Gateway) -> None:
