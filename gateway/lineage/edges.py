@@ -17,6 +17,8 @@ EDGE = f"""edge AS MATERIALIZED (
   UNION ALL
   SELECT 'version:' || dataset || '@' || version, 'grant:' || "grant", 'granted' FROM seen_grant
   UNION ALL
+  SELECT 'grant:' || parent, 'grant:' || "grant", 'cut' FROM seen_grant WHERE parent IS NOT NULL
+  UNION ALL
   SELECT DISTINCT 'grant:' || "grant", 'run:' || actor_tenant || '/' || run, 'streamed'
   FROM seen_lease WHERE run IS NOT NULL
   UNION ALL

@@ -183,22 +183,26 @@ GROUP BY p.tenant ORDER BY p.tenant LIMIT $limit""",
 
 _TOKENS = Question(
     name="tokens-of-grant",
-    version=1,
-    text="every token issued under a grant, to which key, and what the grant released",
+    version=2,
+    text="every token issued under a grant, or under one cut from it, and to which key",
     parameters=(
         Parameter(name="grant", type="grant", text="a grant's id (grant_...)", required=True),
         AS_OF, LIMIT,
     ),
     columns=(
         "issued_at", "index", "grant", "dataset", "version", "actor_tenant", "subject_tag",
-        "jti", "thumbprint", "expires_at", "revoked_at",
+        "jti", "thumbprint", "expires_at", "revoked_at", "parent",
     ),
     views=("token", "grant"),
+    ctes=(
+        """tree("grant") AS (
+  SELECT $grant UNION SELECT g."grant" FROM seen_grant g JOIN tree t ON g.parent = t."grant")""",
+    ),
     sql="""
 SELECT t.time AS issued_at, t.index, t."grant", t.dataset, t.version, t.actor_tenant,
-       t.subject_tag, t.jti, t.thumbprint, t.expires_at, g.revoked_at
+       t.subject_tag, t.jti, t.thumbprint, t.expires_at, g.revoked_at, g.parent
 FROM seen_token t JOIN seen_grant g ON g."grant" = t."grant"
-WHERE t."grant" = $grant AND ($as_of IS NULL OR t.time <= $as_of)
+WHERE t."grant" IN (SELECT "grant" FROM tree) AND ($as_of IS NULL OR t.time <= $as_of)
 ORDER BY t.index LIMIT $limit""",
 )  # fmt: skip
 

@@ -187,7 +187,7 @@ def _decided(batch: Batch, head: Row, f: Mapping[str, Any]) -> None:
         batch["granted"].append(
             (*head, _dataset(head, f), dataset_id, version, f["grant"], f["decision"], f["action"],
              f.get("split"), f.get("purpose"), f["rules"], f.get("bundle"), name, f.get("run"),
-             f.get("expires_at"), f.get("region"))
+             f.get("expires_at"), f.get("region"), f.get("parent"))
         )  # fmt: skip
     batch["column_set_part"].extend(
         (name, place, dataset_id, version, field, masks.get(str(field)))

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from gateway.lineage import claims
 
-FORMAT = 10  # raise it and every projection is rebuilt from the journal
+FORMAT = 11  # raise it and every projection is rebuilt from the journal
 
 _EVENT = {
     "idx": "BIGINT",
@@ -141,6 +141,7 @@ TABLES: dict[str, dict[str, str]] = {
         "run": "VARCHAR",
         "expires_at": "BIGINT",
         "region": "VARCHAR",
+        "parent": "VARCHAR",  # the wider Grant that this one is cut from
     },
     "access_request": {
         **_EVENT,

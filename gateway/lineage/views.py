@@ -74,7 +74,7 @@ SELECT g.time, g.idx AS index, g.grant_id AS "grant", g.decision, g.action, g.da
        g.version, g.split, g.purpose, g.actor_tag AS subject_tag, g.actor AS actor_tenant,
        g.run, CASE WHEN g.owner = $tenant THEN g.rules END AS rules, g.bundle,
        s.names AS columns, s.masks, {_EXPIRES.format("g")} AS expires_at,
-       r.time AS revoked_at, r.reason_code AS revoked_because
+       r.time AS revoked_at, r.reason_code AS revoked_because, g.parent
 FROM granted g
 LEFT JOIN column_set s ON s.id = g.column_set
 LEFT JOIN (SELECT grant_id, min(time) AS time, arg_min(reason_code, idx) AS reason_code

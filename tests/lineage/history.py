@@ -94,6 +94,7 @@ class History:
         purpose: str = "health-research", run: str | None = "run-1", bundle: str = "cd" * 32,
         region: str | None = None, valid: int = 600,
         rules: tuple[str, ...] = ("r1",), reasons: tuple[str, ...] = (), action: str = "stream",
+        parent: str | None = None,
     ) -> str:  # fmt: skip
         owner, actor = dataset.partition("/")[0], subject.partition("/")[0]
         grant = self.new_id("grant_") if allow else None
@@ -105,7 +106,7 @@ class History:
             policy_epoch=1, catalog_index=len(self.events), columns=list(columns) if allow else [],
             masks=masks or {}, grant=grant, run=run,
             expires_at=self.clock + valid if allow else None, limits={} if allow else None,
-            region=region,
+            region=region, **({"parent": parent} if parent else {}),
         )  # fmt: skip
         if grant:
             self._grants[grant] = (owner, actor, subject, run)

@@ -16,6 +16,7 @@ from gateway.lineage.asking import Asker, Table, ask
 from gateway.lineage.names import KINDS
 from gateway.lineage.projection import Projection
 from gateway.lineage.questions import QUESTIONS, question
+from gateway.lineage.trace import Walk, trace
 from tests.lineage.history import BEGIN, History, clinic_and_startup, tag
 
 KEY = b"k" * 32
@@ -317,6 +318,28 @@ def test_tokens_of_a_grant_show_their_key_to_their_holder_only(projection: Proje
     (mine,) = asked(projection, "tokens-of-grant", "startup", grant=grant)
     (theirs,) = asked(projection, "tokens-of-grant", "clinic", grant=grant)
     assert (mine["thumbprint"], theirs["thumbprint"], theirs["jti"]) == ("thumb-secret", None, None)
+
+
+def test_tokens_of_a_grant_are_those_of_all_that_was_cut_from_it(projection: Projection) -> None:
+    history = History()
+    grant = history.decide("startup/ml", "clinic/icu", columns=(1, 2))
+    child = history.decide("startup/ml", "clinic/icu", columns=(1,), parent=grant)
+    grandchild = history.decide("startup/rank", "clinic/icu", columns=(1,), parent=child)
+    other = history.decide("startup/ml", "clinic/icu")
+    for each in (grant, child, grandchild, other):
+        history.token(each)
+    projection.append(history.pairs())
+    for tenant in ("startup", "clinic"):
+        rows = asked(projection, "tokens-of-grant", tenant, grant=grant)
+        assert [(r["grant"], r["parent"]) for r in rows] == [
+            (grant, None), (child, grant), (grandchild, child),
+        ]  # fmt: skip
+    assert len(asked(projection, "tokens-of-grant", "clinic", grant=child)) == 2
+    with projection.reading() as cursor:
+        found = trace(cursor, grandchild, tenant="clinic", walk=Walk(direction="up"))
+    assert {(e["source"], e["kind"]) for e in found["edges"]} >= {
+        (f"grant:{child}", "cut"), (f"grant:{grant}", "cut"),
+    }  # fmt: skip
 
 
 def test_questions_asked_are_recorded_for_their_tenant(story: Projection) -> None:
