@@ -22,6 +22,7 @@ LARGE_BYTES = KEPT_MAX * CHUNK_BYTES_MAX
 COLUMNS_MAX = 8  # written column by column, piece by piece: beyond, Arrow's own loops win
 _SLACK = 1.125  # values of a batch differ from those of its first piece
 _GROWTH = 1.5
+_FLOAT_BITS = 53  # of a whole number that a float64 holds as it is
 
 
 class Joiner:
@@ -62,7 +63,10 @@ class Joiner:
         found = [_owned(first)]
         del first  # its slot with it
         found += [_owned(piece) for piece in pieces]
-        return {name: np.concatenate([some[name] for some in found]) for name in found[0]}
+        whole = {name: np.concatenate([some[name] for some in found]) for name in found[0]}
+        for field in self._schema:
+            _refuse_rounded(field.name, field.type, whole[field.name])
+        return whole
 
 
 def _is_large(first: Any, rows: int) -> bool:
@@ -84,13 +88,46 @@ def _array(name: str, column: Any) -> NDArray[Any]:
 
     try:
         array: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+        _refuse_rounded(name, column.type, array)
+        items = _items(column)
+        if items is not None and items.null_count:  # each list on its own becomes floats
+            _refuse_rounded(name, items.type, items.to_numpy(zero_copy_only=False))
     except (pa.ArrowException, ValueError, OverflowError) as cause:
         # Python's times and dates are coarser and fewer than Arrow's.
-        raise InvalidInput(
-            f"column `{name[:80]}` (`{str(column.type)[:80]}`) has a value that numpy cannot hold",
-            advice="stream it as Arrow: output `arrow`, or leave the column out",
-        ) from cause
+        raise _unheld(name, column.type) from cause
     return array
+
+
+def _items(column: Any) -> Any:
+    """The innermost values of lists of lists; None if there are no lists."""
+    from pyarrow import types
+
+    found = None
+    while types.is_list(column.type) or _is_other_list(column.type):
+        found = column = column.flatten()
+    return found
+
+
+def _is_other_list(type_: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_large_list(type_) or types.is_fixed_size_list(type_))
+
+
+def _refuse_rounded(name: str, type_: Any, array: NDArray[Any]) -> None:
+    """Whole numbers beside missing ones become floats; beyond 2^53 they would be others."""
+    from pyarrow import types
+
+    is_rounded = array.dtype.kind == "f" and types.is_integer(type_)
+    if is_rounded and type_.bit_width > _FLOAT_BITS and (np.abs(array) >= 1 << _FLOAT_BITS).any():
+        raise _unheld(name, type_)
+
+
+def _unheld(name: str, type_: Any) -> InvalidInput:
+    return InvalidInput(
+        f"column `{name[:80]}` (`{str(type_)[:80]}`) has a value that numpy cannot hold",
+        advice="stream it as Arrow: output `arrow`, or leave the column out",
+    )
 
 
 class _Written:

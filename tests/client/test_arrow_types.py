@@ -130,5 +130,28 @@ def test_a_value_that_numpy_cannot_hold_is_refused_with_the_way_out() -> None:
     assert whole.equals(batch)
 
 
+LARGE = (1 << 53) + 1
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64()], ids=str)
+@pytest.mark.parametrize("place", ["column", "list"])
+def test_a_large_whole_number_beside_a_missing_one_is_not_rounded_in_silence(
+    kind: Any, place: str
+) -> None:
+    def made(values: list[Any]) -> Any:
+        column = pa.array(values, kind)
+        column = (
+            pa.ListArray.from_arrays([0, 1, len(values)], column) if place == "list" else column
+        )
+        rows = pa.record_batch({"id": column})
+        part = Part(OpenSegment({}, Frames([rows]), None), 0, len(rows))
+        return Batches(rows.schema, is_view=True, is_arrow=False).make([part], len(rows))["id"]
+
+    assert (made([LARGE, 7, 8])[0] == LARGE).all()
+    assert np.isnan(made([7, None, 8])[1]).any()
+    with pytest.raises(InvalidInput, match=r"`id` .*int64"):
+        made([LARGE, 7, None])
+
+
 def clock_lists(values: Any) -> Any:
     return pa.ListArray.from_arrays(list(range(len(values) + 1)), values)
