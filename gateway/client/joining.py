@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.client.arriving import KEPT_MAX
+from gateway.client.paged import as_pages
 from gateway.errors import InvalidInput
 from gateway.wire.segments import CHUNK_BYTES_MAX
 
@@ -80,7 +81,11 @@ def _owned(piece: Any) -> dict[str, NDArray[Any]]:
 
 
 def _arrays_of(batch: Any) -> dict[str, NDArray[Any]]:
-    return {name: _array(name, batch.column(i)) for i, name in enumerate(batch.schema.names)}
+    arrays: dict[str, NDArray[Any]] = {}
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        paged = None if field.nullable else as_pages(column)
+        arrays[field.name] = _array(field.name, column) if paged is None else paged
+    return arrays
 
 
 def _array(name: str, column: Any) -> NDArray[Any]:

@@ -64,6 +64,25 @@ def test_every_type_arrives_alike_by_pages_and_by_view(every: Any, client: Gatew
         assert str(direct.column(name)) == str(view.column(name))  # NaN differs from itself
 
 
+def test_arrays_are_alike_by_pages_and_by_view(every: Any, client: GatewayClient) -> None:
+    registered = normal_schema(every.schema)
+    fixed = [f.name for f in registered if is_fixed_width(f.type)]
+    text = next(f.name for f in registered if pa.types.is_string(f.type))
+
+    def arrays_of(columns: list[str]) -> tuple[str, Any]:
+        ask = {"purpose": "research", "batch_size": 1000, "columns": columns}
+        with client.stream("home/every", **ask) as stream:
+            return stream.manifest.kind, next(stream)
+
+    (direct, by_pages), (view, by_view) = arrays_of(fixed), arrays_of([*fixed, text])
+    assert (direct, view) == ("direct", "view")
+    for field in registered:
+        if field.name in fixed:
+            pages, found = by_pages[field.name], by_view[field.name]
+            assert (pages.dtype, pages.shape) == (found.dtype, found.shape), field
+            assert pages.tobytes() == found.tobytes(), field
+
+
 def test_the_command_writes_every_type(every: Any, typed: Typed, home: Path) -> None:
     fixed = [f.name for f in normal_schema(every.schema) if is_fixed_width(f.type)]
     asked = ("home/every", "--purpose", "research", "--columns", ",".join(fixed))

@@ -130,6 +130,32 @@ def test_a_value_that_numpy_cannot_hold_is_refused_with_the_way_out() -> None:
     assert whole.equals(batch)
 
 
+@settings(deadline=None)
+@given(st.lists(TYPES, min_size=1, max_size=3), st.integers(1, 20), st.integers(0, 1 << 30))
+def test_a_view_gives_the_arrays_that_pages_give(kinds: Any, rows: int, seed: int) -> None:
+    made = {f"c{n}": column(kind, rows, Random(seed + n)) for n, kind in enumerate(kinds)}
+    fields = [pa.field(name, array.type, nullable=False) for name, array in made.items()]
+    table = pa.table(list(made.values()), schema=pa.schema(fields))
+    (batch,) = table.to_batches()
+    frames = Frames([batch.slice(0, rows // 2), batch.slice(rows // 2)])
+    of_view = Batches(batch.schema, is_view=True, is_arrow=False)
+    found = of_view.make([Part(OpenSegment({}, frames, None), 0, rows)], rows)
+    for field, wanted in zip(table.schema, arrays_of(table).values(), strict=True):
+        array = found[field.name]
+        assert (array.dtype, array.shape) == (wanted.dtype, wanted.shape)
+        assert array.tobytes() == wanted.tobytes()
+
+
+def test_a_missing_item_makes_a_list_of_a_view_what_arrow_makes_of_it() -> None:
+    kind = pa.list_(pa.int32(), 2)
+    rows = pa.record_batch([pa.array([[1, 2], [None, 4]], kind)], ["c"])
+    rows = rows.cast(pa.schema([pa.field("c", kind, nullable=False)]))
+    part = Part(OpenSegment({}, Frames([rows]), None), 0, 2)
+    (array,) = Batches(rows.schema, is_view=True, is_arrow=False).make([part], 2).values()
+    assert array[0].tolist() == [1, 2]
+    assert array.dtype == object
+
+
 LARGE = (1 << 53) + 1
 
 
