@@ -184,10 +184,14 @@ class GatewayBatches:
         return stream
 
     def _open(self) -> Stream:
-        if self._token is None:  # nobody has answered yet: a wrong server is said at once
-            return self._open_once(load())
         settings = load()
-        return patiently(lambda: self._open_once(settings), settings.patience_seconds)
+        try:
+            if self._token is None:  # nobody has answered yet: a wrong server is said at once
+                return self._open_once(settings)
+            return patiently(lambda: self._open_once(settings), settings.patience_seconds)
+        except GatewayError:
+            self._memory.clear()  # rows of the pass before are in it
+            raise
 
     def _open_once(self, settings: Settings) -> Stream:
         transport = self._open_transport()
@@ -202,11 +206,7 @@ class GatewayBatches:
             grant = self._wanted.get("grant")
             dataset = None if grant else self._dataset
             self._token = granted_token(transport, dataset, grant, ask)
-        try:
-            return open_under(transport, self._token, how, self._resume, settings, self._memory)
-        except GatewayError:
-            self._memory.clear()  # rows of the pass before are in it
-            raise
+        return open_under(transport, self._token, how, self._resume, settings, self._memory)
 
     def _open_transport(self) -> Transport:
         if self._transport is None:

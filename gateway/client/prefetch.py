@@ -43,7 +43,7 @@ from gateway.errors import (
 from gateway.wire.segments import SegmentHead
 
 RECEIPTS_MAX = 1000
-_IDLE_BUFFERS = 2  # of up to 16 MiB, besides one for each lane: lanes end nearly together
+_IDLE_BUFFERS = 2  # of up to 16 MiB, besides one for each lane that is held: they end together
 _WAIT_SECONDS = 0.5
 _CLOSED_SECONDS = 0.1  # after which a consumer that waits hears that another thread closed
 _BAD_MAX = 2  # tries for bytes that do not verify
@@ -99,8 +99,8 @@ class Prefetcher:
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
         self._opener = Opener(lease.manifest)
         order = lease.manifest.order
-        idle = _IDLE_BUFFERS + order.lanes_chosen // order.world
-        buffers = Buffers(idle, self._budget.claim)
+        held = 0 if assembly else order.lanes_chosen // order.world
+        buffers = Buffers(_IDLE_BUFFERS + held, self._budget.claim)
         self.delivery = Delivery(lease, terms.delivery, buffers, self._meanwhile, self._placing)
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()

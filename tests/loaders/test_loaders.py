@@ -341,3 +341,28 @@ def test_streaming_needs_neither_arrow_nor_server_libraries(tmp_path: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_memory_of_a_pass_is_for_the_next_unless_it_is_left_or_refused(
+    gateway: Exchanging,
+) -> None:
+    batches = batches_of(gateway, lanes=2)
+    first = [batch["id"] for batch in batches]
+    as_they_were = [ids.copy() for ids in first]
+    (trays,) = batches._memory._kept
+    assert sum(len(batch["id"]) for batch in batches) == 1700
+    assert list(batches._memory._kept) == [trays]
+    assert all((a == b).all() for a, b in zip(first, as_they_were, strict=True))
+    for _ in batches:
+        break
+    assert not batches._memory._kept
+    assert len(list(batches)) == len(batches)
+    batches.close()
+    assert not batches._memory._kept
+    list(batches)
+    assert batches._memory._kept
+    gateway.denies, gateway.seconds = True, 0
+    batches._token = None
+    with pytest.raises(AccessDenied):
+        list(batches)
+    assert not batches._memory._kept
