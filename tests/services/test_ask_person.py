@@ -23,22 +23,8 @@ from gateway.services import (
 )
 from gateway.services.house import House
 from gateway.services.request_access import Ask, Caller
-from tests.services.asking import (
-    ASK,
-    COLLEAGUE,
-    OWNER,
-    RIVAL,
-    RULES,
-    SECOND,
-    TRAINER,
-    answer,
-    ask,
-    check,
-    codes,
-    get,
-    prepared,
-    shared,
-)
+from tests.services import asking
+from tests.services.asking import prepared, shared
 from tests.services.simulator import add_rules, caller
 from tests.services.test_access import kinds, run
 
@@ -48,37 +34,39 @@ __all__ = ["prepared", "shared"]
 
 
 def test_without_an_approval_it_is_denied_with_the_command_that_asks(shared: House) -> None:
-    decision = check(shared)
-    assert codes(decision) == [REQUIRED]
+    decision = asking.check(shared)
+    assert asking.codes(decision) == [REQUIRED]
     assert decision.advice == (
         "ask: `gateway access request clinic/icu --purpose health-research --columns age,hr "
         "--reason WHY`"
     )
     with pytest.raises(AccessDenied):
-        get(shared)
+        asking.get(shared)
     assert shared.catalog.grants() == []
 
 
 def test_what_needs_no_person_makes_no_request(shared: House) -> None:
     with pytest.raises(Conflict, match="allow this already"):
-        ask(shared, wanted=Ask(dataset="clinic/icu", purpose="safety"))
+        asking.ask(shared, wanted=Ask(dataset="clinic/icu", purpose="safety"))
     assert shared.catalog.requests() == []
 
 
 def test_what_the_rules_deny_nobody_can_be_asked_for(shared: House) -> None:
     start = shared.journal.durable_size
     with pytest.raises(AccessDenied):
-        ask(shared, wanted=Ask(dataset="clinic/icu", purpose="health-research", columns=("name",)))
+        asking.ask(
+            shared, wanted=Ask(dataset="clinic/icu", purpose="health-research", columns=("name",))
+        )
     with pytest.raises(AccessDenied):
-        ask(shared, wanted=Ask(dataset="clinic/icu", purpose="marketing"))
+        asking.ask(shared, wanted=Ask(dataset="clinic/icu", purpose="marketing"))
     assert kinds(shared, start) == [EventKind.AccessDecided] * 2
 
 
 def test_who_may_not_even_ask_is_denied(shared: House) -> None:
-    narrower = RULES.replace("[stream, request]", "[stream]")
+    narrower = asking.RULES.replace("[stream, request]", "[stream]")
     run(add_rules(shared, "clinic", narrower))
     with pytest.raises(AccessDenied):
-        ask(shared)
+        asking.ask(shared)
     assert shared.catalog.requests() == []
 
 
@@ -87,7 +75,7 @@ def test_what_is_unseen_and_what_is_not_there_cannot_be_asked_for_alike(shared: 
     for name in ("clinic/icu", "clinic/nothing"):
         start = shared.journal.durable_size
         with pytest.raises(NotFound) as caught:
-            ask(shared, RIVAL, dataclasses.replace(ASK, dataset=name))
+            asking.ask(shared, asking.RIVAL, dataclasses.replace(asking.ASK, dataset=name))
         words.append(caught.value.message.replace(name, "X"))
         costs.append(len(kinds(shared, start)))
     assert len(set(words)) == 1
@@ -95,23 +83,23 @@ def test_what_is_unseen_and_what_is_not_there_cannot_be_asked_for_alike(shared: 
 
 
 def test_asking_twice_is_one_question(shared: House) -> None:
-    first = ask(shared, reason="IRB 2026-17")
-    assert ask(shared).id == first.id
-    assert ask(shared, COLLEAGUE).id != first.id
+    first = asking.ask(shared, reason="IRB 2026-17")
+    assert asking.ask(shared).id == first.id
+    assert asking.ask(shared, asking.COLLEAGUE).id != first.id
     assert [asked.reason for asked in shared.catalog.requests("startup/ml")] == ["IRB 2026-17"]
 
 
 def test_a_subject_cannot_fill_the_queue(shared: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask_person, "PENDING_MAX", 2)
     for rows in (1, 2):
-        ask(shared, wanted=dataclasses.replace(ASK, limits=Limits(max_rows=rows)))
+        asking.ask(shared, wanted=dataclasses.replace(asking.ASK, limits=Limits(max_rows=rows)))
     with pytest.raises(LimitExceeded):
-        ask(shared)
-    assert ask(shared, COLLEAGUE).answer is None
+        asking.ask(shared)
+    assert asking.ask(shared, asking.COLLEAGUE).answer is None
 
 
 def test_the_reason_is_sealed(shared: House) -> None:
-    ask(shared, reason="for the IRB of a canary")
+    asking.ask(shared, reason="for the IRB of a canary")
     assert b"canary" not in b"".join(
         path.read_bytes() for path in (shared.settings.state_dir / "journal").iterdir()
     )
@@ -121,36 +109,40 @@ def test_the_reason_is_sealed(shared: House) -> None:
 
 
 def test_nobody_approves_his_own_request(shared: House) -> None:
-    own = ask(shared, OWNER)
+    own = asking.ask(shared, asking.OWNER)
     for said in ("approve", "reject"):
         with pytest.raises(AccessDenied, match="nobody answers his own"):
-            answer(shared, own, OWNER, said, reason="me")
-    assert answer(shared, own, SECOND).grant is not None
+            asking.answer(shared, own, asking.OWNER, said, reason="me")
+    assert asking.answer(shared, own, asking.SECOND).grant is not None
 
 
 def test_the_catalogue_itself_refuses_an_answer_to_oneself(shared: House) -> None:
-    asked = ask(shared, OWNER)
-    draft = answer_request._answered(shared, OWNER, asked, "reject", "me")
+    asked = asking.ask(shared, asking.OWNER)
+    draft = answer_request._answered(shared, asking.OWNER, asked, "reject", "me")
     with pytest.raises(InvalidInput, match="somebody else"):
         shared.record(draft)
 
 
-@pytest.mark.parametrize("who", [TRAINER, COLLEAGUE, caller("clinic", "aud", "auditor")])
+@pytest.mark.parametrize(
+    "who", [asking.TRAINER, asking.COLLEAGUE, caller("clinic", "aud", "auditor")]
+)
 def test_only_owners_of_the_data_approve(shared: House, who: Caller) -> None:
-    asked = ask(shared)
+    asked = asking.ask(shared)
     with pytest.raises(AccessDenied):
-        answer(shared, asked, who)
+        asking.answer(shared, asked, who)
     assert shared.catalog.request(asked.id).answer is None
 
 
 def test_other_tenants_see_no_request(shared: House) -> None:
-    asked = ask(shared)
-    assert run(ask_person.list_(shared, RIVAL, {})) == []
+    asked = asking.ask(shared)
+    assert run(ask_person.list_(shared, asking.RIVAL, {})) == []
     words = []
     for request in (asked.id, "req_" + "a" * 26):
         for act in (
-            ask_person.show(shared, RIVAL, request),
-            answer_request.answer(shared, RIVAL, request, W.RequestAnswer(decision="approve")),
+            ask_person.show(shared, asking.RIVAL, request),
+            answer_request.answer(
+                shared, asking.RIVAL, request, W.RequestAnswer(decision="approve")
+            ),
         ):
             with pytest.raises(NotFound) as caught:
                 run(act)
@@ -162,11 +154,11 @@ def test_other_tenants_see_no_request(shared: House) -> None:
 
 
 def test_the_asker_reads_the_state_and_the_owner_the_rules(shared: House) -> None:
-    asked = ask(shared)
-    told = run(ask_person.explain(shared, TRAINER, asked.id))
+    asked = asking.ask(shared)
+    told = run(ask_person.explain(shared, asking.TRAINER, asked.id))
     assert told.sentences == ("a person of `clinic` must approve this: pending",)
     assert told.candidates == ()
-    full = run(ask_person.explain(shared, OWNER, asked.id))
+    full = run(ask_person.explain(shared, asking.OWNER, asked.id))
     assert [candidate.rule for candidate in full.candidates] == [
         "clinic.icu.asked",
         "clinic.icu.open",
@@ -177,4 +169,4 @@ def test_the_asker_reads_the_state_and_the_owner_the_rules(shared: House) -> Non
     with pytest.raises(AccessDenied):
         run(ask_person.explain(shared, caller("clinic", "clerk", "clerk"), asked.id))
     with pytest.raises(NotFound):
-        run(ask_person.explain(shared, RIVAL, asked.id))
+        run(ask_person.explain(shared, asking.RIVAL, asked.id))
