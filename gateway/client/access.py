@@ -15,7 +15,7 @@ from gateway.client.records import (
     Table,
     Token,
 )
-from gateway.client.transport import segment
+from gateway.client.targets import segment
 from gateway.errors import InvalidInput
 from gateway.wire import codec
 from gateway.wire.tokens import DETAIL_TYPE

@@ -23,7 +23,7 @@ import gateway.wire as W
 from gateway.client.export_keys import column_paths, key_file
 from gateway.client.records import Record
 from gateway.client.streaming import granted_token, open_under
-from gateway.client.transport import segment
+from gateway.client.targets import segment
 from gateway.errors import Conflict, IntegrityError, InvalidInput, LimitExceeded, StreamBroken
 from gateway.wire import codec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.client.records import Record, Table
-from gateway.client.transport import segment
+from gateway.client.targets import segment
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient

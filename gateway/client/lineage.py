@@ -17,7 +17,7 @@ import gateway.wire as W
 from gateway.client.pins import Checkpoint, LogKey, Pin, Pins, named_key, opened, witnessed
 from gateway.client.proofs import check_chain, check_event
 from gateway.client.records import Record, Table, Trace
-from gateway.client.transport import segment
+from gateway.client.targets import segment
 from gateway.errors import IntegrityError, InvalidInput, LogForked
 from gateway.wire import codec
 from gateway.wire.tokens import LINEAGE_PATH
@@ -269,6 +269,11 @@ class Lineage:
 
     def _prove_event(self, index: int, newest: Checkpoint) -> str | None:
         """Its leaf hash, when it stands in that log."""
+        if index >= newest.size:
+            raise InvalidInput(
+                f"the log has {newest.size} events, and none is number {index}",
+                advice="they are counted from 0; a receipt names its event",
+            )
         query = {"index": index, "size": newest.size}
         proof = codec.decode_reply(W.Proof, self._gateway.get(f"{_PROOFS}/inclusion", **query))
         if (proof.first, proof.second) != (index, newest.size):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import gateway.wire as W
 from gateway.client.records import Record, Table
-from gateway.client.transport import segment
+from gateway.client.targets import segment
 
 if TYPE_CHECKING:
     from gateway.client.client import GatewayClient

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gateway.wire as W
 from gateway.client.records import Record, Table
-from gateway.client.transport import segment
+from gateway.client.targets import segment
 from gateway.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.client.records import Record, Table
-from gateway.client.transport import segment
+from gateway.client.targets import segment
 from gateway.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from gateway.client.replies import Response, error_of
+from gateway.client.targets import unicode_only
 from gateway.errors import (
     ConfigError,
     GatewayError,
@@ -40,6 +41,7 @@ RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # between tries, when the server is a
 RENEW_SECONDS_BEFORE = 30.0
 _OK, _BAD_REQUEST = 200, 400
 _TRY_AGAIN_SECONDS = 5.0
+_DENSE = (",", ":")
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _ASK_NONCE = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange"
 
@@ -61,11 +63,6 @@ class Held:
         left = max(0.0, float(reply.expires_in) - 1.0)
         margin = min(RENEW_SECONDS_BEFORE, left / 3)
         return cls(reply.access_token, asked_at + left - margin, asked_at + left)
-
-
-def segment(text: str) -> str:
-    """`text` as one segment of a path: nothing in it can leave its place."""
-    return quote(text, safe="-_@")
 
 
 class Transport:
@@ -134,12 +131,14 @@ class Transport:
                 when it cannot be reached.
         """
         given = {key: value for key, value in (query or {}).items() if value is not None}
-        target = path + ("?" + urlencode(given) if given else "")
         sent = dict(headers or {})
         payload = body
-        if json is not None:
-            payload = json_module.dumps(codec.encode(json), separators=(",", ":")).encode()
-            sent["Content-Type"] = "application/json"
+        with unicode_only():
+            target = path + ("?" + urlencode(given) if given else "")
+            if json is not None:
+                text = json_module.dumps(codec.encode(json), separators=_DENSE, ensure_ascii=False)
+                payload = text.encode()
+                sent["Content-Type"] = "application/json"
         if method == "POST" and path.startswith("/v1/"):
             import secrets
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import gateway.wire as W
 from gateway.client.sources import parts_of
-from gateway.client.transport import segment
+from gateway.client.targets import segment
 from gateway.errors import IntegrityError, InvalidInput, NotFound, Unavailable
 from gateway.ports import SourceFile
 from gateway.wire import codec

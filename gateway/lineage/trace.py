@@ -38,6 +38,7 @@ DEPTH_MAX = 20
 DEPTH_DEFAULT = 20
 _REF_CHARS_MAX = 1100
 _TENANT = "[a-z0-9_-]*"
+_FORMS = "write `tenant/name`, `tenant/name@3`, `run:NAME`, `model:NAME` or a `grant_…`"
 
 _SIDE = "($operator OR owner = $tenant OR actor = $tenant)"
 
@@ -291,7 +292,15 @@ def _pattern(ref: str) -> str:
         return f"dataset:{_quoted(name)}"
     if name.startswith("grant_"):
         return f"grant:{_quoted(name)}"
-    dataset = DatasetRef.parse(name)
+    if kind == "column":
+        raise InvalidInput(
+            "a column is traced apart from its dataset",
+            advice="`gateway lineage trace DATASET --column NAME`, or `/api/v1/column-lineage`",
+        )
+    try:
+        dataset = DatasetRef.parse(name)
+    except InvalidInput as cause:
+        raise InvalidInput(f"{cause.message}, nor another reference", advice=_FORMS) from cause
     return f"{'dataset' if dataset.version is None else 'version'}:{_quoted(str(dataset))}"
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gateway.client.client import GatewayClient
-from gateway.client.transport import segment
+from gateway.client.targets import segment
 from gateway.config import Settings
 from gateway.crypto import attestation
 from gateway.errors import GatewayError, IntegrityError

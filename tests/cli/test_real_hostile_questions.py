@@ -142,6 +142,43 @@ def test_whoever_runs_it_sees_how_far_lineage_is_behind(client: GatewayClient) -
     assert checks["lineage"]["ok"] is True
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ask", "\udcff"),
+        ("ask", "who-read", "--column", "\udcff"),
+        ("ask", "who-read", "--param", "\udcff=1"),
+        ("query", "SELECT '\udcff'"),
+        ("trace", "run:\udcff"),
+        ("trace", "home/mine", "--column", "\udcff"),
+        ("report", "\udcff"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_and_never_sent(
+    client: GatewayClient, typed: Typed, words: tuple[str, ...]
+) -> None:
+    said = typed("lineage", *words, expect=2)
+    assert said.stderr == "gateway: what was given is not Unicode text; write it in UTF-8\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("trace", "column:home/mine:age"), "--column NAME"),
+        (("trace", "nonsense"), "`run:NAME`"),
+        (("trace", "model:"), "`model:NAME`"),
+        (("verify", "--event", "999999999"), "none is number 999999999"),
+        (("verify", "--event", str(10**30)), "none is number"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_can(
+    client: GatewayClient, typed: Typed, words: tuple[str, ...], said: str
+) -> None:
+    done = typed("lineage", *words, expect=2)
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_tenant_that_is_not_seen_is_named_so(client: GatewayClient, typed: Typed) -> None:
     said = typed("lineage", "ask", "who-read", "--tenant", "nobody", expect=4)
     assert "nothing of the names in the request that you may see" in said.stderr

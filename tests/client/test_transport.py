@@ -16,7 +16,8 @@ from gateway.client.client import GatewayClient
 from gateway.client.connections import Connections
 from gateway.client.credentials import check_url, find_key_file, find_server
 from gateway.client.replies import Response, error_of, kinds
-from gateway.client.transport import Transport, segment
+from gateway.client.targets import segment
+from gateway.client.transport import Transport
 from gateway.config import Settings
 from gateway.crypto.identity_keys import IdentityKey
 from gateway.crypto.tokens import DpopKey
