@@ -65,8 +65,8 @@ def head_of(chunks: list[int]) -> SegmentHead:
                        bytes=size, chunks=sizes, parts=((0, size),))  # fmt: skip
 
 
-def arriving_of(rows: int) -> Arriving:
-    return Arriving(COLUMN.name, ColumnLayout(COLUMN), rows, Turns())
+def arriving_of(rows: int, turns: Turns | None = None) -> Arriving:
+    return Arriving(COLUMN.name, ColumnLayout(COLUMN), rows, turns or Turns())
 
 
 def came(first: int, stop: int) -> Came:
@@ -133,13 +133,16 @@ def test_what_drawing_ahead_fails_with_comes_after_what_it_had() -> None:
 
 
 def test_rows_before_the_end_stay_when_what_is_to_come_is_absorbed_or_finished() -> None:
-    arriving = arriving_of(6)
+    turns = Turns()
+    arriving = arriving_of(6, turns)
     arriving.begin(head_of([2, 2, 2]))
     arriving.source = iter([came(0, 2), came(2, 4), came(4, 6)])
     assert [piece.tolist() for piece in arriving.pieces(0, 1)] == [[0]]
     arriving.absorb()
     arriving.finish()
+    assert turns.ahead == 4 * 8
     assert [piece.tolist() for piece in arriving.pieces(1, 5)] == [[1], [2, 3], [4, 5]]
+    assert turns.ahead == 0, "there is room again"
 
 
 @settings(max_examples=60)
@@ -288,9 +291,10 @@ def test_a_consumer_may_be_busy_for_longer_than_a_client_may_stall(
     monkeypatch.setattr(client_ring, "LIFE_SECONDS", 0.1)
     impatient = Worker(stall_seconds=1.0)
     gateway = Gateway(tokens, impatient)
-    with stream_of(gateway, delivery="ring", batch_size=256) as stream:
+    with stream_of(gateway, delivery="ring", batch_size=256, prefetch_bytes=1) as stream:
         got = [next(stream)]
         time.sleep(2.5)
+        assert gateway.status()["rings"] == 1, "it was not cut"
         got += list(stream)
         # The client may have the end of a segment before the worker has counted it.
         eventually(lambda: gateway.status()["segments"] >= 2)

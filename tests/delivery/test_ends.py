@@ -167,7 +167,8 @@ def test_a_consumer_that_is_busy_with_small_segments_stalls_nobody(
     impatient = Worker(stall_seconds=0.5)
     gateway = Gateway(tokens, impatient)
     request = LeaseRequest(order=OrderRequest(window_blocks=8))
-    with stream_of(gateway, request, delivery="ring", batch_size=64) as stream:
+    how = {"delivery": "ring", "batch_size": 64, "prefetch_bytes": 1}
+    with stream_of(gateway, request, **how) as stream:
         got = [next(stream)]
         time.sleep(2)
         got += list(stream)
