@@ -53,9 +53,8 @@ def _loaded() -> Iterator[str]:
     """Absolute names of the source files of modules, but for Python's own and installed ones."""
     library = sysconfig.get_path("stdlib")
     for module in tuple(sys.modules.values()):
-        name = getattr(module, "__dict__", {}).get(
-            "__file__"
-        )  # asked, a lazy one would load itself
+        # Of its own, not by asking: a lazy module would load itself.
+        name = getattr(module, "__dict__", {}).get("__file__")
         if (
             isinstance(name, str)
             and name.endswith(".py")
