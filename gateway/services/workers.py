@@ -49,7 +49,10 @@ _REASONS: dict[str, Callable[[], GatewayError]] = {
     ),
     "tenant-suspended": lambda: TenantSuspended("the tenant of this stream is suspended"),
     "expired": lambda: LeaseExpired("the lease ran out"),
-    "replaced": lambda: Conflict("a newer lease of the same run and rank replaced this one"),
+    "replaced": lambda: Conflict(
+        "a newer lease of the same run and rank replaced this one",
+        advice="if both shall stream, give each a rank of its own, or a run",
+    ),
     "run-finished": lambda: LeaseExpired("the run of this stream is finished"),
     "returned": lambda: LeaseExpired("the lease was handed back"),
     "refused": lambda: StreamBroken("the stored bytes are not authentic"),

@@ -74,6 +74,23 @@ def test_an_end_has_its_name_and_the_position_behind_the_last_row(
     story.gateway.policies.push(before, tenant="home")
 
 
+def test_a_newer_stream_of_the_same_run_and_rank_replaces_the_older_at_once(story: Story) -> None:
+    """As when a job is started again while the machine that it left still streams."""
+    gateway, whole = story.home.client(patience_seconds=60), story.source("a").num_rows
+    asked = {**ASKED, "run": "twice", "shuffle": True, "world": 2}
+    with gateway.stream("home/a", **asked, rank=0) as older:
+        other = gateway.stream("home/a", **asked, rank=1)
+        next(older), next(other)
+        with gateway.stream("home/a", **asked, rank=0) as newer:
+            rows = sum(batch.num_rows for batch in newer)
+            with pytest.raises(StreamBroken, match=r"a newer lease .* replaced this one") as stop:
+                list(older)
+        assert "rank" in stop.value.advice
+        assert stop.value.position.rows < whole
+        assert 0 <= 2 * rows - whole <= 1
+        list(other)  # of another rank
+
+
 def test_a_server_that_is_stopped_and_started_again_is_a_pause(story: Story) -> None:
     home = story.home
     with home.client(patience_seconds=90).stream("home/a", **ASKED) as stream:
