@@ -21,8 +21,6 @@ from gateway.errors import GatewayError, IntegrityError
 from gateway.wire.leases import LeaseColumn
 from gateway.wire.segments import SegmentHead
 
-KEPT_MAX = 3  # of the eight slots: what a consumer keeps beyond is copied for it
-
 
 class Rows(Protocol):
     """Some rows, where they lie: an array of one column, or `frames.FrameRows` of a view."""
@@ -160,6 +158,10 @@ class Arriving:
             while self._draw() is not None:
                 pass
 
+    def let_go(self) -> None:
+        """The stream is over: the rows that were drawn last are the consumer's alone."""
+        self._current = None
+
     def _keep(self, chunk: _Chunk) -> None:
         self._absorbed.append(chunk)
         self._turns.ahead += chunk.size
@@ -200,7 +202,7 @@ class Arriving:
             if self._at > self._added:
                 first, self._added = self._added, self._at
                 rows = rows[first - begin :]
-                if slots is not None and (copies or slots.kept > KEPT_MAX):
+                if slots is not None and (copies or slots.is_kept_enough):
                     rows = rows.copy()
                 return _Chunk(first, rows, size)
             del rows  # the slot with it

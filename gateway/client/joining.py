@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.client.arriving import KEPT_MAX
 from gateway.client.paged import as_pages
+from gateway.client.slots import KEPT_MAX
 from gateway.errors import InvalidInput
 from gateway.wire.segments import CHUNK_BYTES_MAX
 

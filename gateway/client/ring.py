@@ -153,7 +153,8 @@ class RingReader:
         """Let go of socket and memory; the next request connects again."""
         with self._sending:
             sock, self._sock = self._sock, None
-            self._slots = Slots(memoryview(b""), 0)  # what is lent stays until it is let go of
+            self._slots.leave()
+            self._slots = Slots(memoryview(b""), 0)
         if sock is not None:
             with contextlib.suppress(OSError):  # a process that was forked off may have it, too
                 sock.shutdown(socket.SHUT_RDWR)

@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from gateway.errors import IntegrityError
 
 CREDITS_AT_ONCE = 2  # each word wakes the worker
+KEPT_MAX = 3  # of the eight slots: what a consumer keeps beyond is copied for it
+RINGS_KEPT_MAX = 4  # rings that are over, and live on in what a consumer keeps: beyond, the same
 
 Bytes = NDArray[np.uint8]
+_left: weakref.WeakSet[Any] = weakref.WeakSet()  # the memory of such rings
 
 
 class Slots:
@@ -31,6 +34,7 @@ class Slots:
         self._returned: deque[int] = deque()
         self._seen = 0  # lent slots that the consumer took, or that nobody needed
         self._back = 0  # of those, given back
+        self._kept_max = KEPT_MAX if len(_left) < RINGS_KEPT_MAX else 0
 
     def lend(self, slot: int, length: int) -> Bytes:
         """Return what the worker put into a slot, to whoever wants to keep it.
@@ -68,6 +72,16 @@ class Slots:
     def kept(self) -> int:
         """How many slots the consumer has in its hands."""
         return self._seen - self._back - len(self._returned)
+
+    @property
+    def is_kept_enough(self) -> bool:
+        """Whether the consumer has so many that it gets copies: one slot keeps the whole ring."""
+        return self.kept > self._kept_max
+
+    def leave(self) -> None:
+        """The ring is over; what the consumer has stays until it lets go of it."""
+        if self.kept:
+            _left.add(self._memory.obj)
 
     def take_returned(self, *, is_waiting: bool) -> list[int]:
         """Return the slots to give back: many at once, or what there is if the worker has few.

@@ -194,7 +194,9 @@ class Stream:
         parts = (Part(self._segment(t.segment), t.start, t.count) for t in step.takes)
         batch = self._batches.make(parts, sum(take.count for take in step.takes))
         for number in step.closes:
-            self._held.pop(number, None)
+            closed = self._held.pop(number, None)
+            if isinstance(closed, Arriving):
+                closed.let_go()
         return batch
 
     def _assembled(self, assembly: Assembly, step: Step) -> Any:
@@ -301,7 +303,10 @@ class Stream:
         if prefetcher is not None:
             prefetcher.close()
             self._stats = prefetcher.stats
-        self._held = {}
+        held, self._held = self._held, {}
+        for segment in held.values():
+            if isinstance(segment, Arriving):
+                segment.let_go()
         assembly, self._assembly = self._assembly, None
         if assembly is not None and not self._left:
             assembly.keep()

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gateway.client.ring as client_ring
-from gateway.client.arriving import KEPT_MAX, Arriving, Came, ColumnLayout
+from gateway.client.arriving import Arriving, Came, ColumnLayout
 from gateway.client.drawing import Turns
-from gateway.client.slots import Slots
+from gateway.client.slots import KEPT_MAX, Slots
 from gateway.errors import IntegrityError, LeaseRevoked, StreamBroken, Unavailable
 from gateway.wire.leases import LeaseColumn, LeaseRequest, OrderRequest
 from gateway.wire.ring import SLOTS

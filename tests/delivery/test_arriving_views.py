@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.client.arriving import KEPT_MAX, Arriving, Came
+from gateway.client.arriving import Arriving, Came
 from gateway.client.drawing import Turns
 from gateway.client.frames import FrameLayout
-from gateway.client.slots import Slots
+from gateway.client.slots import KEPT_MAX, Slots
 from gateway.errors import IntegrityError, LeaseRevoked, StreamBroken
 from gateway.wire.leases import LeaseRequest, OrderRequest
 from gateway.wire.segments import SegmentHead

@@ -182,7 +182,7 @@ def test_an_ordinary_stop_cuts_no_segment_that_is_on_its_way(home: Home) -> None
             os.killpg(home.parent.pid, signal.SIGTERM)  # as a service manager does
             for batch in islice(stream, 15):
                 got.append(batch["x"].copy())
-                time.sleep(0.1)
+                time.sleep(0.02)
             verify(reading.rest(), 0, access)
         assert home.parent.wait(30) == 0
         home.await_orphans_end()
