@@ -94,6 +94,7 @@ class Prefetcher:
         self._current: Arriving | None = None  # the one that the consumer took last
         self._was_copied = False  # rows of this stream do not lie whole in the ring
         self._received = Received()
+        self._refused: GatewayError | None = None  # what a renewal was answered, not yet told
         self._segments = self._rows = self._bytes = 0  # of every lease of this stream
         self._began_at = self._newest_at = time.monotonic()
         self.receipts: deque[str] = deque(maxlen=RECEIPTS_MAX)
@@ -282,8 +283,16 @@ class Prefetcher:
                 self._turns.lock.release()
 
     def _renew_meanwhile(self) -> None:
-        with contextlib.suppress(GatewayError):  # the next fetch gets the reason
-            self._lease.renew_when_due()
+        if self._refused is None:
+            try:
+                self._lease.renew_when_due()
+            except GatewayError as reason:
+                self._refused = reason  # the next fetch has it: a denial is asked for once
+
+    def _renew(self) -> None:
+        if self._refused is not None:
+            raise self._refused
+        self._lease.renew_when_due()
 
     def _fetch(
         self, number: int, following: int | None, arriving: Arriving | None = None
@@ -294,7 +303,7 @@ class Prefetcher:
         while True:
             self._await_room(number)
             try:
-                self._lease.renew_when_due()
+                self._renew()
                 ahead = following if arriving else self._next(number, following)
                 fetch = self.delivery.fetch(number, self._received, ahead, arriving)
                 found = yield from fetch
@@ -344,6 +353,7 @@ class Prefetcher:
             self._lease.reopen(self._progress.rows)
             self.delivery.renew()
             self._received = Received()  # acknowledgements count per lease
+            self._refused = None
             return True
         return False
 

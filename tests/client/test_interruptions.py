@@ -10,9 +10,17 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import LeaseExpired, LeaseRevoked, PlanChanged, StreamBroken, StreamStopped
+from gateway.errors import (
+    AccessDenied,
+    KeyUnavailable,
+    LeaseExpired,
+    LeaseRevoked,
+    PlanChanged,
+    StreamBroken,
+    StreamStopped,
+)
 from tests.client.test_stream import ask, direct, ids, stream_of, worker
-from tests.delivery.world import Gateway
+from tests.delivery.world import Answer, Gateway
 
 __all__ = ["direct", "worker"]
 
@@ -90,6 +98,47 @@ def test_the_lease_is_renewed_at_half_its_life(direct: Gateway) -> None:
         got += ids(stream)
     assert got == list(range(1700))
     assert direct.control.renewed >= 1
+
+
+def test_a_key_service_that_is_away_is_a_pause_when_the_lease_has_ended(
+    direct: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, back_at = direct.request, time.monotonic() + 3.0
+
+    def without_keys(method: str, path: str, **rest: Any) -> Answer:
+        if method == "POST" and time.monotonic() < back_at:
+            raise KeyUnavailable("the key service cannot be reached")
+        return honest(method, path, **rest)
+
+    direct.control.lease_seconds = 1.0
+    with stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=20) as stream:
+        got = ids([next(stream)])
+        monkeypatch.setattr(direct, "request", without_keys)
+        time.sleep(2.1)
+        got += ids(stream)
+    assert got == list(range(1700))
+    assert len(direct.control.opened) == 2
+    assert caplog.messages[0].startswith("the stream pauses, for 20 s at most")
+
+
+def test_a_denial_is_never_asked_about_again(
+    direct: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def deny(method: str, path: str, **_: Any) -> Answer:
+        asked.append(f"{method} {path}")
+        raise AccessDenied("the rules no longer allow this")
+
+    direct.control.lease_seconds = 1.0
+    with stream_of(direct, ask(window_blocks=1), prefetch_segments=1, patience=20) as stream:
+        next(stream)
+        monkeypatch.setattr(direct, "request", deny)
+        time.sleep(2.1)
+        with pytest.raises(AccessDenied, match="no longer") as stop:
+            list(stream)
+    assert stop.value.position == stream.position  # type: ignore[attr-defined] # the stream's
+    assert sum(path.startswith("POST") for path in asked) == 1, asked
 
 
 def test_a_worker_killed_in_the_middle_is_a_pause(direct: Gateway) -> None:
