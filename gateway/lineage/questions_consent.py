@@ -43,7 +43,8 @@ ORDER BY index DESC, person_tag LIMIT $limit""",
 
 # How many persons stand withdrawn under each consent (owner, purpose, dataset or all) since each
 # moment; then each read is held against what covers its purpose. Which rows are whose is not
-# known here: who had rows of the dataset may have had theirs.
+# known here: who had rows of the dataset may have had theirs. A stream that no word falls into is
+# held as a whole, others read by read: millions of reads would each cost a look-up.
 _AFTER = Question(
     name="reads-after-withdrawal",
     version=1,
@@ -53,7 +54,7 @@ _AFTER = Question(
         "state", "dataset", "version", "actor_tenant", "run", "purpose", "persons_at_most",
         "first_withdrawal", "rows", "first_read", "last_read",
     ),
-    views=("received", "consent"),
+    views=("stream", "consent"),
     ctes=(
         _COVERS,
         """word AS (
@@ -72,11 +73,27 @@ _AFTER = Question(
          min(CASE WHEN change > 0 THEN holds_at END)
            OVER (PARTITION BY tenant, purpose, scope ORDER BY holds_at) AS first_withdrawal
   FROM step)""",
+        f"""reading AS (
+  SELECT lease, time, rows
+  FROM (SELECT lease, time, rows FROM confirmed
+        UNION ALL SELECT 'keys:' || idx, time, rows FROM key_release) WHERE {IN_TIME})""",  # noqa: S608 - our constants
+        """whole AS (
+  SELECT lease, sum(rows) AS rows, min(time) AS first_read, max(time) AS last_read
+  FROM reading GROUP BY lease)""",
+        """parted AS (
+  SELECT w.lease FROM whole w
+  ASOF JOIN (SELECT DISTINCT holds_at FROM step) m ON w.last_read >= m.holds_at
+  WHERE m.holds_at > w.first_read)""",
+        """part AS (
+  SELECT * FROM whole WHERE lease NOT IN (SELECT lease FROM parted)
+  UNION ALL
+  SELECT lease, rows, time, time FROM reading WHERE lease IN (SELECT lease FROM parted))""",
         f"""wanted AS (
-  SELECT index, time, split_part(dataset, '/', 1) AS tenant, dataset, version, actor_tenant,
-         run, purpose, rows
-  FROM seen_received
-  WHERE {OF_DATASET} AND {IN_TIME} AND ($purpose IS NULL OR purpose = $purpose))""",  # noqa: S608 - our constants
+  SELECT row_number() OVER () AS index, p.first_read AS time, p.rows, p.first_read, p.last_read,
+         split_part(s.dataset, '/', 1) AS tenant, s.dataset, s.version, s.actor_tenant, s.run,
+         s.purpose
+  FROM part p JOIN seen_stream s ON s.lease = p.lease
+  WHERE {OF_DATASET} AND ($purpose IS NULL OR purpose = $purpose))""",  # noqa: S608 - our constants
         """held AS (
   SELECT w.index, s.tenant AS known, l.persons, l.first_withdrawal
   FROM wanted w JOIN covers c ON c.purpose = w.purpose
@@ -94,7 +111,8 @@ _AFTER = Question(
 SELECT CASE WHEN j.index IS NULL THEN 'unknown' ELSE 'after-withdrawal' END AS state,
        w.dataset, w.version, w.actor_tenant, w.run, w.purpose,
        max(j.persons)::BIGINT AS persons_at_most, min(j.first_withdrawal) AS first_withdrawal,
-       sum(w.rows)::BIGINT AS rows, min(w.time) AS first_read, max(w.time) AS last_read
+       sum(w.rows)::BIGINT AS rows, min(w.first_read) AS first_read,
+       max(w.last_read) AS last_read
 FROM wanted w LEFT JOIN judged j ON j.index = w.index
 WHERE j.index IS NULL OR j.persons > 0
 GROUP BY 1, w.dataset, w.version, w.actor_tenant, w.run, w.purpose

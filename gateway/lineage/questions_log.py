@@ -16,22 +16,31 @@ _COMPLETE = Question(
         "checkpoint_after",
     ),
     views=("event",),
+    # Each event is projected once, in one transaction with the mark of how far history is; a sum
+    # beside the count tells one that came twice from one that is missing.
+    ctes=(
+        """span AS (
+  SELECT min(idx) AS first_index, max(idx) AS last_index
+  FROM event WHERE ($since IS NULL OR time >= $since) AND ($until IS NULL OR time < $until))""",
+        """there AS (
+  SELECT count(*) AS events, sum(idx::HUGEINT) AS places
+  FROM event WHERE idx >= (SELECT first_index FROM span)
+               AND idx <= (SELECT last_index FROM span))""",
+        """heads AS (SELECT idx FROM event WHERE kind = 'TenantHeads')""",
+    ),
     sql="""
-SELECT p.first_index, p.last_index, p.events,
-       p.events = p.last_index - p.first_index + 1 AS is_gap_free, p.your_events,
-       (SELECT max(idx) + 1 FROM event
-        WHERE kind = 'TenantHeads' AND idx < p.first_index) AS checkpoint_before,
-       (SELECT min(idx) + 1 FROM event
-        WHERE kind = 'TenantHeads' AND idx >= p.last_index) AS checkpoint_after
-FROM (SELECT t.first_index, t.last_index,
-             (SELECT count(DISTINCT idx) FROM event
-              WHERE idx BETWEEN t.first_index AND t.last_index) AS events,
-             (SELECT count(*) FROM seen_event
-              WHERE ($since IS NULL OR time >= $since) AND ($until IS NULL OR time < $until))
-               AS your_events
-      FROM (SELECT min(idx) AS first_index, max(idx) AS last_index FROM event
-            WHERE ($since IS NULL OR time >= $since) AND ($until IS NULL OR time < $until)) t) p
-WHERE p.your_events > 0 LIMIT $limit""",
+SELECT s.first_index, s.last_index, t.events,
+       t.events = s.last_index - s.first_index + 1
+         AND 2 * t.places = (s.first_index + s.last_index)::HUGEINT * t.events AS is_gap_free,
+       y.your_events,
+       (SELECT max(idx) + 1 FROM heads WHERE idx < (SELECT first_index FROM span))
+         AS checkpoint_before,
+       (SELECT min(idx) + 1 FROM heads WHERE idx >= (SELECT last_index FROM span))
+         AS checkpoint_after
+FROM span s, there t,
+     (SELECT count(*) AS your_events FROM seen_event
+      WHERE ($since IS NULL OR time >= $since) AND ($until IS NULL OR time < $until)) y
+WHERE y.your_events > 0 LIMIT $limit""",
 )  # fmt: skip
 
 _PLACE = Question(

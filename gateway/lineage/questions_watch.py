@@ -48,24 +48,50 @@ _REPLACED = Question(
         "dataset", "version", "actor_tenant", "subject_tag", "run", "grant", "granted_under",
         "replaced_by", "replaced_at", "rows", "first_read", "last_read",
     ),
-    views=("received", "grant", "policy"),
+    views=("stream", "grant", "policy"),
+    # The first publication after a Grant is of other rules, or one of the same rules is followed
+    # by another: so each Grant is held against one publication, however many there are.
     ctes=(
+        """spell AS (
+  SELECT tenant, index, time, bundle,
+         sum(CASE WHEN bundle IS DISTINCT FROM before THEN 1 ELSE 0 END)
+           OVER (PARTITION BY tenant ORDER BY index) AS number
+  FROM (SELECT *, lag(bundle) OVER (PARTITION BY tenant ORDER BY index) AS before
+        FROM seen_policy WHERE bundle IS NOT NULL))""",
+        """published AS (
+  SELECT p.tenant, p.index, p.time, p.bundle, n.index AS then_index, n.time AS then_time,
+         n.bundle AS then_bundle
+  FROM spell p LEFT JOIN (SELECT tenant, number, min(index) AS index, min(time) AS time,
+                                 any_value(bundle) AS bundle
+                          FROM spell GROUP BY tenant, number) n
+    ON n.tenant = p.tenant AND n.number = p.number + 1)""",
         """replaced AS (
-  SELECT g."grant", g.bundle, min(p.index) AS index, arg_min(p.bundle, p.index) AS by_bundle,
-         arg_min(p.time, p.index) AS at
-  FROM seen_grant g
-  JOIN seen_policy p ON p.tenant = split_part(g.dataset, '/', 1) AND p.index > g.index
-                    AND p.bundle <> g.bundle
-  GROUP BY g."grant", g.bundle)""",
+  SELECT g."grant", g.bundle, p.bundle <> g.bundle AS is_at_once,
+         CASE WHEN is_at_once THEN p.index ELSE p.then_index END AS index,
+         CASE WHEN is_at_once THEN p.bundle ELSE p.then_bundle END AS by_bundle,
+         CASE WHEN is_at_once THEN p.time ELSE p.then_time END AS at
+  FROM (SELECT *, split_part(dataset, '/', 1) AS tenant
+        FROM seen_grant WHERE bundle IS NOT NULL) g
+  ASOF JOIN published p ON p.tenant = g.tenant AND g.index < p.index)""",
+        f"""due AS (
+  SELECT s.lease, p.bundle, p.index, p.by_bundle, p.at
+  FROM seen_stream s JOIN replaced p ON p."grant" = s."grant"
+  WHERE p.index IS NOT NULL AND {OF_DATASET})""",  # noqa: S608 - our constants
+        f"""late AS (
+  SELECT r.lease, sum(r.rows) AS rows, min(r.time) AS first_read, max(r.time) AS last_read
+  FROM (SELECT lease, idx, time, rows FROM confirmed
+        UNION ALL SELECT 'keys:' || idx, idx, time, rows FROM key_release) r
+  JOIN due d ON d.lease = r.lease AND r.idx > d.index
+  WHERE {IN_TIME} GROUP BY r.lease)""",  # noqa: S608 - our constants
     ),
-    sql=f"""
-SELECT r.dataset, r.version, r.actor_tenant, r.subject_tag, r.run, r."grant",
-       p.bundle AS granted_under, p.by_bundle AS replaced_by, p.at AS replaced_at,
-       sum(r.rows)::BIGINT AS rows, min(r.time) AS first_read, max(r.time) AS last_read
-FROM (SELECT index, time, dataset, version, actor_tenant, subject_tag, run, "grant", rows
-      FROM seen_received WHERE {OF_DATASET} AND {IN_TIME}) r
-JOIN replaced p ON p."grant" = r."grant" AND r.index > p.index
-GROUP BY ALL ORDER BY last_read DESC, r."grant" LIMIT $limit""",  # noqa: S608 - our constants
+    sql="""
+SELECT s.dataset, s.version, s.actor_tenant, s.subject_tag, s.run, s."grant",
+       d.bundle AS granted_under, d.by_bundle AS replaced_by, d.at AS replaced_at,
+       sum(r.rows)::BIGINT AS rows, min(r.first_read) AS first_read, max(r.last_read) AS last_read
+FROM late r JOIN due d ON d.lease = r.lease JOIN seen_stream s ON s.lease = r.lease
+GROUP BY s.dataset, s.version, s.actor_tenant, s.subject_tag, s.run, s."grant", d.bundle,
+         d.by_bundle, d.at
+ORDER BY last_read DESC, s."grant" LIMIT $limit""",
 )  # fmt: skip
 
 _ALONE = Question(
@@ -144,18 +170,28 @@ _REPEATED = Question(
         "segments", "times_most", "first_read", "last_read",
     ),
     views=("stream", "lease"),
-    # A pass has one order of segments. Numbered, so that millions of ranges stay cheap to group.
+    # A pass has one order of segments. Numbered, and which segments came twice found first, so
+    # that millions of ranges stay cheap to group.
     ctes=(
         """pass AS (
   SELECT lease, epoch, rank,
          dense_rank() OVER (ORDER BY "grant", run, epoch, rank, world) AS pass FROM seen_lease)""",
-        f"""again AS (
-  SELECT pass, segment, count(*) AS times, min(time) AS first_read, max(time) AS last_read,
-         max(lease) AS lease
-  FROM (SELECT p.pass, p.lease, c.time,
-               unnest(range(c.first_segment, c.last_segment + 1)) AS segment
-        FROM (SELECT * FROM confirmed WHERE {IN_TIME}) c JOIN pass p ON p.lease = c.lease)
-  GROUP BY pass, segment HAVING count(*) > 1)""",  # noqa: S608 - our constants
+        f"""range_of_lease AS (
+  SELECT lease, time, first_segment, last_segment FROM confirmed WHERE {IN_TIME})""",  # noqa: S608 - our constants
+        """twice AS (
+  SELECT p.pass, c.segment
+  FROM (SELECT lease, first_segment AS segment FROM range_of_lease
+        UNION ALL SELECT lease, unnest(range(first_segment + 1, last_segment + 1))
+        FROM range_of_lease WHERE last_segment > first_segment) c
+  JOIN pass p ON p.lease = c.lease
+  GROUP BY p.pass, c.segment HAVING count(*) > 1)""",
+        """again AS (
+  SELECT t.pass, t.segment, count(*) AS times, min(c.time) AS first_read,
+         max(c.time) AS last_read, max(c.lease) AS lease
+  FROM twice t JOIN pass p ON p.pass = t.pass
+  JOIN range_of_lease c ON c.lease = p.lease
+                       AND t.segment BETWEEN c.first_segment AND c.last_segment
+  GROUP BY t.pass, t.segment)""",
     ),
     sql=f"""
 SELECT s.dataset, s.version, s.actor_tenant, s.subject_tag, s.run, s."grant", p.epoch, p.rank,
