@@ -273,8 +273,8 @@ def verify(
     if out is not None:
         out.write_text(found["note"], "utf-8")
     shown = (
-        "size", "your_events", "root", "witnessed", "witnessed_to", "signed_by", "continues",
-        "pinned", "event",
+        "size", "tenant", "your_events", "root", "witnessed", "witnessed_to", "signed_by",
+        "continues", "pinned", "event",
     )  # fmt: skip
     print_record("lineage.verify", found, as_json=as_json, only=shown)
     if found["pinned"] is None and not as_json:

@@ -202,9 +202,8 @@ class Lineage:
             event: index of one event (a receipt names it) that must stand in the log.
             progress: called with what is being verified.
 
-        Returns:
-            Among others `your_events`: how many events of the log concern our tenant, which the
-            log itself fixes.
+        Returns: among others `your_events`, how many events of the log concern `tenant`, which
+            the log itself fixes.
 
         Raises:
             IntegrityError: something does not hold; LogForked: it is not the log seen before.
@@ -238,6 +237,7 @@ class Lineage:
             "pinned": newest.size if is_pinned else None,
             "note": view.note,
             "events": (done.result or {}).get("events", newest.size),
+            "tenant": chain.tenant,
             "your_events": chain.events,
             "event": None if leaf is None else {"index": event, "leaf": leaf},
         }

@@ -19,9 +19,11 @@ def check_event(proof: W.Proof, root: bytes) -> None:
 def check_chain(proof: W.ChainProof, root: bytes) -> None:
     """The log of this root fixes how many events concern the tenant; raises IntegrityError.
 
-    (1) The TenantHeads event stands in the log. (2) It holds the root of the tree of heads.
-    (3) The tenant's entry, its counter and its newest leaf, stands in that tree.
+    (0) The chain's first event stands in the log, and its owner is the tenant: the chain is no
+    other's. (1) The TenantHeads event stands in the log. (2) It holds the root of the tree of
+    heads. (3) The tenant's entry, its counter and its newest leaf, stands in that tree.
     """
+    _check_first(proof, root)
     heads = proof.heads.encode("utf-8")
     path = [_hash(text) for text in proof.hashes]
     verify_inclusion(leaf_hash(heads), proof.index, proof.checkpoint.size, path, root)
@@ -36,6 +38,20 @@ def check_chain(proof: W.ChainProof, root: bytes) -> None:
     entry = {"leaf": proof.leaf, "seq": proof.events - 1, "tag": proof.tag}
     place = [_hash(text) for text in proof.path]
     verify_inclusion(leaf_hash(canonical(entry)), proof.place, chains, place, fixed)
+
+
+def _check_first(proof: W.ChainProof, root: bytes) -> None:
+    first = proof.first.encode("utf-8")
+    try:
+        event = json.loads(first)
+        index, link = int(event["index"]), event["chains"][proof.tag]
+        is_theirs = (event["owner"], link["seq"]) == (proof.tenant, 0)
+    except (ValueError, KeyError, TypeError) as cause:
+        raise IntegrityError("what begins the chain is no event of it") from cause
+    if not is_theirs:
+        raise IntegrityError("the chain is another tenant's")
+    path = [_hash(text) for text in proof.first_hashes]
+    verify_inclusion(leaf_hash(first), index, proof.checkpoint.size, path, root)
 
 
 def _hash(text: str | None) -> bytes:

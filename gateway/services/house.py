@@ -135,6 +135,7 @@ class House:
     turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     # ^ by dataset: registrations of one dataset publish one after the other
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)  # of rules, one by one
+    firsts: dict[str, int] = field(default_factory=dict)  # index of each chain's first event
     packs: dict[str, Packed] = field(default_factory=dict)  # made, not yet fetched
     operations: Operations = field(default_factory=Operations)
     replays: Quota = field(

@@ -7,6 +7,8 @@ LogCheckpoint finds out when another history is shown to somebody else.
 
 from __future__ import annotations
 
+import asyncio
+
 import gateway.wire as W
 from gateway.crypto.notes import verifier_key
 from gateway.domain.access import Resource
@@ -76,6 +78,7 @@ async def chain(
     await authorize(house, caller, "audit", whose)
     head = house.journal.head(whose)
     await house.journal.durable(head.index)
+    first = await _first(house, whose, head.index)
     view = await newest(house, since)
     return W.ChainProof(
         tenant=whose,
@@ -88,8 +91,20 @@ async def chain(
         index=head.index,
         heads=house.journal.event_bytes(head.index).decode("utf-8"),
         hashes=tuple(h.hex() for h in house.journal.inclusion(head.index, view.size)),
+        first=house.journal.event_bytes(first).decode("utf-8"),
+        first_hashes=tuple(h.hex() for h in house.journal.inclusion(first, view.size)),
         checkpoint=view,
     )
+
+
+async def _first(house: House, tenant: str, stop: int) -> int:
+    """Index of a tenant's first event: looked for on disk once, and then known."""
+    if tenant not in house.firsts:
+        async with house.turns.setdefault("first-event", asyncio.Lock()):
+            if tenant not in house.firsts:
+                chain = house.journal.chain(tenant, stop)
+                house.firsts[tenant], _ = await asyncio.to_thread(next, chain)
+    return house.firsts[tenant]
 
 
 async def consistency(house: House, caller: Caller, first: int, second: int | None) -> W.Proof:

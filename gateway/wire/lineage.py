@@ -151,6 +151,8 @@ class ChainProof:
     index: int  # of the TenantHeads event that holds the root
     heads: str  # canonical bytes of that event
     hashes: tuple[str, ...]  # hex: that it is in the log of `checkpoint`
+    first: str  # canonical bytes of the chain's first event, whose owner is the tenant
+    first_hashes: tuple[str, ...]  # hex: that it is in that log, too
     checkpoint: CheckpointView
 
 

@@ -100,6 +100,7 @@ class SimulatedHistory:
         return W.ChainProof(
             tenant=tenant or caller.subject.tenant, tag="ab", events=1, leaf="00" * 32,
             place=0, chains=1, path=(), index=0, heads="{}", hashes=(),
+            first="{}", first_hashes=(),
             checkpoint=await self.checkpoint(caller, since),
         )  # fmt: skip
 

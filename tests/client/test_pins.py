@@ -196,6 +196,7 @@ def test_an_answer_without_a_checkpoint_is_refused_once_one_is_pinned(
 def proved(journal: Journal, tenant: str) -> W.ChainProof:
     """As services/proofs.py answers."""
     head, view = journal.head(tenant), shown(journal, None)
+    index, first = next(journal.chain(tenant, head.index))
     return W.ChainProof(
         tenant=tenant,
         tag=journal.tags.chain(tenant),
@@ -207,6 +208,8 @@ def proved(journal: Journal, tenant: str) -> W.ChainProof:
         index=head.index,
         heads=journal.event_bytes(head.index).decode(),
         hashes=tuple(h.hex() for h in journal.inclusion(head.index, view.size)),
+        first=first.decode(),
+        first_hashes=tuple(h.hex() for h in journal.inclusion(index, view.size)),
         checkpoint=view,
     )
 
@@ -242,6 +245,10 @@ def test_the_log_fixes_how_many_events_concern_a_tenant(chain: tuple[W.ChainProo
         {"hashes": ("00" * 32,)},
         {"index": 1},
         {"heads": "{}"},
+        {"tenant": "tenant-2"},
+        {"first": "{}"},
+        {"first": "no event"},
+        {"first_hashes": ()},
     ],
     ids=str,
 )
@@ -251,6 +258,22 @@ def test_a_chain_that_was_shortened_or_made_up_is_refused(
     proof, root = chain
     with pytest.raises(IntegrityError):
         check_chain(replace(proof, **lie), root)  # type: ignore[arg-type]
+
+
+def test_the_chain_of_another_tenant_does_not_pass_for_ones_own(tmp_path: Path) -> None:
+    """Whole and proven, and shorter than one's own: only its first event tells."""
+    with opened(tmp_path) as journal:
+        for number in range(7):
+            journal.append(refused_request(number, f"tenant-{number % 3}"))
+        journal.wait_durable(journal.size - 1)
+        proof = proved(journal, "tenant-2")
+        own = proved(journal, "tenant-0")
+    root = bytes.fromhex(proof.checkpoint.root)
+    check_chain(proof, root)
+    first = {"first": own.first, "first_hashes": own.first_hashes}
+    for lie in ({"tenant": "tenant-0"}, {"tenant": "tenant-0", **first}):
+        with pytest.raises(IntegrityError):
+            check_chain(replace(proof, **lie), root)  # type: ignore[arg-type]
 
 
 def test_another_event_does_not_pass_for_the_one_that_fixes_the_chains(tmp_path: Path) -> None:
