@@ -293,15 +293,22 @@ def test_a_log_without_a_gap(asked: Ask, known: Known) -> None:
     assert part["checkpoint_after"] == min(h for h in known.heads if h >= max(inside)) + 1
 
 
-def test_a_log_with_a_gap_says_so(known: Known, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "events"),
+    [
+        ("DELETE FROM event WHERE idx = 20", 49),
+        ("UPDATE event SET idx = 21 WHERE idx = 20", 50),  # one missing, another twice
+    ],
+)
+def test_a_log_with_a_gap_says_so(known: Known, tmp_path: Path, change: str, events: int) -> None:
     made = Projection(tmp_path, b"k" * 32)
     made.append(known.history.pairs(0, 50))
-    made._connection.execute("DELETE FROM event WHERE idx = 20")
+    made._connection.execute(change)
     with made.reading() as cursor:
         table = ask(
             cursor, question("log-complete"), {}, asker=Asker(tenant="clinic"), now=known.now
         )
-    assert table.rows[0][2:4] == (49, False)
+    assert table.rows[0][2:4] == (events, False)
     made.close()
 
 
