@@ -97,7 +97,9 @@ class Stream:
         self._stats: dict[str, Any] = {}  # of the prefetcher that is over
         self._lease = HeldLease(transport, request, options.terms)
         self._batches = Batches.of_lease(self._lease.manifest, is_arrow=options.output == "arrow")
-        self._walk = Walk(self._lease.manifest.lanes, self._deal)
+        lanes = self._lease.manifest.lanes
+        self._deal = self._deal.within(sum(map(sum, lanes)))
+        self._walk = Walk(lanes, self._deal)
         self._start = self._start_of(request.position)
         self._progress = Progress(self._start)
 

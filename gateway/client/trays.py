@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import sys
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -19,11 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.errors import InvalidInput
+
 KEPT_MAX = 8  # trays that a caller keeps; of what he keeps beyond he is given copies
 TRAY_BYTES = 1 << 20  # of several batches, if they are smaller
 MEMORY_BYTES_MAX = 512 << 20  # of a stream; more only if one segment of each lane needs it
 _GRAIN = 2 << 20  # a huge page: one fault instead of 512
-_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+_UNRESERVED = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE: few trays are ever filled
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _UNRESERVED
 _WORDS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 
 Arrays = dict[str, NDArray[Any]]
@@ -93,7 +97,7 @@ class Trays:
         for size in sizes:
             self._begins.append(self._begins[-1] + size + -size % mmap.PAGESIZE)
         length = max(1, self._begins[-1])
-        self._memory = mmap.mmap(-1, length + -length % _GRAIN, flags=_PRIVATE)
+        self._memory = _mapped(length + -length % _GRAIN)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with contextlib.suppress(OSError):  # a kernel without them
                 self._memory.madvise(mmap.MADV_HUGEPAGE)
@@ -136,6 +140,16 @@ class Trays:
     def _come_back(self, tray: int, _: object) -> None:
         self._out.pop(tray)
         self._free.append(tray)
+
+
+def _mapped(length: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(-1, length, flags=_PRIVATE)
+    except (OSError, OverflowError) as cause:
+        raise InvalidInput(
+            f"there is no memory for shuffled batches ({length >> 20} MiB)",
+            advice="use a smaller `batch_size`, fewer `lanes` or fewer columns",
+        ) from cause
 
 
 class Memory:

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -281,6 +281,13 @@ class Deal:
             raise InvalidInput(f"rank `{self.rank}` is not within a world of `{self.world}`")
         if self.uneven not in ("drop", "pad", "error"):
             raise InvalidInput(f"`{self.uneven}` is not one of `drop`, `pad`, `error`")
+
+    def within(self, rows: int) -> Deal:
+        """The same for an order of so many rows: memory is got for no more than there are.
+
+        One row more than all of them tells a step that is not whole from one that is.
+        """
+        return replace(self, batch_rows=min(self.batch_rows, -(-rows // self.world) + 1))
 
     @property
     def step_rows(self) -> int:

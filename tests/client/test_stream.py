@@ -94,6 +94,21 @@ def test_shuffled_rows_come_once_each_in_another_order_per_epoch(direct: Gateway
     assert orders[0] != sorted(orders[0])
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("batch_size", [1700, 1701, 10**9, 10**30])
+def test_a_batch_is_never_larger_than_all_rows(
+    direct: Gateway,
+    batch_size: int,
+    shuffle: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    request = ask(shuffle=shuffle, seed=3)
+    with stream_of(direct, request, batch_size=batch_size) as stream:
+        assert len(stream) == 1
+        assert sorted(ids(stream)) == list(range(1700))
+    with stream_of(direct, request, batch_size=batch_size, uneven="drop") as stream:
+        assert len(list(stream)) == len(stream) == (batch_size == 1700)
+
+
 def test_a_view_gives_text_and_missing_values(view: Gateway) -> None:
     with stream_of(view, ask(shuffle=True, seed=1, lanes=3, window_blocks=2)) as stream:
         batches = list(stream)

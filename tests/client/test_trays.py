@@ -7,9 +7,18 @@ import pyarrow as pa
 import pytest
 
 from gateway.client.trays import TRAY_BYTES, Column, Layout, Memory, Trays
+from gateway.errors import InvalidInput
 
 COLUMNS = (Column("a", "<i4", (3,)), Column("b", "|u1", ()), Column("none", "<f8", (0,)))
 LAYOUT = Layout(COLUMNS, batch_rows=4, batches=2)
+
+
+def test_batches_that_no_machine_has_memory_for_are_refused_with_advice() -> None:
+    wide = Layout((Column("a", "<f8", (1 << 20,)),), batch_rows=1 << 30, batches=1)
+    for count in (1, 1 << 20):
+        with pytest.raises(InvalidInput, match="no memory for shuffled batches") as refused:
+            Trays(wide, count)
+        assert "`batch_size`" in refused.value.advice
 
 
 def test_a_tray_is_not_taken_again_while_any_look_at_it_is_left() -> None:
