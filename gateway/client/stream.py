@@ -12,6 +12,7 @@ StreamBroken. A gateway that is away shorter than `patience_seconds` is a pause.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -94,6 +95,7 @@ class Stream:
         self._assembly: Assembly | None = None
         self._ended: GatewayError | None = None
         self._process = os.getpid()
+        self._reading = threading.Lock()
         self._stats: dict[str, Any] = {}  # of the prefetcher that is over
         self._lease = HeldLease(transport, request, options.terms)
         self._batches = Batches.of_lease(self._lease.manifest, is_arrow=options.output == "arrow")
@@ -142,6 +144,17 @@ class Stream:
         return self
 
     def __next__(self) -> Any:
+        if not self._reading.acquire(blocking=False):
+            raise Conflict(
+                "another thread reads this stream",
+                advice="give each thread a stream of its own, or pass batches on by a queue",
+            )
+        try:
+            return self._next()
+        finally:
+            self._reading.release()
+
+    def _next(self) -> Any:
         if self._ended is not None:
             raise self._ended
         self._require_own()

@@ -147,3 +147,27 @@ def _refusals(stream: Stream) -> int:
             count += "in the forked process" in str(error.advice)
     stream.close()
     return count
+
+
+@pytest.mark.parametrize("gateway", ["arriving", "whole", "view"], indirect=True)
+def test_threads_that_share_a_stream_are_refused_and_no_row_is_lost(gateway: Gateway) -> None:
+    with stream_of(gateway, SMALL, batch_size=7) as stream:
+        got: list[int] = []
+        refused: list[Conflict] = []
+
+        def read() -> None:
+            while True:
+                try:
+                    got.append(len(next(iter(next(stream).values()))))
+                except StopIteration:
+                    return
+                except Conflict as conflict:
+                    refused.append(conflict)
+
+        readers = [threading.Thread(target=read) for _ in range(4)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(30)
+    assert sum(got) == stream.manifest.rows
+    assert all("queue" in conflict.advice for conflict in refused)
