@@ -163,8 +163,8 @@ class Arriving:
         self._current = None
 
     def _keep(self, chunk: _Chunk) -> None:
+        self._turns.keep(chunk.size)
         self._absorbed.append(chunk)
-        self._turns.ahead += chunk.size
 
     def _chunk_with(self, row: int) -> _Chunk:
         chunk, self._current = self._current, None
@@ -177,12 +177,14 @@ class Arriving:
         return chunk
 
     def _next(self) -> _Chunk | None:
-        with self._turns:
-            if not self._absorbed:
-                return self._draw()
-            chunk = self._absorbed.popleft()
-            self._turns.ahead -= chunk.size
-            return chunk
+        """What was drawn ahead needs no turn: the other may wait for a gateway in its own."""
+        if not self._absorbed:
+            with self._turns:
+                if not self._absorbed:
+                    return self._draw()
+        chunk = self._absorbed.popleft()  # nobody else takes any
+        self._turns.take(chunk.size)
+        return chunk
 
     def _draw(self, *, copies: bool = False, is_ahead: bool = False) -> _Chunk | None:
         """The next chunk with rows that did not come before a cut; None at the end."""

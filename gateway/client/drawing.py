@@ -27,7 +27,19 @@ class Turns:
         self.lock = threading.RLock()  # a signal may close a stream within a fetch
         self.is_wanted = False  # the consumer waits for its turn
         self.moves = 0  # turns of the consumer
+        self._counting = threading.Lock()
         self.ahead = 0  # bytes that were copied out of the ring, and not taken yet
+
+    def keep(self, size: int) -> None:
+        """So many bytes were copied out, ahead of the consumer."""
+        with self._counting:
+            self.ahead += size
+
+    def take(self, size: int) -> None:
+        """The consumer has them: it is at work, too."""
+        with self._counting:
+            self.ahead -= size
+        self.moves += 1
 
     def __enter__(self) -> None:
         """Wait for the turn of the consumer."""

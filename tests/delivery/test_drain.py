@@ -132,6 +132,22 @@ def test_a_consumer_on_the_ring_has_its_segment_and_goes_on_after_the_restart(
     gateway.close()
 
 
+def test_rows_that_are_here_do_not_wait_for_a_gateway_that_is_away(
+    worker: Worker, large_data: Data
+) -> None:
+    gateway = Gateway(one_column(large_data), worker)
+    with stream_of(gateway, delivery="ring", patience=60, batch_size=512) as stream:
+        got = next(stream)["tokens"].copy()
+        assert gateway.run(gateway.link.drain(10)) == 0, "a busy consumer's rows are copied ahead"
+        time.sleep(0.3)  # and the next segment is refused, again and again
+        began = time.monotonic()
+        for _ in range(stream.manifest.lanes[0][0] // 512 - 1):
+            got = np.concatenate([got, next(stream)["tokens"]])
+        assert time.monotonic() - began < 10
+    np.testing.assert_array_equal(got, gateway.control.data.expected["tokens"][: len(got)])
+    gateway.close()
+
+
 def test_a_worker_that_is_told_to_end_by_itself_finishes_first(large: Gateway) -> None:
     lease = lease_of(large, LeaseRequest())
     reading = Reading(lease)

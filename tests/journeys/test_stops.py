@@ -180,7 +180,7 @@ def test_an_ordinary_stop_cuts_no_segment_that_is_on_its_way(home: Home) -> None
             got = [next(stream)["x"].copy()]  # in the middle of a segment of 16 MiB
             assert stream.stats["delivery"] == "ring"
             os.killpg(home.parent.pid, signal.SIGTERM)  # as a service manager does
-            for batch in islice(stream, 15):
+            for batch in islice(stream, 12):
                 got.append(batch["x"].copy())
                 time.sleep(0.02)
             verify(reading.rest(), 0, access)
