@@ -71,6 +71,7 @@ STEPS: Final[Mapping[str, str]] = {
     "disk.journal": "a group of events is to be written",
     "disk.journal-sync": "they are written, to be made durable",
     "journal.file": "the next file of the journal has its name and holds nothing",
+    "lineage.checkpoint": "the projection's file has changed, its seal is of the file before",
     "disk.anchor": "the newest LogCheckpoint is to be written beside the journal",
 }
 

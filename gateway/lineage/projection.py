@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from gateway import failpoints
 from gateway.errors import IntegrityError, Unavailable
 from gateway.lineage import expiry, rows, schema, seal
 from gateway.lineage.batch import PARTS, Batch, Prepared
@@ -238,6 +239,7 @@ class Projection:
         log = Path(f"{self._path}.wal")
         if log.exists() and log.stat().st_size:
             return False
+        failpoints.reach("lineage.checkpoint")
         value = seal.Seal(
             format=schema.FORMAT,
             projected=self.projected,

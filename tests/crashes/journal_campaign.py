@@ -3,11 +3,13 @@
     python -m tests.crashes.journal_campaign --kills 1000 --seed 1
 
 A life: control's rooms (journal, catalogue, snapshots) and the lineage projection of one home,
-eight threads that append and wait, then SIGKILL. After each death: every event that was
-acknowledged is there as it was; every LogCheckpoint that was seen is a prefix of the log; and
-at times, and at the end: a full verification holds, and the projection's rows are those of one
-that was never killed (at the end: of a fresh one). Prints one JSON line; exits 1 at the first
-broken promise.
+eight threads that append and wait, then SIGKILL. The projection is sealed as often as can be:
+what is not sealed, the next start throws away, and nothing would be left that could be wrong.
+
+After each death: every event that was acknowledged is there as it was; every LogCheckpoint that
+was seen is a prefix of the log; and at times, and at the end: a full verification holds, and the
+projection's rows are those of one that was never killed (at the end: of a fresh one). Prints
+one JSON line; exits 1 at the first broken promise.
 
 Lives are forked from one process that has imported everything and started no thread, which is
 what makes a kill cheap. Nothing of the gateway forks.
@@ -46,18 +48,23 @@ from gateway.journal.composer import read_event
 from gateway.journal.journal import Journal
 from gateway.journal.reader import Reader
 from gateway.journal.verification import verify
-from gateway.lineage import schema
+from gateway.lineage import follow, schema, seal
 from gateway.lineage.follow import Follower
 from gateway.lineage.projection import Projection
 from gateway.lineage.recorded import tail_of
 from tests.journal.places import LOG, NODE, refused_request, setup
 
-KILLS = ("disk.journal", "disk.journal-sync", "disk.anchor", "disk.snapshot", "journal.file")
+KILLS = (
+    "disk.journal", "disk.journal-sync", "disk.anchor", "disk.snapshot", "lineage.checkpoint",
+    "journal.file",
+)  # fmt: skip
+SELDOM = {"disk.snapshot", "journal.file", "lineage.checkpoint"}
 SNAPSHOT_KEY, SEAL_KEY = b"s" * 32, b"l" * 32
 THREADS = 8
 SEGMENT_BYTES = 60_000
 LIFE_SECONDS = 0.25  # at most, after the first acknowledgement
 PROJECTION_EVERY = 2  # lives
+SEAL_SECONDS_MAX = 20.0  # that every second of them that is killed at any moment gets to seal
 WHOLE_EVERY, WHOLE_EVERY_LATER = 25, 100  # deaths: all there is is read, each time more of it
 
 
@@ -110,6 +117,9 @@ def _produce(journal: Journal, out: int, start: int) -> None:
 
 
 def _follow(base: Path) -> Follower:
+    follow.SEAL_BYTES_MIN, follow.SEAL_SECONDS_MIN, follow._SEAL_SHARE = -1, 0.0, 0
+    follow.GATHER_SECONDS = 0.005
+
     def anew() -> Callable[..., object]:
         return tail_of(Reader(base / "journal", LOG.public_key))
 
@@ -129,13 +139,14 @@ class Campaign:
     acknowledged: int = 0
     checkpoints: int = 0
     projections: int = 0
+    sealed: int = 0  # lives that left more rows in the sealed projection than they found
     _routes: dict[int, str] = field(default_factory=dict)
     _roots: dict[int, str] = field(default_factory=dict)
     _reader: Reader | None = None
 
     def play(self, kills: int) -> None:
         """Each step at least once in a hundred, else at any moment."""
-        steps = [*KILLS, *(None for _ in range(5))]
+        steps = [*KILLS, *(None for _ in range(4))]
         while sum(self.deaths.values()) < kills:
             number = sum(self.deaths.values())
             step = steps[number % len(steps)]
@@ -147,12 +158,15 @@ class Campaign:
 
     def _die(self, step: str | None, *, projects: bool) -> None:
         near, far = os.pipe()
-        hit = self.rng.randint(1, 3 if step in {"disk.snapshot", "journal.file"} else 12)
+        hit = self.rng.randint(1, 3 if step in SELDOM else 12)
+        before = self._sealed_rows()
         child = _forked(partial(live, self.base, far, step=step, hit=hit, projects=projects), near)
         os.close(far)
         said = b""
         if step is None:
             said = os.read(near, 65536)  # it is up, and has acknowledged something
+            if projects and self.deaths["any moment"] % 4 == 0:
+                self._wait_for_seal(before)
             time.sleep(self.rng.uniform(0, LIFE_SECONDS))
             os.kill(child, signal.SIGKILL)
         while more := os.read(near, 65536):
@@ -162,7 +176,19 @@ class Campaign:
         if os.WTERMSIG(status) != signal.SIGKILL:
             raise IntegrityError(f"a life ended by itself, status {status}")
         self.deaths[step or "any moment"] += 1
+        self.sealed += self._sealed_rows() > before
         self._check(said)
+
+    def _sealed_rows(self) -> int:
+        try:
+            return seal.read(self.base / "lineage" / "lineage.seal", SEAL_KEY).projected
+        except IntegrityError:
+            return 0  # none yet, or killed before it began anew
+
+    def _wait_for_seal(self, before: int) -> None:
+        over = time.monotonic() + SEAL_SECONDS_MAX
+        while self._sealed_rows() <= before and time.monotonic() < over:
+            time.sleep(0.01)
 
     def _check(self, said: bytes) -> None:
         """What was acknowledged and signed is in the log, and what was there before still is."""
@@ -265,7 +291,8 @@ def main() -> int:
             broken = error.message
         fact = {"kills": sum(campaign.deaths.values()), "at": campaign.deaths,
                 "acknowledged": campaign.acknowledged, "checkpoints": campaign.checkpoints,
-                "projections": campaign.projections, "broken": broken,
+                "projections": campaign.projections, "sealed": campaign.sealed,
+                "broken": broken,
                 "seconds": round(time.monotonic() - begin)}  # fmt: skip
         print(json.dumps(fact))
     return 1 if broken else 0

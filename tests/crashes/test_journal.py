@@ -31,3 +31,4 @@ def test_killed_at_random_and_at_every_step_the_journal_loses_nothing_acknowledg
     assert set(told["at"]) == {*KILLS, "any moment"}
     assert told["acknowledged"] >= kills
     assert told["checkpoints"] > kills
+    assert told["sealed"] >= kills // 20  # there was a projection to be wrong
