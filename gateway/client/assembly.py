@@ -25,6 +25,8 @@ from gateway.errors import IntegrityError
 from gateway.wire.leases import LeaseManifest
 from gateway.wire.segments import SegmentHead
 
+_LEFT = -1 << 30  # a tray: rows in it would have a place below NOWHERE
+
 
 class _Part(NamedTuple):
     """One column of a body, and where its rows go."""
@@ -131,13 +133,15 @@ class Assembly:
         while self._next <= high:
             self._filled[self._next] = self._trays.take()
             self._next += 1
-        # Those that are handed out already have no row of this segment.
-        trays = np.array([self._filled.get(n, 0) for n in range(low, high + 1)], dtype=np.int64)
+        # Those that the consumer has left have no row of this segment.
+        known = [self._filled.get(n, _LEFT) for n in range(low, high + 1)]
+        trays = np.array(known, dtype=np.int64)
         batches = trays[:, None] * layout.rows + np.arange(layout.batches) * layout.batch_rows
         begins = batches.reshape(-1)[first - low * layout.batches :][: last - first + 1]
         places = np.empty(head.rows, dtype=np.int64)
         order = window_order(self._key, head.segment, head.rows)
         places[order] = self._places.of(head.segment, begins)
+        assert places.min(initial=0) >= NOWHERE, "no row goes where nobody looks any more"
         return Placing(parts, places)
 
     # -- the consumer -----------------------------------------------------------------
@@ -155,8 +159,10 @@ class Assembly:
     def begin(self) -> None:
         """The next batch is asked for: let go of the tray that has no more, if it has no more."""
         self._index += 1
-        if self._index % self._layout.batches == 0:
+        number, within = divmod(self._index, self._layout.batches)
+        if not within:
             self._arrays = Arrays()
+            self._filled.pop(number - 1, None)  # not before: its last batches may lack rows yet
             with self._changed:
                 self._changed.notify()
 
@@ -164,7 +170,7 @@ class Assembly:
         """Return the batch that was begun; all its segments were received."""
         number, within = divmod(self._index, self._layout.batches)
         if not within:
-            self._arrays = self._trays.hand_out(self._filled.pop(number))
+            self._arrays = self._trays.hand_out(self._filled[number])
         first, rows = within * self._layout.batch_rows, self._layout.batch_rows
         if self._index == self._places.batches - 1:
             rows = self._repeat(first)

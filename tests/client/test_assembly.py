@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Iterator
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.client import trays
 from gateway.client.assembly import Assembly
 from gateway.client.position import Walk
 from gateway.client.row_places import RowPlaces
@@ -40,6 +43,7 @@ class Pass:
         widths: list[int],
         start: int = 0,
         memory: Memory | None = None,
+        tray_bytes: int = trays.TRAY_BYTES,
     ) -> None:
         order = OrderRequest(shuffle=True, lanes=len(lanes), rank=deal.rank, world=deal.world)
         columns = tuple(
@@ -55,7 +59,9 @@ class Pass:
         self.lanes, self.deal, self.widths, self.start = lanes, deal, widths, start
         self.walk = Walk(lanes, deal)
         places = RowPlaces(self.walk, deal, start)
-        self.assembly = Assembly(self.manifest, places, memory or Memory(), _SEGMENTS_AHEAD)
+        with mock.patch.object(trays, "TRAY_BYTES", tray_bytes):
+            self.assembly = Assembly(self.manifest, places, memory or Memory(), _SEGMENTS_AHEAD)
+        random.Random(tray_bytes).shuffle(self.assembly._trays._free)  # as later in a pass
 
     def delivered(self, segment: int) -> np.ndarray:
         """The number of each row of a segment, in the order of delivery."""
@@ -121,7 +127,8 @@ def passes(draw: st.DrawFn) -> Pass:
     deal = Deal(rank=draw(st.integers(0, world - 1)), world=world,
                 batch_rows=draw(st.integers(1, 12)))  # fmt: skip
     widths = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
-    return Pass(lanes, deal, widths, draw(st.integers(0, sum(map(sum, lanes)))))
+    start = draw(st.integers(0, sum(map(sum, lanes))))
+    return Pass(lanes, deal, widths, start, tray_bytes=draw(st.integers(1, 400)))
 
 
 @settings(max_examples=300)
@@ -202,10 +209,10 @@ def test_the_next_pass_has_the_memory_of_a_pass_that_ended() -> None:
         made = Pass([[6, 6], [6, 6]], Deal(batch_rows=4), [2], memory=memory)
         found = [batch["c0"][:, 0].tolist() for batch in made.batches([])]
         assert found == list(made.wanted())
-        trays = made.assembly._trays
+        used = made.assembly._trays
         made.assembly.keep()
-        assert trays.free == trays.count
-        assert memory._kept[0] is trays
+        assert used.free == used.count
+        assert memory._kept[0] is used
 
 
 def test_nothing_is_fetched_for_which_there_is_no_tray() -> None:
