@@ -6,6 +6,7 @@ is gone, in whatever thread lets go last: nothing but an atomic append can happe
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections import deque
 from functools import partial
@@ -34,7 +35,7 @@ class Slots:
         self._returned: deque[int] = deque()
         self._seen = 0  # lent slots that the consumer took, or that nobody needed
         self._back = 0  # of those, given back
-        self._kept_max = KEPT_MAX if len(_left) < RINGS_KEPT_MAX else 0
+        self._kept_max = _may_keep() if slot_bytes else 0
 
     def lend(self, slot: int, length: int) -> Bytes:
         """Return what the worker put into a slot, to whoever wants to keep it.
@@ -96,3 +97,10 @@ class Slots:
         for slot in slots:
             del self._lent[slot]
         return slots
+
+
+def _may_keep() -> int:
+    """How many slots of one more ring a consumer may keep."""
+    if len(_left) >= RINGS_KEPT_MAX:
+        gc.collect()  # of an error with its traceback, or a forgotten stream, a cycle keeps them
+    return KEPT_MAX if len(_left) < RINGS_KEPT_MAX else 0

@@ -53,3 +53,20 @@ def test_a_batch_of_each_of_many_passes_keeps_a_few_rings_and_its_rows(gateway: 
     held = first_batch(gateway, "arrow")
     assert rings() == before + 1, "and rows are used where they lie again"
     assert held.num_rows == 50
+
+
+def test_rings_that_only_cycles_keep_cost_nobody_a_copy(gateway: Gateway) -> None:
+    """As an error does with its traceback, and a stream that is forgotten."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(RINGS_KEPT_MAX):
+            cycle: list[Any] = [first_batch(gateway, "arrow")]
+            cycle.append(cycle)
+        del cycle
+        before = rings()
+        held = first_batch(gateway, "arrow")
+    finally:
+        gc.enable()
+    assert 1 <= rings() < before, "theirs are gone, and its own is used"
+    assert held.num_rows == 50
