@@ -14,6 +14,14 @@ from tests.api.secured import SecuredSimulator, enrol, served
 Login = Callable[[str], GatewayClient]
 
 
+@pytest.fixture(scope="module")
+def small_trays() -> Iterator[None]:
+    """A pass has many trays, as one over real data."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.client.trays.TRAY_BYTES", 512)
+        yield
+
+
 @pytest.fixture
 def gateway() -> SecuredSimulator:
     return SecuredSimulator()

@@ -25,6 +25,8 @@ from gateway.errors import StreamStopped
 from gateway.wire.leases import LeaseRequest, OrderRequest
 from tests.delivery.world import Data, Gateway, Worker, direct_data
 
+pytestmark = pytest.mark.usefixtures("small_trays")
+
 ROWS = 1700
 EPOCHS, EPOCHS_LONG = 10, 400
 HARM = ("cut", "delay", "flip", "drop", "swap")

@@ -46,6 +46,8 @@ lives = st.builds(
     delivery=st.sampled_from(["ring", "http"]),
 )
 
+pytestmark = pytest.mark.usefixtures("small_trays")
+
 
 @pytest.fixture(scope="module", params=["pages", "a filtered view"])
 def gateway(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:

@@ -32,6 +32,8 @@ from gateway.wire.leases import (
 )
 from tests.delivery.world import Answer, Gateway, Worker, direct_data, view_data
 
+pytestmark = pytest.mark.usefixtures("small_trays")
+
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
