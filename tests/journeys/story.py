@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.client import GatewayClient, delivery
+from gateway.client.arriving import Came
 from gateway.client.ring import RingReader
 from gateway.client.segments import Cut, Segment, SegmentReader
 from gateway.domain.dataset import DatasetRef
@@ -204,14 +205,20 @@ class Story:
 
         class OverRing(RingReader):
             def fetch(self, number: int, *rest: Any) -> Segment:
-                segment = super().fetch(number, *rest)
-                rows = segment.head.rows
-                received.append(Received(segment.head.lease, number, rows, segment.receipt))
-                return segment
+                return self._noted(super().fetch(number, *rest))
 
-            def _chunks(self, head: SegmentHead, body: memoryview) -> list[bytes]:
-                received.append(Received(head.lease, head.segment, 0, ""))
-                return super()._chunks(head, body)
+            def arrive(self, number: int, *rest: Any) -> Generator[Came, None, Segment]:
+                return self._noted((yield from super().arrive(number, *rest)))
+
+            def _begin(self, number: int, *rest: Any) -> tuple[bytes, SegmentHead]:
+                begun = super()._begin(number, *rest)
+                received.append(Received(begun[1].lease, number, 0, ""))
+                return begun
+
+            def _noted(self, segment: Segment) -> Segment:
+                head = segment.head
+                received.append(Received(head.lease, head.segment, head.rows, segment.receipt))
+                return segment
 
         before = delivery.SegmentReader, delivery.RingReader
         delivery.SegmentReader, delivery.RingReader = OverHttp, OverRing  # type: ignore[misc]

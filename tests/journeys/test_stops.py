@@ -80,7 +80,7 @@ def test_a_frozen_control_pauses_streams_and_they_go_on_exactly(home: Home) -> N
         try:
             time.sleep(1.5)  # the worker notices after one second
             frozen = len(story.ledger.received)
-            assert frozen < 16
+            assert 0 < frozen < 32  # each once when it begins, once when it is whole
             time.sleep(0.5)
             assert len(story.ledger.received) == frozen
         finally:
