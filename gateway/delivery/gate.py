@@ -115,6 +115,18 @@ class Gate:
         self._run_ahead(lease, segment)
         return lease.receipts[number]
 
+    def prepare(self, lease: OpenLease, number: int) -> None:
+        """A client asked for a segment that waits its turn: record its intent meanwhile.
+
+        For where a reader begins in a lane; one in sequence has its next few recorded anyway.
+        """
+        is_known = any(
+            n in known for n in (number - 1, number) for known in (lease.receipts, lease.intents)
+        )
+        is_new = number < len(lease.segments) and not is_known
+        if is_new and not lease.is_near_limit and self.holds(lease):
+            self._ask(lease, number, 1)
+
     def _run_ahead(self, lease: OpenLease, segment: Segment) -> None:
         """Ask early enough: a commit takes as long as some segments, one of each lane in turn."""
         is_reading_on = segment.number - 1 in lease.receipts and not lease.is_near_limit

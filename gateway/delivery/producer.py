@@ -90,6 +90,10 @@ class Producer:
         self._table, self._gate, self._control = table, gate, control
         self._stall_seconds = stall_seconds
 
+    def prepare(self, lease: OpenLease, number: int) -> None:
+        """(5) may begin: the client has asked for this segment, and another is on its way."""
+        self._gate.prepare(lease, number)
+
     async def deliver(self, lease: OpenLease, number: int, out: Outlet) -> None:
         """Send one segment, or raise before its first byte why not.
 

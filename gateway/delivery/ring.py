@@ -192,6 +192,8 @@ class RingConnection(asyncio.Protocol):
                 self._wanted.put_nowait(number)
             except asyncio.QueueFull:
                 raise IntegrityError("too many segments are asked for at once") from None
+            if self._lease is not None:
+                self._server.producer.prepare(self._lease, number)
 
     def _greet(self, hello: frames.Hello) -> None:
         """(1) of segment-v0 §5, once for the connection."""

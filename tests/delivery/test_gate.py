@@ -180,3 +180,38 @@ def test_a_refused_intent_that_nobody_has_forgotten_yet_is_not_joined() -> None:
 
     asyncio.run(ask())
     assert control.asked > 2
+
+
+def test_the_intent_of_a_segment_that_waits_its_turn_is_recorded_meanwhile() -> None:
+    control, lease = Durable(), lease_of(lanes=4)
+    gate = gate_of(control)
+
+    async def read() -> None:
+        first = asyncio.create_task(gate.record(lease, lease.segments[0]))
+        await asyncio.sleep(0)
+        gate.prepare(lease, 10)
+        gate.prepare(lease, 10)
+        await asyncio.sleep(0)
+        assert control.asked == [(0, 0), (10, 10)]
+        control.commit.set()
+        await first
+        assert await gate.record(lease, lease.segments[10]) == "receipt 10"
+        assert control.asked.count((10, 10)) == 1
+
+    asyncio.run(read())
+
+
+@pytest.mark.parametrize("reason", ["rules", "limit", "no such segment", "recorded", "next"])
+def test_nothing_is_recorded_meanwhile_for(reason: str) -> None:
+    control, lease = Durable(), lease_of(lanes=4, receipts={11: "receipt 11"})
+    gate = gate_of(control, policy_epoch=2 if reason == "rules" else 1)
+    lease.is_near_limit = reason == "limit"
+
+    async def ask() -> None:
+        gate.prepare(
+            lease, {"no such segment": 1 << 60, "recorded": 11, "next": 12}.get(reason, 10)
+        )
+        await asyncio.sleep(0)
+
+    asyncio.run(ask())
+    assert control.asked == []
