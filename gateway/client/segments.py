@@ -1,7 +1,7 @@
 """Fetch segments of a lease over HTTP/1.1 and verify every byte before it is used.
 
 A cut body is continued by Range; anything that does not verify is fetched once more and then
-refused. Standard library and `gateway.crypto` only. Format: docs/formats/segment-v0.md.
+refused. Standard library and `gateway.crypto` only. Format: docs/formats/segment-v1.md.
 """
 
 from __future__ import annotations

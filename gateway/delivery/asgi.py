@@ -1,6 +1,6 @@
 """The data app: segments of leases over HTTP, as a pure ASGI callable.
 
-Step numbers are those of docs/formats/segment-v0.md §5; (4) to (8) are in producer.py.
+Step numbers are those of docs/formats/segment-v1.md §5; (4) to (8) are in producer.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a segment is produced, the same for every delivery (segment-v0.md §5, steps 3 to 8).
+"""How a segment is produced, the same for every delivery (segment-v1.md §5, steps 3 to 8).
 
 No byte of a segment is decrypted before its intent is durable, and none is handed on before
 the gate admitted its chunk. A delivery is an Outlet: where chunks are opened, and how frames

@@ -196,7 +196,7 @@ class RingConnection(asyncio.Protocol):
                 self._server.producer.prepare(self._lease, number)
 
     def _greet(self, hello: frames.Hello) -> None:
-        """(1) of segment-v0 §5, once for the connection."""
+        """(1) of segment-v1 §5, once for the connection."""
         held = self._server.table.credentials(hello.lease)
         shake = Handshake(
             key=held.key,

@@ -1,4 +1,4 @@
-"""A whole lease as one Arrow IPC stream, for readers that know nothing of us (segment-v0.md §6).
+"""A whole lease as one Arrow IPC stream, for readers that know nothing of us (segment-v1.md §6).
 
 The frames of a view are Arrow messages already: their schema comes before them, the end mark
 after them, and what belongs to segments only (heads, padding, seals, ends) is left out. Each

@@ -1,7 +1,7 @@
 """Leases on the wire: what a trainer asks for, and what it gets to stream with.
 
 Plain frozen dataclasses of JSON values, read and written by `wire.codec`. The lease manifest
-is the payload of a signed document (docs/formats/segment-v0.md §2); the lease key stands in
+is the payload of a signed document (docs/formats/segment-v1.md §2); the lease key stands in
 a LeaseView exactly once, in the reply that opens the lease.
 """
 

@@ -1,6 +1,6 @@
 """Frames on the Unix socket of a ring (docs/formats/ring-v1.md). Standard library only.
 
-Each is `magic 4 | length 4 (little endian) | payload`; the head and end frames of segment-v0
+Each is `magic 4 | length 4 (little endian) | payload`; the head and end frames of segment-v1
 travel among them as they are. Bytes of a segment never do: they lie in the slots of the ring.
 """
 

@@ -1,4 +1,4 @@
-"""Frames of a segment: head, body, end (docs/formats/segment-v0.md). Standard library only.
+"""Frames of a segment: head, body, end (docs/formats/segment-v1.md). Standard library only.
 
 A segment is `head frame | body | end frame`. Both frames are `magic 4 | length 4 (little
 endian) | JSON`; the head is padded with spaces so that the body starts at a multiple of 64.
@@ -15,8 +15,8 @@ from typing import Any
 
 from gateway.errors import IntegrityError
 
-SEGMENT_FORMAT = "segment-v0"
-HEAD_MAGIC, END_MAGIC = b"GWS0", b"GWE0"
+SEGMENT_FORMAT = "segment-v1"
+HEAD_MAGIC, END_MAGIC = b"GWS1", b"GWE1"
 ALIGNMENT = 64  # of the body and of each column in it
 CHUNK_BYTES_MAX = 1 << 20
 HEAD_BYTES_MAX = 4 << 20

@@ -28,7 +28,7 @@ def test_a_cut_transfer_goes_on_at_any_byte_of_head_and_body(gateway: Gateway) -
     path = lease.path(1)
     whole = lease.get(path, lease.mac(path))[1]
     segment = verify(memoryview(whole), 1, lease.access)
-    end = len(whole) - whole[::-1].index(b"0EWG") - 4
+    end = len(whole) - whole[::-1].index(b"1EWG") - 4
     for start in (1, 64, 5000, end):
         span = f"bytes={start}-"
         status, rest = lease.get(path, lease.mac(path, span), span)
@@ -95,7 +95,7 @@ def test_any_flipped_cut_or_added_byte_is_refused(
 
 
 def test_every_byte_of_the_end_frame_counts(sent: tuple[Access, Access, bytes, bytes]) -> None:
-    end = sent[2].rindex(b"GWE0")
+    end = sent[2].rindex(b"GWE1")
     for at in range(end, len(sent[2])):
         for flip in (0x01, 0x20, 0x80):
             whole = bytearray(sent[2])

@@ -88,7 +88,7 @@ def main() -> None:
     chunk = frames.frame(frames.CHUNK, frames.CHUNK_PLACE.pack(5, 1 << 20))
     head, end = frames.frame(HEAD_MAGIC, b"{}"), frames.frame(END_MAGIC, b"{}")
     stream("ok-from-worker", "worker", head + chunk + end, frames=[
-        ["GWS0", "7b7d"], ["GWC1", "0500000000001000"], ["GWE0", "7b7d"],
+        ["GWS1", "7b7d"], ["GWC1", "0500000000001000"], ["GWE1", "7b7d"],
     ])  # fmt: skip
     stream("bad-stream-chunk-of-client", "client", chunk, error="integrity")
     stream("bad-stream-credit-of-worker", "worker", given, error="integrity")

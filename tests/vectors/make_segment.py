@@ -1,4 +1,4 @@
-"""Write the vectors of docs/formats/segment-v0.md; run from the repository root, once per version.
+"""Write the vectors of docs/formats/segment-v1.md; run from the repository root, once per version.
 
 Seals are random, so running it again gives other bytes that are as good.
 """
@@ -23,7 +23,7 @@ from gateway.wire import codec
 from gateway.wire.leases import LEASE_MANIFEST_FORMAT, LeaseColumn, LeaseManifest, OrderRequest
 from gateway.wire.segments import ALIGNMENT
 
-HERE = Path(__file__).parent / "segment-v0"
+HERE = Path(__file__).parent / "segment-v1"
 KEY = bytes(range(32))
 SCHEMA = pa.schema([("n", pa.int32()), ("text", pa.string())])
 
@@ -38,7 +38,8 @@ class Memory:
         found = []
         for index, part in enumerate(self._parts):
             padding = -len(part) % ALIGNMENT
-            found.append([Piece(len(part), index, 0), Piece(padding, -1, 0)])
+            pieces = (Piece(len(part), index, 0), Piece(padding, -1, 0))
+            found.append([piece for piece in pieces if piece.size])
         return found
 
     def open(self, piece: Piece, out: memoryview) -> None:
@@ -111,7 +112,7 @@ def main() -> None:
     write("ok-view", view, view_data, columns=batch.to_pydict())
     empty, empty_data = made("direct", [b""], 0, columns[:1])
     write("ok-empty", empty, empty_data, columns={"n": []})
-    end = data.rindex(b"GWE0")
+    end = data.rindex(b"GWE1")
     body = len(data) - (len(data) - end) - 40
     mac = data.index(b'"mac":"') + 7
     bad = {
@@ -122,8 +123,8 @@ def main() -> None:
         "other-mac": data[:mac] + b"0" * 64 + data[mac + 64 :],
         "not-final": data.replace(b'"final":true', b'"final":null'),
         "other-lease": data.replace(b"lease_vector", b"lease_victim"),
-        "other-magic": b"GWS1" + data[4:],
-        "other-version": data.replace(b"segment-v0", b"segment-v1"),
+        "other-magic": b"GWS0" + data[4:],
+        "other-version": data.replace(b"segment-v1", b"segment-v0"),
     }
     for name, changed in bad.items():
         write(f"bad-integrity-{name}", manifest, changed, error="integrity")
