@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -17,6 +19,14 @@ LONGEST = (
     "tests/crashes/test_registration.py", "tests/tenancy/test_model.py", "tests/journeys/",
     "tests/crashes/", "tests/cli/test_real_", "tests/contracts/", "tests/policy/", "docs/",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Pins are kept by URL: a gateway of another module may have had the same port."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
