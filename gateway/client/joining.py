@@ -245,10 +245,13 @@ class _Bytes:
             return  # Arrow may have no buffer for no bytes
         end = at + count
         if end > len(self._array):
-            before = self._array
-            self.__init__(int(end * _GROWTH))  # type: ignore[misc]
-            self._array[:at] = before[:at]
+            self._grow(int(end * _GROWTH), at)
         self._array[at:end] = np.frombuffer(source, dtype=np.uint8, count=count, offset=start)
+
+    def _grow(self, size: int, kept: int) -> None:
+        larger = _Bytes(size)
+        larger._array[:kept] = self._array[:kept]
+        self.buffer, self._array = larger.buffer, larger._array
 
 
 def _is_flat(type_: Any) -> bool:

@@ -42,12 +42,12 @@ class _Kind:
     def nearest(self) -> str:
         """The names most like `$value`, also without what stands before their colon."""
         views = tuple(dict.fromkeys(view for view, _ in self.places))
-        union = " UNION ALL ".join(f"SELECT name FROM ({sql})" for _, sql in self.places)  # noqa: S608
+        union = " UNION ALL ".join(f"SELECT name FROM ({sql})" for _, sql in self.places)  # noqa: S608 - ours
         if self.is_number:
             return with_views(
                 views,
                 f"""SELECT DISTINCT name FROM ({union}) WHERE name IS NOT NULL
-ORDER BY abs(name - $value::BIGINT), name LIMIT {NEAREST_MAX}""",  # noqa: S608
+ORDER BY abs(name - $value::BIGINT), name LIMIT {NEAREST_MAX}""",  # noqa: S608 - ours; the name is a parameter
             )
         return with_views(
             views,
@@ -58,7 +58,7 @@ WHERE greatest(jaro_winkler_similarity(small, $value),
                jaro_winkler_similarity(regexp_replace(small, '^[^:]*:', ''), $value)) >= {_ALIKE}
 ORDER BY greatest(jaro_winkler_similarity(small, $value),
                   jaro_winkler_similarity(regexp_replace(small, '^[^:]*:', ''), $value)) DESC, name
-LIMIT {NEAREST_MAX}""",  # noqa: S608
+LIMIT {NEAREST_MAX}""",  # noqa: S608 - ours; the name is a parameter
         )
 
 

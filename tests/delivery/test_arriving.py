@@ -104,7 +104,7 @@ def test_a_slot_that_is_lent_or_outside_is_not_lent() -> None:
     assert slots.take_returned(is_waiting=False) == [0, 1]
 
 
-def test_what_a_segment_fails_with_comes_after_what_it_had() -> None:
+def failing_in_the_middle() -> Arriving:
     def source() -> Iterator[Came]:
         yield came(0, 2)
         raise Unavailable("gone")
@@ -112,19 +112,18 @@ def test_what_a_segment_fails_with_comes_after_what_it_had() -> None:
     arriving = arriving_of(4)
     arriving.begin(head_of([2, 2]))
     arriving.source = source()
+    return arriving
+
+
+def test_what_a_segment_fails_with_comes_after_what_it_had() -> None:
+    arriving = failing_in_the_middle()
     assert [piece.tolist() for piece in arriving.pieces(0, 2)] == [[0, 1]]
     with pytest.raises(Unavailable, match="gone"):
         list(arriving.pieces(2, 1))
 
 
 def test_what_drawing_ahead_fails_with_comes_after_what_it_had() -> None:
-    def source() -> Iterator[Came]:
-        yield came(0, 2)
-        raise Unavailable("gone")
-
-    arriving = arriving_of(4)
-    arriving.begin(head_of([2, 2]))
-    arriving.source = source()
+    arriving = failing_in_the_middle()
     assert [arriving.draw_ahead() for _ in range(3)] == [True, False, False]
     assert [piece.tolist() for piece in arriving.pieces(0, 2)] == [[0, 1]]
     for _ in range(2):
